@@ -1,0 +1,1 @@
+//! A WebSocket heartbeat for any `Sink` and `Stream`, on any executor.
