@@ -1,1 +1,76 @@
-//! A WebSocket heartbeat for any `Sink` and `Stream`, on any executor.
+//! A WebSocket heartbeat for any [`Sink`](futures_sink::Sink) and
+//! [`Stream`](futures_core::Stream), on any executor: it pings, proves the pong, and tells you
+//! within a bound you can write down when the peer is gone.
+//!
+//! | You have | Take |
+//! |---|---|
+//! | split halves, or a writer task behind a channel | [`pinger()`] |
+//! | a stream of pongs, a timer or an executor of your own | [`Pinger::new`] |
+//! | no sink at all: FFI, an event loop, methods instead of traits | [`Heartbeat`] |
+//! | a raw transport whose pings you must answer | [`ponger()`] |
+//!
+//! # Examples
+//!
+//! The heartbeat writes frames into a sink and learns of pongs through a handle that the reader
+//! holds:
+//!
+//! ```
+//! # futures::executor::block_on(async {
+//! use std::time::Duration;
+//! use futures::{StreamExt, channel::mpsc};
+//! use futures_pinger::{Config, Frame, pinger};
+//!
+//! # let config = Config::builder().initial_delay(Duration::ZERO).build().unwrap();
+//! let (outgoing, mut frames) = mpsc::channel(0);
+//! let (pongs, pinger) = pinger(outgoing, config);
+//!
+//! let connection = async {
+//!     // The writer: it would send each frame over the socket. Here it plays the peer instead,
+//!     // who answers a ping with a pong of the same payload ...
+//!     if let Some(Frame::Ping(payload)) = frames.next().await {
+//!         // ... which the reader hands over.
+//!         pongs.send(payload).expect("the heartbeat runs");
+//!     }
+//!     drop(pongs); // The connection has ended, and so does the heartbeat.
+//! };
+//! let (ended, ()) = futures::join!(pinger, connection);
+//! assert_eq!(ended.unwrap(), futures_pinger::Stopped::PongsEnded);
+//! # });
+//! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod channel;
+mod config;
+mod error;
+mod frame;
+pub mod heartbeat;
+mod payload;
+mod pinger;
+mod ponger;
+mod rtt;
+mod stats;
+mod time;
+mod timer;
+mod watch;
+
+pub use channel::{PongSender, PongSource, Pongs, pinger};
+pub use config::{Config, ConfigBuilder, Liveness};
+pub use error::{
+    Closed, Error, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut, TimeoutPhase,
+};
+pub use frame::{CloseReason, Frame, Ping, Pong};
+pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};
+pub use pinger::{CloseSink, Pinger, SameSink, Stopped};
+pub use ponger::{PingSender, Ponger, ponger};
+pub use stats::{State, Stats};
+#[cfg(feature = "async-io")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]
+pub use timer::AsyncIoTimer;
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use timer::TokioTimer;
+pub use timer::{Clock, FnTimer, FuturesTimer, Instant, Timer, from_fn};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,465 @@
+//! The ktor shape: [`pinger()`] returns the handle that takes the pongs.
+//!
+//! Between the reader, who holds a [`PongSender`], and the heartbeat lies one slot, not a queue. A
+//! pong is verified before it gets there: a stray wakes nobody, and nothing it could push out.
+
+use std::fmt;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+
+use crate::config::{Config, Liveness};
+use crate::error::Closed;
+use crate::frame::Pong;
+use crate::heartbeat::{Heartbeat, PongKind};
+use crate::payload::{LEN, Ledger, Newest, Proof};
+use crate::pinger::Pinger;
+use crate::stats::Stats;
+use crate::time::{Instant, Time};
+use crate::timer::Clock;
+
+/// A heartbeat on `outgoing`, and the handle that takes the peer's pongs: ktor's `pinger`.
+///
+/// The heartbeat does nothing unless it is polled: spawn it, or join it with the reader and the
+/// writer. Whoever reads the socket passes each pong to [`PongSender::send`] and drops the sender
+/// when the connection ends.
+///
+/// # Queues
+///
+/// Where `outgoing` is a queue, "flushed" means queued: a queue takes a ping although its reader is
+/// stuck, and the timeout then runs while the ping waits behind other messages. Give the heartbeat
+/// a `channel(0)` of its own that the writer reads ahead of data, or make the timeouts long enough
+/// for the longest backlog.
+///
+/// # Examples
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// # use std::time::Duration;
+/// use futures::{StreamExt, channel::mpsc};
+/// use futures_pinger::{Config, Error, Frame, TimeoutPhase, pinger};
+///
+/// let config = Config::builder()
+///     .initial_delay(Duration::ZERO)
+///     .timeout(Duration::from_millis(30))
+///     .build()?;
+/// let (outgoing, frames) = mpsc::channel(0);
+/// let (pongs, pinger) = pinger(outgoing, config);
+///
+/// // A peer that reads and never answers:
+/// let (ended, frames) = futures::join!(pinger, frames.collect::<Vec<_>>());
+/// let Err(Error::Timeout(verdict)) = ended else { unreachable!() };
+/// assert_eq!(verdict.phase(), TimeoutPhase::Pong);
+/// assert!(matches!(&frames[..], [Frame::Ping(_), Frame::Close(_)]));
+/// # drop(pongs);
+/// # Ok::<(), futures_pinger::InvalidConfig>(())
+/// # }).unwrap();
+/// ```
+pub fn pinger<Si>(outgoing: Si, config: Config) -> (PongSender, Pinger<Si, Pongs>) {
+    let shared = Arc::new(Shared {
+        slot: Mutex::new(Slot {
+            life: Life::Open,
+            book: None,
+            arrival: None,
+            activity: None,
+            strays: Strays::default(),
+            waker: None,
+        }),
+    });
+    let sender = PongSender {
+        shared: Arc::clone(&shared),
+    };
+    (sender, Pinger::new(outgoing, Pongs { shared }, config))
+}
+
+/// Takes the peer's pongs; from [`pinger()`].
+///
+/// Dropping it ends the heartbeat with [`Stopped::PongsEnded`](crate::Stopped::PongsEnded): without
+/// a reader no pong can come.
+pub struct PongSender {
+    shared: Arc<Shared>,
+}
+
+impl PongSender {
+    /// Verifies a pong and tells the heartbeat if it means something. It never waits, never grows,
+    /// and takes payloads of any length.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    ///
+    /// # Wakeups
+    ///
+    /// The heartbeat is woken by a pong that proves life, and by nothing else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::{Closed, Config, PongKind, pinger};
+    ///
+    /// # let outgoing = ();
+    /// let (pongs, pinger) = pinger(outgoing, Config::default());
+    /// assert_eq!(pongs.send("nobody asked"), Ok(PongKind::Unsolicited));
+    /// drop(pinger);
+    /// assert_eq!(pongs.send("nobody asks"), Err(Closed));
+    /// ```
+    pub fn send(&self, payload: impl AsRef<[u8]>) -> Result<PongKind, Closed> {
+        let (kind, waker) = self.shared.lock().take(payload.as_ref())?;
+        // Not under the lock: a waker may run the heartbeat here and now.
+        wake(waker);
+        Ok(kind)
+    }
+
+    /// Something else than a pong was read: for [`Liveness::Activity`], without meaning for the
+    /// others. Once for each batch of messages is enough.
+    ///
+    /// # Wakeups
+    ///
+    /// The heartbeat is woken once for each ping that this answers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let (pongs, pinger) = futures_pinger::pinger((), futures_pinger::Config::default());
+    /// pongs.activity();
+    /// # drop(pinger);
+    /// ```
+    pub fn activity(&self) {
+        let waker = self.shared.lock().active();
+        wake(waker);
+    }
+
+    /// Whether the heartbeat has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let (pongs, pinger) = futures_pinger::pinger((), futures_pinger::Config::default());
+    /// drop(pinger);
+    /// assert!(pongs.is_closed());
+    /// ```
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().life == Life::Closed
+    }
+}
+
+impl Drop for PongSender {
+    fn drop(&mut self) {
+        let waker = {
+            let mut slot = self.shared.lock();
+            if slot.life == Life::Open {
+                slot.life = Life::Ended;
+            }
+            slot.waker.take()
+        };
+        wake(waker);
+    }
+}
+
+impl fmt::Debug for PongSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PongSender").finish_non_exhaustive()
+    }
+}
+
+/// The heartbeat's end of a [`PongSender`].
+pub struct Pongs {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Pongs {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for Pongs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pongs").finish_non_exhaustive()
+    }
+}
+
+/// Where a [`Pinger`] learns of pongs: any `Stream<Item = Pong>`, such as an
+/// `async_channel::Receiver<Pong>`, or the [`Pongs`] of [`pinger()`].
+///
+/// It is sealed: implement [`Stream`] instead.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source of pongs",
+    note = "a `Pinger` takes any `Stream<Item = futures_pinger::Pong>`"
+)]
+pub trait PongSource: sealed::Sealed {
+    /// Hands the next pong to the heartbeat. None: there will be no more.
+    #[doc(hidden)]
+    fn poll_feed(
+        self: Pin<&mut Self>,
+        heartbeat: &mut Heartbeat,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<()>>;
+
+    /// The heartbeat has started; this is its time.
+    #[doc(hidden)]
+    fn start(self: Pin<&mut Self>, _heartbeat: &Heartbeat, _clock: Clock) {}
+
+    /// Other pongs than before answer from now on.
+    #[doc(hidden)]
+    fn publish(self: Pin<&mut Self>, _heartbeat: &Heartbeat) {}
+
+    /// Adds what has been counted and not been handed over yet.
+    #[doc(hidden)]
+    fn add_to(&self, _stats: &mut Stats) {}
+
+    /// The heartbeat has ended.
+    #[doc(hidden)]
+    fn close(self: Pin<&mut Self>) {}
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<S: Stream<Item = Pong>> sealed::Sealed for S {}
+
+impl<S: Stream<Item = Pong>> PongSource for S {
+    fn poll_feed(
+        self: Pin<&mut Self>,
+        heartbeat: &mut Heartbeat,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<()>> {
+        // Pending: the stream wakes us.
+        self.poll_next(cx).map(|pong| {
+            let Pong(payload) = pong?;
+            heartbeat.handle_pong(&payload, now);
+            Some(())
+        })
+    }
+}
+
+impl sealed::Sealed for Pongs {}
+
+impl PongSource for Pongs {
+    fn poll_feed(
+        self: Pin<&mut Self>,
+        heartbeat: &mut Heartbeat,
+        _now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<()>> {
+        self.shared.lock().poll_feed(heartbeat, cx)
+    }
+
+    fn start(self: Pin<&mut Self>, heartbeat: &Heartbeat, clock: Clock) {
+        self.shared.lock().book = Some(Book {
+            ledger: *heartbeat.ledger(),
+            liveness: heartbeat.config().liveness(),
+            trusted_until: heartbeat.trusted_until(),
+            origin: heartbeat.origin(),
+            clock,
+        });
+    }
+
+    fn publish(self: Pin<&mut Self>, heartbeat: &Heartbeat) {
+        if let Some(book) = &mut self.shared.lock().book {
+            book.ledger = *heartbeat.ledger();
+            book.liveness = heartbeat.config().liveness();
+            book.trusted_until = heartbeat.trusted_until();
+        }
+    }
+
+    fn add_to(&self, stats: &mut Stats) {
+        let strays = self.shared.lock().strays;
+        stats.counters.unsolicited += strays.unsolicited;
+        stats.counters.stale += strays.stale;
+    }
+
+    fn close(self: Pin<&mut Self>) {
+        self.shared.close();
+    }
+}
+
+struct Shared {
+    slot: Mutex<Slot>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        // Whatever panicked left no half of a change: each is a plain store.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let waker = {
+            let mut slot = self.lock();
+            slot.life = Life::Closed;
+            slot.waker.take()
+        };
+        // Dropping a waker can run foreign code too.
+        drop(waker);
+    }
+}
+
+struct Slot {
+    life: Life,
+    /// None before the heartbeat's first poll: nothing was sent that a pong could answer.
+    book: Option<Book>,
+    arrival: Option<Arrival>,
+    /// The latest activity that answered nothing.
+    activity: Option<Instant>,
+    strays: Strays,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// The sender is gone: there will be no more pongs.
+    Ended,
+    /// The heartbeat is gone.
+    Closed,
+}
+
+/// The heartbeat's book as of its last change, for the sender to verify by.
+struct Book {
+    ledger: Ledger,
+    liveness: Liveness,
+    trusted_until: Option<Time>,
+    origin: Instant,
+    clock: Clock,
+}
+
+/// A proof of life that the heartbeat has not seen yet. One is enough: a newer says more.
+#[derive(Debug, Clone, Copy)]
+enum Arrival {
+    Verified { payload: [u8; LEN], at: Instant },
+    Policy { at: Instant },
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Strays {
+    unsolicited: u64,
+    stale: u64,
+}
+
+impl Slot {
+    fn take(&mut self, payload: &[u8]) -> Result<(PongKind, Option<Waker>), Closed> {
+        if self.life == Life::Closed {
+            return Err(Closed);
+        }
+        let Some(book) = &mut self.book else {
+            return Ok((self.stray(), None));
+        };
+        let proof = book.ledger.check(payload);
+        let kind = match proof {
+            Proof::Newest(flight) => {
+                let at = book.clock.now();
+                let rtt = Time::at(book.origin, at).since(flight.at).to_duration();
+                self.arrive(payload, at);
+                PongKind::Matched { rtt }
+            }
+            Proof::Earlier(_) => {
+                let at = book.clock.now();
+                self.arrive(payload, at);
+                PongKind::Stale
+            }
+            Proof::Nothing if book.liveness == Liveness::Pong => return Ok((self.stray(), None)),
+            Proof::Nothing => {
+                let open = matches!(book.ledger.newest, Newest::Open(_));
+                let waker = self.active();
+                let settled = self
+                    .book
+                    .as_ref()
+                    .is_some_and(|book| matches!(book.ledger.newest, Newest::Settled(_)));
+                return Ok(if open && settled {
+                    (PongKind::Accepted, waker)
+                } else {
+                    (self.stray(), None)
+                });
+            }
+        };
+        if let Some(book) = &mut self.book {
+            book.ledger.enter(proof);
+        }
+        Ok((kind, self.waker.take()))
+    }
+
+    fn stray(&mut self) -> PongKind {
+        self.strays.unsolicited += 1;
+        PongKind::Unsolicited
+    }
+
+    /// A verified pong goes into the slot. One that lies there unread is older, and answers a ping
+    /// that is no longer the newest: all it leaves behind is its count.
+    fn arrive(&mut self, payload: &[u8], at: Instant) {
+        let Ok(payload) = payload.try_into() else {
+            return;
+        };
+        if let Some(Arrival::Verified { .. }) = self.arrival {
+            self.strays.stale += 1;
+        }
+        self.arrival = Some(Arrival::Verified { payload, at });
+    }
+
+    /// Something unverified was read, which the policy may take for an answer.
+    fn active(&mut self) -> Option<Waker> {
+        let book = self.book.as_mut()?;
+        let open = matches!(book.ledger.newest, Newest::Open(_));
+        match book.liveness {
+            Liveness::Pong => return None,
+            Liveness::AnyPong if !open => return None,
+            Liveness::AnyPong | Liveness::Activity { .. } => {}
+        }
+        let at = book.clock.now();
+        if let Some(until) = book.trusted_until {
+            if Time::at(book.origin, at) >= until {
+                return None;
+            }
+        }
+        if !open {
+            self.activity = Some(at);
+            return None;
+        }
+        book.ledger.settle();
+        self.arrival.get_or_insert(Arrival::Policy { at });
+        self.waker.take()
+    }
+
+    fn poll_feed(&mut self, heartbeat: &mut Heartbeat, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        heartbeat.count_strays(
+            mem::take(&mut self.strays.unsolicited),
+            mem::take(&mut self.strays.stale),
+        );
+        if let Some(at) = self.activity.take() {
+            heartbeat.handle_activity(at);
+        }
+        match self.arrival.take() {
+            Some(Arrival::Verified { payload, at }) => {
+                heartbeat.handle_pong(&payload, at);
+                Poll::Ready(Some(()))
+            }
+            Some(Arrival::Policy { at }) => {
+                // Any payload that proves nothing will do.
+                heartbeat.handle_pong(&[], at);
+                Poll::Ready(Some(()))
+            }
+            None if self.life == Life::Ended => Poll::Ready(None),
+            None => {
+                // The sender wakes us: by a pong that means something, or by its end.
+                match &mut self.waker {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => self.waker = Some(cx.waker().clone()),
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

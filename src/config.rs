@@ -1,0 +1,607 @@
+//! What a heartbeat is asked to do: plain data, validated once.
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use crate::error::InvalidConfig;
+use crate::frame::CloseReason;
+use crate::time::Span;
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(20);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
+const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// `max_missed` with a fixed timeout, and with an adaptive one.
+const DEFAULT_MAX_MISSED: u32 = 1;
+const DEFAULT_MAX_MISSED_ADAPTIVE: u32 = 3;
+const MAX_DEFAULT_GRANULARITY: Duration = Duration::from_millis(100);
+
+/// What a peer must do for its heart to count as beating.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Liveness {
+    /// Only a pong with the payload of the ping in flight answers it (RFC 6455 §5.5.3).
+    #[default]
+    Pong,
+    /// Any pong answers: for peers that mangle the payload. It is no proof against a peer that
+    /// sends pongs unasked, and it yields no round-trip time.
+    AnyPong,
+    /// Whatever the peer sends answers, and postpones the next ping: the least traffic on busy
+    /// connections. Outgoing data never counts.
+    Activity {
+        /// From so long after the last matching pong on, only a matching pong answers. A peer (or
+        /// a proxy before it) that sends data but never a pong is found out in this time.
+        max_unproven: Duration,
+    },
+}
+
+/// How long a flushed ping may wait for its pong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Timeout {
+    Fixed(Duration),
+    Adaptive(RangeInclusive<Duration>),
+    Never,
+}
+
+impl Timeout {
+    /// The longest wait for one pong.
+    fn end(&self) -> Duration {
+        match self {
+            Self::Fixed(timeout) => *timeout,
+            Self::Adaptive(range) => *range.end(),
+            Self::Never => Duration::MAX,
+        }
+    }
+}
+
+/// A validated configuration; cloning it copies a pointer.
+///
+/// Each getter is named as its option in [`ConfigBuilder`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures_pinger::Config;
+///
+/// let config = Config::new(Duration::from_secs(15), Duration::from_secs(5))?;
+/// assert_eq!(config.interval(), Duration::from_secs(15));
+/// assert_eq!(config.write_timeout(), Duration::from_secs(5));
+///
+/// // What makes no sense is refused by name:
+/// let error = Config::new(Duration::from_secs(15), Duration::ZERO).unwrap_err();
+/// assert_eq!(error.to_string(), "invalid timeout 0ns: must be longer than zero");
+/// # Ok::<(), futures_pinger::InvalidConfig>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config(Arc<Options>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Options {
+    interval: Duration,
+    initial_delay: Duration,
+    timeout: Timeout,
+    write_timeout: Duration,
+    max_missed: u32,
+    close: Option<CloseReason>,
+    close_timeout: Duration,
+    jitter: f64,
+    liveness: Liveness,
+    stall_grace: bool,
+    granularity: Duration,
+}
+
+/// A ping every 20 seconds, 20 seconds for each pong: what most of the field uses, and well inside
+/// the 60 seconds after which common proxies cut an idle connection.
+impl Default for Config {
+    fn default() -> Self {
+        static DEFAULT: LazyLock<Config> = LazyLock::new(|| {
+            let built = Config::builder().build();
+            built.expect("the defaults are valid, as a test shows")
+        });
+        DEFAULT.clone()
+    }
+}
+
+impl Config {
+    /// The defaults but for `interval` and `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where one of them is zero.
+    pub fn new(interval: Duration, timeout: Duration) -> Result<Self, InvalidConfig> {
+        Self::builder().interval(interval).timeout(timeout).build()
+    }
+
+    /// A builder that starts at the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// From one ping's due time to the next.
+    #[doc(alias = "period")]
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.0.interval
+    }
+
+    /// From the first poll to the first ping.
+    #[must_use]
+    pub fn initial_delay(&self) -> Duration {
+        self.0.initial_delay
+    }
+
+    /// From a flushed ping to its pong, where it is fixed.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        match self.0.timeout {
+            Timeout::Fixed(timeout) => Some(timeout),
+            Timeout::Adaptive(_) | Timeout::Never => None,
+        }
+    }
+
+    /// The range of the adaptive timeout, where that is used.
+    #[must_use]
+    pub fn adaptive_timeout(&self) -> Option<RangeInclusive<Duration>> {
+        match &self.0.timeout {
+            Timeout::Adaptive(range) => Some(range.clone()),
+            Timeout::Fixed(_) | Timeout::Never => None,
+        }
+    }
+
+    /// From a ping's first offer to the sink to its completed flush; [`Duration::MAX`] is never.
+    #[must_use]
+    pub fn write_timeout(&self) -> Duration {
+        self.0.write_timeout
+    }
+
+    /// Consecutive misses that make a verdict.
+    #[must_use]
+    pub fn max_missed(&self) -> u32 {
+        self.0.max_missed
+    }
+
+    /// The close frame that a pong timeout sends, if one is sent.
+    #[must_use]
+    pub fn close(&self) -> Option<&CloseReason> {
+        self.0.close.as_ref()
+    }
+
+    /// How long that frame may take.
+    #[must_use]
+    pub fn close_timeout(&self) -> Duration {
+        self.0.close_timeout
+    }
+
+    /// The largest share by which a wait is shortened at random.
+    #[must_use]
+    pub fn jitter(&self) -> f64 {
+        self.0.jitter
+    }
+
+    /// What counts as an answer.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        self.0.liveness
+    }
+
+    /// Whether a stall of this process extends a deadline that it hid.
+    #[must_use]
+    pub fn stall_grace(&self) -> bool {
+        self.0.stall_grace
+    }
+
+    /// The grid to which timer wake-ups are rounded up; zero is exact.
+    #[must_use]
+    pub fn granularity(&self) -> Duration {
+        self.0.granularity
+    }
+
+    pub(crate) fn pong_timeout(&self) -> &Timeout {
+        &self.0.timeout
+    }
+
+    /// Whether an unanswered ping can ever end in a verdict.
+    pub(crate) fn judges_pongs(&self) -> bool {
+        !matches!(self.0.timeout, Timeout::Never)
+    }
+
+    /// A wait of `full`, shortened by the share `drawn` (of 2³²) of the jitter.
+    pub(crate) fn jittered(&self, full: Duration, drawn: u32) -> Span {
+        let full = Span::from(full);
+        if self.0.jitter == 0.0 || full == Span::NEVER {
+            return full;
+        }
+        let share = self.0.jitter * f64::from(drawn) / 4_294_967_296.0;
+        // Between zero and `full`: rounding cannot leave that range.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
+        let cut = (full.as_nanos() as f64 * share) as u64;
+        full.saturating_sub(Span::nanos(cut))
+    }
+}
+
+/// Sets the options of a [`Config`]; [`build`](Self::build) checks them all.
+///
+/// An option set twice keeps the later value; so do [`timeout`](Self::timeout),
+/// [`adaptive_timeout`](Self::adaptive_timeout) and [`no_timeout`](Self::no_timeout) among each
+/// other, and [`close`](Self::close) and [`no_close`](Self::no_close). A duration too long for the
+/// clock, such as [`Duration::MAX`], means never.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures_pinger::{Config, Liveness};
+///
+/// let config = Config::builder()
+///     .interval(Duration::from_secs(30))
+///     .adaptive_timeout(Duration::from_secs(1)..=Duration::from_secs(20))
+///     .jitter(0.2)
+///     .liveness(Liveness::Activity { max_unproven: Duration::from_secs(120) })
+///     .build()?;
+/// assert_eq!(config.max_missed(), 3);
+/// # Ok::<(), futures_pinger::InvalidConfig>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ConfigBuilder {
+    interval: Duration,
+    initial_delay: Option<Duration>,
+    timeout: Timeout,
+    write_timeout: Option<Duration>,
+    max_missed: Option<u32>,
+    close: Option<CloseReason>,
+    close_timeout: Duration,
+    jitter: f64,
+    liveness: Liveness,
+    stall_grace: bool,
+    granularity: Option<Duration>,
+}
+
+impl Default for ConfigBuilder {
+    fn default() -> Self {
+        Self {
+            interval: DEFAULT_INTERVAL,
+            initial_delay: None,
+            timeout: Timeout::Fixed(DEFAULT_TIMEOUT),
+            write_timeout: None,
+            max_missed: None,
+            close: Some(CloseReason::ping_timeout()),
+            close_timeout: DEFAULT_CLOSE_TIMEOUT,
+            jitter: 0.0,
+            liveness: Liveness::Pong,
+            stall_grace: true,
+            granularity: None,
+        }
+    }
+}
+
+impl ConfigBuilder {
+    /// From one ping's due time to the next: there is no drift, and no burst after a pause.
+    ///
+    /// Default: 20 s. Zero is refused.
+    #[doc(alias = "period")]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// From the first poll to the first ping; zero sends it at once.
+    ///
+    /// Default: the interval.
+    pub fn initial_delay(mut self, initial_delay: Duration) -> Self {
+        self.initial_delay = Some(initial_delay);
+        self
+    }
+
+    /// From the flushed ping to its pong.
+    ///
+    /// Default: 20 s. Zero is refused.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Timeout::Fixed(timeout);
+        self
+    }
+
+    /// Instead of a fixed timeout, one that follows the round-trip times that are measured, as
+    /// TCP's does: SRTT + max(G, 4·RTTVAR), kept within `range` (RFC 6298; G is the granularity,
+    /// 10 ms at the least).
+    ///
+    /// Before the first measurement it is the range's end; a miss doubles it, an answer puts it
+    /// back. `max_missed` is then 3 unless it is set. A range that is empty or starts at zero is
+    /// refused.
+    pub fn adaptive_timeout(mut self, range: RangeInclusive<Duration>) -> Self {
+        self.timeout = Timeout::Adaptive(range);
+        self
+    }
+
+    /// Pings only: they keep the connection open, and no missing pong ends it. A ping that is
+    /// unanswered when the next one is due is counted as missed.
+    ///
+    /// The write timeout is then never, unless it is set.
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = Timeout::Never;
+        self
+    }
+
+    /// From the poll that first offers the ping to the sink to its completed flush. It is what
+    /// finds a dead peer behind a sink that takes nothing any more.
+    ///
+    /// Default: the timeout, or the end of the adaptive range. Zero is refused.
+    pub fn write_timeout(mut self, write_timeout: Duration) -> Self {
+        self.write_timeout = Some(write_timeout);
+        self
+    }
+
+    /// How many pings in a row must be missed for a verdict. After a miss the next ping is sent at
+    /// once.
+    ///
+    /// Default: 1, or 3 with an adaptive timeout. Zero is refused.
+    pub fn max_missed(mut self, max_missed: u32) -> Self {
+        self.max_missed = Some(max_missed);
+        self
+    }
+
+    /// The close frame that a pong timeout sends. After a write timeout it is sent to a dedicated
+    /// close sink only, as the ping's own could not even take the ping.
+    ///
+    /// Default: [`CloseReason::ping_timeout`].
+    pub fn close(mut self, close: CloseReason) -> Self {
+        self.close = Some(close);
+        self
+    }
+
+    /// No close frame: the verdict comes at once.
+    pub fn no_close(mut self) -> Self {
+        self.close = None;
+        self
+    }
+
+    /// How long the close frame may take, from the verdict on.
+    ///
+    /// Default: 1 s. Zero is refused ([`no_close`](Self::no_close) sends none).
+    pub fn close_timeout(mut self, close_timeout: Duration) -> Self {
+        self.close_timeout = close_timeout;
+        self
+    }
+
+    /// Shortens each wait for the next ping, the first included, by a random share of it up to
+    /// this: many heartbeats that start together do not stay together.
+    ///
+    /// Default: 0.0. What is not between 0.0 and 1.0 is refused.
+    pub fn jitter(mut self, jitter: f64) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// What counts as an answer.
+    ///
+    /// Default: [`Liveness::Pong`], the strict one. A `max_unproven` of zero is refused.
+    pub fn liveness(mut self, liveness: Liveness) -> Self {
+        self.liveness = liveness;
+        self
+    }
+
+    /// Whether a stall of this process (a blocked executor, a stopped process, a sleeping machine)
+    /// that hides a deadline extends it, so that the peer's answer can still be read.
+    ///
+    /// Default: true. See the [module docs](crate::heartbeat) for the rule.
+    pub fn stall_grace(mut self, stall_grace: bool) -> Self {
+        self.stall_grace = stall_grace;
+        self
+    }
+
+    /// Rounds timer wake-ups up to a process-wide grid of this step, so that many heartbeats share
+    /// one wake-up. Nothing is ever early by it, and nothing late by more than a step. Zero is
+    /// exact.
+    ///
+    /// Default: 100 ms, or a 64th of the shortest duration set here if that is less (with the
+    /// default close timeout of 1 s: 15.625 ms).
+    pub fn granularity(mut self, granularity: Duration) -> Self {
+        self.granularity = Some(granularity);
+        self
+    }
+
+    /// Checks the options.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`], with the option's name and value, for the first that is refused.
+    pub fn build(self) -> Result<Config, InvalidConfig> {
+        let initial_delay = self.initial_delay.unwrap_or(self.interval);
+        let write_timeout = self.write_timeout.unwrap_or_else(|| self.timeout.end());
+
+        longer_than_zero("interval", self.interval)?;
+        match &self.timeout {
+            Timeout::Fixed(timeout) => longer_than_zero("timeout", *timeout)?,
+            Timeout::Adaptive(range) if range.is_empty() => {
+                let rule = "the range must not end before it starts";
+                return Err(refused("adaptive_timeout", format!("{range:?}"), rule));
+            }
+            Timeout::Adaptive(range) if range.start().is_zero() => {
+                let rule = "the range must start above zero";
+                return Err(refused("adaptive_timeout", format!("{range:?}"), rule));
+            }
+            Timeout::Adaptive(_) | Timeout::Never => {}
+        }
+        longer_than_zero("write_timeout", write_timeout)?;
+        longer_than_zero("close_timeout", self.close_timeout)?;
+        if let Liveness::Activity { max_unproven } = self.liveness {
+            longer_than_zero("max_unproven", max_unproven)?;
+        }
+        if self.max_missed == Some(0) {
+            return Err(refused("max_missed", "0".into(), "must be at least 1"));
+        }
+        // Not a number is in no range.
+        if !(0.0..=1.0).contains(&self.jitter) {
+            let value = format!("{:?}", self.jitter);
+            return Err(refused("jitter", value, "must be between 0 and 1"));
+        }
+
+        let max_missed = self.max_missed.unwrap_or(match self.timeout {
+            Timeout::Adaptive(_) => DEFAULT_MAX_MISSED_ADAPTIVE,
+            Timeout::Fixed(_) | Timeout::Never => DEFAULT_MAX_MISSED,
+        });
+        let granularity = self
+            .granularity
+            .unwrap_or_else(|| self.default_granularity(initial_delay, write_timeout));
+        Ok(Config(Arc::new(Options {
+            interval: self.interval,
+            initial_delay,
+            timeout: self.timeout,
+            write_timeout,
+            max_missed,
+            close: self.close,
+            close_timeout: self.close_timeout,
+            // Minus zero is zero.
+            jitter: self.jitter.abs(),
+            liveness: self.liveness,
+            stall_grace: self.stall_grace,
+            granularity,
+        })))
+    }
+
+    fn default_granularity(&self, initial_delay: Duration, write_timeout: Duration) -> Duration {
+        let timeout = match &self.timeout {
+            Timeout::Fixed(timeout) => *timeout,
+            Timeout::Adaptive(range) => *range.start(),
+            Timeout::Never => Duration::MAX,
+        };
+        let max_unproven = match self.liveness {
+            Liveness::Activity { max_unproven } => max_unproven,
+            Liveness::Pong | Liveness::AnyPong => Duration::MAX,
+        };
+        [
+            self.interval,
+            initial_delay,
+            timeout,
+            write_timeout,
+            self.close_timeout,
+            max_unproven,
+        ]
+        .into_iter()
+        // An initial delay of zero is "at once", not a wait to be precise about.
+        .filter(|duration| !duration.is_zero())
+        .map(|duration| duration / 64)
+        .fold(MAX_DEFAULT_GRANULARITY, Duration::min)
+    }
+}
+
+fn longer_than_zero(option: &'static str, duration: Duration) -> Result<(), InvalidConfig> {
+    if duration.is_zero() {
+        let value = format!("{duration:?}");
+        return Err(refused(option, value, "must be longer than zero"));
+    }
+    Ok(())
+}
+
+fn refused(option: &'static str, value: String, rule: &'static str) -> InvalidConfig {
+    InvalidConfig {
+        option,
+        value,
+        rule,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    // contract: D28
+    #[test]
+    fn each_bad_value_is_refused_by_name_and_value() {
+        let b = Config::builder;
+        let unproven = Liveness::Activity {
+            max_unproven: Duration::ZERO,
+        };
+        let bad = [
+            (b().interval(Duration::ZERO), "interval", "0ns"),
+            (b().timeout(Duration::ZERO), "timeout", "0ns"),
+            (b().write_timeout(Duration::ZERO), "write_timeout", "0ns"),
+            (b().close_timeout(Duration::ZERO), "close_timeout", "0ns"),
+            (b().liveness(unproven), "max_unproven", "0ns"),
+            (b().max_missed(0), "max_missed", "0"),
+            (b().jitter(-0.1), "jitter", "-0.1"),
+            (b().jitter(1.1), "jitter", "1.1"),
+            (b().jitter(f64::NAN), "jitter", "NaN"),
+            (b().jitter(f64::INFINITY), "jitter", "inf"),
+            (
+                #[allow(clippy::reversed_empty_ranges)]
+                b().adaptive_timeout(2 * SECOND..=SECOND),
+                "adaptive_timeout",
+                "2s..=1s",
+            ),
+            (
+                b().adaptive_timeout(Duration::ZERO..=SECOND),
+                "adaptive_timeout",
+                "0ns..=1s",
+            ),
+        ];
+        for (builder, option, value) in bad {
+            let error = builder.build().expect_err(option);
+            assert_eq!((error.option(), error.value()), (option, value));
+            let text = error.to_string();
+            assert!(text.contains(option) && text.contains(value), "{text}");
+        }
+        assert!(Config::new(Duration::ZERO, SECOND).is_err());
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_docs() {
+        let config = Config::default();
+        assert_eq!(config, Config::builder().build().expect("valid"));
+        assert_eq!(config.interval(), 20 * SECOND);
+        assert_eq!(config.initial_delay(), 20 * SECOND);
+        assert_eq!(config.timeout(), Some(20 * SECOND));
+        assert_eq!(config.adaptive_timeout(), None);
+        assert_eq!(config.write_timeout(), 20 * SECOND);
+        assert_eq!(config.max_missed(), 1);
+        assert_eq!(config.close(), Some(&CloseReason::ping_timeout()));
+        assert_eq!(config.close_timeout(), SECOND);
+        assert!(config.jitter() == 0.0 && config.stall_grace());
+        assert_eq!(config.liveness(), Liveness::Pong);
+        assert_eq!(config.granularity(), Duration::from_micros(15_625));
+    }
+
+    #[test]
+    fn dependent_defaults_follow_what_is_set() {
+        let build = |b: ConfigBuilder| b.build().expect("valid");
+        let b = Config::builder;
+
+        let adaptive = build(b().adaptive_timeout(SECOND..=9 * SECOND));
+        assert_eq!(adaptive.write_timeout(), 9 * SECOND);
+        assert_eq!(adaptive.max_missed(), 3);
+        assert_eq!(adaptive.timeout(), None);
+
+        let pings_only = build(b().no_timeout());
+        assert_eq!(pings_only.write_timeout(), Duration::MAX);
+        assert!(!pings_only.judges_pongs());
+
+        let coarse = b().close_timeout(20 * SECOND);
+        assert_eq!(
+            build(coarse.clone()).granularity(),
+            Duration::from_millis(100)
+        );
+        let at_once = build(coarse.initial_delay(Duration::ZERO));
+        assert_eq!(at_once.granularity(), Duration::from_millis(100));
+        let fine = build(b().timeout(Duration::from_millis(64)));
+        assert_eq!(fine.granularity(), Duration::from_millis(1));
+        let exact = build(b().granularity(Duration::ZERO));
+        assert_eq!(exact.granularity(), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_later_of_two_rivals_wins() {
+        let build = |b: ConfigBuilder| b.build().expect("valid");
+        let b = Config::builder;
+        let fixed = build(b().no_timeout().timeout(SECOND));
+        assert_eq!(fixed.timeout(), Some(SECOND));
+        let closes = build(b().no_close().close(CloseReason::ping_timeout()));
+        assert!(closes.close().is_some());
+    }
+}

@@ -1,0 +1,353 @@
+//! The errors, each with the numbers that a log line needs.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a heartbeat failed.
+///
+/// # Examples
+///
+/// ```
+/// use futures_pinger::{Error, TimedOut};
+///
+/// fn log(error: &Error<std::io::Error>) {
+///     match error {
+///         Error::Timeout(peer) => eprintln!("the peer is gone: {peer}"),
+///         Error::Transport(error) => eprintln!("the connection broke: {error}"),
+///         other => eprintln!("{other}"),
+///     }
+/// }
+/// # log(&Error::Transport(std::io::ErrorKind::BrokenPipe.into()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// The peer did not answer, or did not take what we sent, in time.
+    Timeout(TimedOut),
+    /// The sink or stream failed before any verdict.
+    Transport(E),
+}
+
+impl<E> Error<E> {
+    /// The transport's error, or the verdict.
+    ///
+    /// # Errors
+    ///
+    /// The [`TimedOut`] where the heartbeat ended by a verdict of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = futures_pinger::Error::Transport("reset by peer");
+    /// assert_eq!(error.into_transport(), Ok("reset by peer"));
+    /// ```
+    pub fn into_transport(self) -> Result<E, TimedOut> {
+        match self {
+            Self::Transport(error) => Ok(error),
+            Self::Timeout(timed_out) => Err(timed_out),
+        }
+    }
+}
+
+impl<E> From<TimedOut> for Error<E> {
+    fn from(timed_out: TimedOut) -> Self {
+        Self::Timeout(timed_out)
+    }
+}
+
+impl<E> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout(timed_out) => timed_out.fmt(f),
+            Self::Transport(_) => f.write_str("the transport of the heartbeat failed"),
+        }
+    }
+}
+
+impl<E: StdError + 'static> StdError for Error<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            // Its text stands in ours already.
+            Self::Timeout(_) => None,
+            Self::Transport(error) => Some(error),
+        }
+    }
+}
+
+/// The verdict: the peer is gone, and what is known about it.
+///
+/// [`lateness`](Self::lateness) tells a dead peer from a starved process: it is how late our own
+/// polls came while the fatal ping was out.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use futures_pinger::{Config, Heartbeat, Output, Verdict};
+///
+/// let (start, second) = (Instant::now(), Duration::from_secs(1));
+/// let config = Config::builder().interval(second).timeout(second).no_close().build()?;
+/// let mut heartbeat = Heartbeat::new(config, start);
+///
+/// assert_eq!(heartbeat.poll_output(start + second), Output::Ping);
+/// let _ping = heartbeat.transmit(start + second);
+/// heartbeat.handle_sent(start + second);
+///
+/// // Nobody answers. The heartbeat asks to be woken twice: shortly before its deadline, and at it.
+/// while let Output::Wait(Some(next)) = heartbeat.poll_output(start + second) {
+///     heartbeat.handle_timeout(next);
+/// }
+/// let Output::Done(Verdict::TimedOut(verdict)) = heartbeat.poll_output(start + 2 * second) else {
+///     unreachable!()
+/// };
+/// assert_eq!(verdict.to_string(), "no pong within 1s (after 0 answered pings)");
+/// # Ok::<(), futures_pinger::InvalidConfig>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimedOut {
+    pub(crate) phase: TimeoutPhase,
+    pub(crate) elapsed: Duration,
+    pub(crate) missed: u32,
+    pub(crate) answered: u64,
+    pub(crate) last_rtt: Option<Duration>,
+    pub(crate) lateness: Duration,
+    pub(crate) close_sent: bool,
+}
+
+/// What a ping was waiting for when its time ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimeoutPhase {
+    /// The sink did not take the ping and flush it within the write timeout.
+    Write,
+    /// No pong came within the timeout.
+    Pong,
+}
+
+impl TimedOut {
+    /// What the fatal ping was waiting for.
+    #[must_use]
+    pub const fn phase(&self) -> TimeoutPhase {
+        self.phase
+    }
+
+    /// How long it waited: from its completed flush for [`TimeoutPhase::Pong`], from its first
+    /// offer to the sink for [`TimeoutPhase::Write`].
+    #[must_use]
+    pub const fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// Pings in a row that no pong answered in time. A ping that could not be written counts as
+    /// none of them.
+    #[must_use]
+    pub const fn missed(&self) -> u32 {
+        self.missed
+    }
+
+    /// Pings that were answered in the whole life of the heartbeat.
+    #[must_use]
+    pub const fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// The latest round-trip time that was measured, if any.
+    #[must_use]
+    pub const fn last_rtt(&self) -> Option<Duration> {
+        self.last_rtt
+    }
+
+    /// How late this side's own polls were at the most, while the fatal ping was out. More than a
+    /// few milliseconds tell of a stalled process or an executor that is short of time.
+    #[must_use]
+    pub const fn lateness(&self) -> Duration {
+        self.lateness
+    }
+
+    /// Whether the close frame was handed to the sink and flushed within the close timeout.
+    ///
+    /// This is not delivery: on a dead path a transport takes frames gladly. Behind a queue it
+    /// means queued.
+    #[must_use]
+    pub const fn close_sent(&self) -> bool {
+        self.close_sent
+    }
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.phase {
+            TimeoutPhase::Write => "ping not written",
+            TimeoutPhase::Pong => "no pong",
+        };
+        write!(f, "{what} within {:?}", self.elapsed)?;
+        if self.missed > 1 {
+            write!(f, ", {} pings missed in a row", self.missed)?;
+        }
+        let plural = if self.answered == 1 { "" } else { "s" };
+        write!(f, " (after {} answered ping{plural}", self.answered)?;
+        if let Some(rtt) = self.last_rtt {
+            write!(f, ", last rtt {rtt:?}")?;
+        }
+        if !self.lateness.is_zero() {
+            write!(f, ", this side was late by {:?}", self.lateness)?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl StdError for TimedOut {}
+
+/// A value that [`ConfigBuilder::build`](crate::ConfigBuilder::build) refuses; its text names the
+/// option and the value.
+///
+/// # Examples
+///
+/// ```
+/// let error = futures_pinger::Config::builder().jitter(1.1).build().unwrap_err();
+/// assert_eq!(error.option(), "jitter");
+/// assert_eq!(error.to_string(), "invalid jitter 1.1: must be between 0 and 1");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidConfig {
+    pub(crate) option: &'static str,
+    pub(crate) value: String,
+    pub(crate) rule: &'static str,
+}
+
+impl InvalidConfig {
+    /// The option's name, that of its builder method.
+    #[must_use]
+    pub const fn option(&self) -> &'static str {
+        self.option
+    }
+
+    /// The refused value as text.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid {} {}: {}", self.option, self.value, self.rule)
+    }
+}
+
+impl StdError for InvalidConfig {}
+
+/// A close code or reason that no close frame may carry (RFC 6455 §5.5, §7.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InvalidCloseReason {
+    /// The code is reserved, undefined or out of range.
+    Code(u16),
+    /// The reason is longer than 123 bytes; this is its length.
+    ReasonLength(usize),
+}
+
+impl fmt::Display for InvalidCloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => {
+                write!(f, "close code {code} must not be sent in a close frame")
+            }
+            Self::ReasonLength(len) => {
+                write!(f, "close reason of {len} bytes is longer than 123")
+            }
+        }
+    }
+}
+
+impl StdError for InvalidCloseReason {}
+
+/// The other side of a handle has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the heartbeat has ended")
+    }
+}
+
+impl StdError for Closed {}
+
+/// Why a [`PingSender`](crate::PingSender) did not take a ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SendPingError {
+    /// The [`Ponger`](crate::Ponger) has ended.
+    Closed,
+    /// The payload is longer than the 125 bytes of a control frame (RFC 6455 §5.5), so that no
+    /// valid pong can answer it; this is its length. The peer broke the protocol.
+    TooLong(usize),
+}
+
+impl fmt::Display for SendPingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the ponger has ended"),
+            Self::TooLong(len) => {
+                write!(f, "ping payload of {len} bytes is longer than 125")
+            }
+        }
+    }
+}
+
+impl StdError for SendPingError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict() -> TimedOut {
+        TimedOut {
+            phase: TimeoutPhase::Pong,
+            elapsed: Duration::from_secs(20),
+            missed: 1,
+            answered: 12,
+            last_rtt: Some(Duration::from_millis(31)),
+            lateness: Duration::ZERO,
+            close_sent: true,
+        }
+    }
+
+    // contract: E38
+    #[test]
+    fn the_text_of_a_verdict_carries_its_numbers() {
+        assert_eq!(
+            verdict().to_string(),
+            "no pong within 20s (after 12 answered pings, last rtt 31ms)"
+        );
+        let stalled = TimedOut {
+            phase: TimeoutPhase::Write,
+            missed: 2,
+            answered: 1,
+            last_rtt: None,
+            lateness: Duration::from_millis(1500),
+            ..verdict()
+        };
+        assert_eq!(
+            stalled.to_string(),
+            "ping not written within 20s, 2 pings missed in a row \
+             (after 1 answered ping, this side was late by 1.5s)"
+        );
+    }
+
+    #[test]
+    fn the_transport_error_is_the_source_and_not_repeated_in_the_text() {
+        let error = Error::Transport(std::io::Error::other("reset"));
+        assert_eq!(error.to_string(), "the transport of the heartbeat failed");
+        assert_eq!(
+            error.source().map(ToString::to_string),
+            Some("reset".into())
+        );
+        let error: Error<std::io::Error> = verdict().into();
+        assert_eq!(error.to_string(), verdict().to_string());
+        assert_eq!(error.into_transport().unwrap_err(), verdict());
+    }
+}

@@ -1,0 +1,882 @@
+//! The heartbeat as a state machine without I/O: no clock, no `Context`, no waker.
+//!
+//! [`Heartbeat`] is what every shell of this crate drives, and what those drive who have no
+//! [`Sink`](futures_sink::Sink): an FFI binding, an event loop, a WebSocket crate with methods of
+//! its own. Each call takes the time from the caller. Tell it what happened (`handle_…`), then call
+//! [`poll_output`](Heartbeat::poll_output) until it says [`Output::Wait`] or [`Output::Done`].
+//!
+//! ```text
+//!              due (interval, jitter)            flushed                      pong does not match: counted, ignored
+//!   ┌──────┐ ─────────────────────► ┌─────────┐ ────────────► ┌──────────────┐ ◄──┐
+//!   │ Idle │                        │ Sending │               │ AwaitingPong │ ───┘
+//!   └──────┘ ◄───────────────────── └─────────┘ ◄──────────── └──────────────┘
+//!       ▲     matching pong (either state: it may beat the flush)     │ timeout, misses < max_missed: ping again at once
+//!       └─────────────────────────────────────────────────────────────┤
+//!              write_timeout: Done(TimedOut, phase Write);             │ timeout, misses = max_missed
+//!              with a dedicated close sink by way of Closing           ▼
+//!                                                              Closing ── flushed or close_timeout ──► Done(TimedOut, phase Pong)
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. One ping is in flight at the most, and nothing is sent after the close frame.
+//! 2. A verdict is never early: not before the flush + timeout, nor before the first offer + write
+//!    timeout.
+//! 3. A pong that was handled wins against a deadline that was not judged yet. Deadlines are judged
+//!    by [`handle_timeout`](Heartbeat::handle_timeout) alone, which is called once all input that
+//!    was ready has been handled; where input never ends, by
+//!    [`handle_backlog`](Heartbeat::handle_backlog).
+//! 4. With x = the last accepted proof of life (before any: the start + initial delay − interval)
+//!    and g = the granularity, a strict heartbeat that is driven as it asks has its verdict by
+//!    `x + interval + max_missed · (write_timeout + timeout) + (2 · max_missed + 2) · g`. Where the
+//!    process stalls, add the time it stalled, and for each ping up to twice the longest stall, or
+//!    twice the timeout if that is less. The close frame adds at most `close_timeout + g`.
+//!
+//! # Schedule
+//!
+//! Due times lie on a grid: the start + initial delay, then every interval. A ping that leaves late
+//! (a long round trip, a pause, a stall) moves no later one, and what was skipped is not made up
+//! for. Only [`ping_now`](Heartbeat::ping_now), [`resume`](Heartbeat::resume) and, with
+//! [`Liveness::Activity`], the peer's data start a new grid.
+//!
+//! # A local stall is not the peer's silence
+//!
+//! A deadline that passes while this process does not run says nothing about the peer: its pong may
+//! lie unread in a buffer. With slack = timeout / 8, no less than 10 ms and no more than 1 s or
+//! half the timeout:
+//!
+//! ```text
+//!     flush                         deadline − slack   deadline
+//!       ├───────────────────────────────┼──────────────────┤
+//!                                   checkpoint
+//! ```
+//!
+//! The heartbeat asks to be woken at the checkpoint. If it is driven there on time, the deadline
+//! stands. If it is driven there L late (beyond the granularity), the deadline moves to now + L,
+//! or the slack if that is more, or the timeout if that is less. A deadline that is itself seen
+//! more than the slack late moves likewise, once, unless the checkpoint was that late already. So
+//! no verdict falls unless the heartbeat was driven with its input read shortly before, and a dead
+//! peer is found all the same. The write deadline has the same grace, the close deadline has none.
+//! [`ConfigBuilder::stall_grace`](crate::ConfigBuilder::stall_grace) turns it off.
+
+use std::time::Duration;
+
+use crate::config::{Config, Liveness, Timeout};
+use crate::error::{TimedOut, TimeoutPhase};
+use crate::frame::Frame;
+use crate::payload::{Key, Ledger, Newest, Proof};
+use crate::rtt::Rtt;
+use crate::stats::{Counters, Snapshot, State, Stats};
+use crate::time::{Instant, Span, Time};
+use crate::watch::{Look, Watch};
+
+/// How many further items may be read past a deadline before it is judged although input is still
+/// ready: enough for any honest backlog, and an end to an endless one.
+pub const BACKLOG_LIMIT: u32 = 65_536;
+
+/// What the caller is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// A ping wants to go: once the sink is ready, send what [`Heartbeat::transmit`] returns, flush
+    /// it, and call [`Heartbeat::handle_sent`]. Said once for each ping; poll on for the deadline.
+    Ping,
+    /// The close frame wants to go, by the same steps. Said once.
+    Close(Destination),
+    /// Nothing to do before that instant (none: never), unless there is something to handle. Then
+    /// call [`Heartbeat::handle_timeout`].
+    Wait(Option<Instant>),
+    /// It is over; the answer does not change any more.
+    Done(Verdict),
+}
+
+/// Where the close frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// The sink that takes the pings.
+    Outgoing,
+    /// The one that takes nothing else; see [`Heartbeat::dedicated_close`].
+    Dedicated,
+}
+
+/// How a heartbeat ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The peer is gone.
+    TimedOut(TimedOut),
+    /// [`Heartbeat::stop`] was called.
+    Requested,
+}
+
+/// What became of a pong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PongKind {
+    /// It is the answer to the newest ping.
+    Matched {
+        /// From the completed flush of the ping, or from its handing over if the pong beat that.
+        rtt: Duration,
+    },
+    /// It answers by policy: [`Liveness::AnyPong`] or [`Liveness::Activity`].
+    Accepted,
+    /// It answers an earlier ping: proof of life, but the newest ping still needs its own.
+    Stale,
+    /// It answers nothing: a stray, a forgery, a repetition.
+    Unsolicited,
+}
+
+/// Why a ping is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Schedule,
+    Miss,
+    Request,
+}
+
+/// How far the close frame has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CloseStep {
+    Due,
+    Offered,
+    Flushing,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// The next ping is due at `due`.
+    Idle,
+    /// A ping is due at once, whatever the schedule says.
+    Due(Cause),
+    /// A ping has been offered to the sink, which is not ready.
+    Offered {
+        since: Time,
+        watch: Watch,
+        cause: Cause,
+    },
+    /// The sink has the ping, which is not flushed.
+    Flushing {
+        since: Time,
+        watch: Watch,
+    },
+    /// The flushed ping waits for its answer.
+    Waiting {
+        since: Time,
+        watch: Watch,
+    },
+    Paused,
+    Closing {
+        step: CloseStep,
+        deadline: Time,
+        verdict: TimedOut,
+    },
+    Done(Verdict),
+}
+
+/// The heartbeat of one connection, without I/O; see the [module docs](self).
+///
+/// # Examples
+///
+/// A peer that answers each ping, in virtual time:
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use futures_pinger::{Config, Frame, Heartbeat, Output, PongKind};
+///
+/// let start = Instant::now();
+/// let at = |secs| start + Duration::from_secs(secs);
+/// let mut heartbeat = Heartbeat::new(Config::default(), start);
+/// assert_eq!(heartbeat.poll_output(start), Output::Wait(Some(at(20))));
+///
+/// // 20 s later. The sink is ready:
+/// assert_eq!(heartbeat.poll_output(at(20)), Output::Ping);
+/// let Some(Frame::Ping(payload)) = heartbeat.transmit(at(20)) else { unreachable!() };
+/// heartbeat.handle_sent(at(20));
+///
+/// // A second later the peer's pong is read:
+/// let rtt = Duration::from_secs(1);
+/// assert_eq!(heartbeat.handle_pong(&payload, at(21)), PongKind::Matched { rtt });
+/// assert_eq!(heartbeat.poll_output(at(21)), Output::Wait(Some(at(40))));
+/// ```
+#[derive(Debug)]
+pub struct Heartbeat {
+    config: Config,
+    origin: Instant,
+    ledger: Ledger,
+    phase: Phase,
+    /// The next point of the grid at which a ping is due.
+    due: Time,
+    /// The point before it, from which `due` was counted.
+    base: Time,
+    /// The random share of the jitter in the wait between them.
+    drawn: u32,
+    /// Consecutive pings without an answer.
+    misses: u32,
+    /// How often the adaptive timeout has doubled.
+    doublings: u32,
+    /// The last verified pong, or the start.
+    proof: Time,
+    /// Items read past a deadline while more are ready.
+    backlog: u32,
+    /// The worst lateness while the newest ping was out.
+    lateness: Span,
+    rtt: Rtt,
+    counters: Counters,
+    close_to: Destination,
+}
+
+impl Heartbeat {
+    /// A heartbeat that starts at `now`, with a random key of its own.
+    #[must_use]
+    pub fn new(config: Config, now: Instant) -> Self {
+        Self::keyed(config, now, Key::unique())
+    }
+
+    /// The same with a given key, for reproducible payloads and jitter. Whoever knows the key can
+    /// forge pongs.
+    #[must_use]
+    pub fn with_key(config: Config, now: Instant, key: [u8; 16]) -> Self {
+        Self::keyed(config, now, Key::new(key))
+    }
+
+    pub(crate) fn keyed(config: Config, now: Instant, key: Key) -> Self {
+        let mut heartbeat = Self {
+            origin: now,
+            ledger: Ledger::new(key),
+            phase: Phase::Idle,
+            due: Time::ORIGIN,
+            base: Time::ORIGIN,
+            drawn: 0,
+            misses: 0,
+            doublings: 0,
+            proof: Time::ORIGIN,
+            backlog: 0,
+            lateness: Span::ZERO,
+            rtt: Rtt::NONE,
+            counters: Counters::default(),
+            close_to: Destination::Outgoing,
+            config,
+        };
+        heartbeat.draw();
+        heartbeat.due = heartbeat.first_due();
+        heartbeat
+    }
+
+    /// The close frame has a sink of its own: it is then sent after a write timeout too.
+    #[must_use]
+    pub fn dedicated_close(mut self) -> Self {
+        self.close_to = Destination::Dedicated;
+        self
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Judges the deadlines. Call it when the instant of [`Output::Wait`] has come, after all input
+    /// that was ready has been handled; it does no harm at any other time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.backlog = 0;
+        self.judge(self.time(now));
+    }
+
+    /// Instead of [`handle_timeout`](Self::handle_timeout), when `read` more items have been
+    /// handled and further ones are ready. No deadline is judged before [`BACKLOG_LIMIT`] of them
+    /// have been read past it; then it is judged, without grace.
+    pub fn handle_backlog(&mut self, read: u32, now: Instant) {
+        let now = self.time(now);
+        let deadline = match &self.phase {
+            Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.deadline(),
+            Phase::Waiting { .. } if !self.config.judges_pongs() => self.due,
+            Phase::Waiting { watch, .. } => watch.deadline(),
+            Phase::Closing { .. } => return self.judge(now),
+            Phase::Idle | Phase::Due(_) | Phase::Paused | Phase::Done(_) => Time::NEVER,
+        };
+        if now < deadline {
+            self.backlog = 0;
+            return;
+        }
+        self.backlog = self.backlog.saturating_add(read);
+        if self.backlog < BACKLOG_LIMIT {
+            return;
+        }
+        self.backlog = 0;
+        if let Phase::Offered { watch, .. }
+        | Phase::Flushing { watch, .. }
+        | Phase::Waiting { watch, .. } = &mut self.phase
+        {
+            watch.end_grace();
+        }
+        self.judge(now);
+    }
+
+    /// The peer sent a pong. It may be of any length and content.
+    pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
+        let at = self.time(now);
+        if matches!(self.phase, Phase::Closing { .. } | Phase::Done(_)) {
+            self.counters.unsolicited += 1;
+            return PongKind::Unsolicited;
+        }
+        let proof = self.ledger.check(payload);
+        match proof {
+            Proof::Newest(flight) => {
+                let rtt = at.since(flight.at);
+                let late = self.observe_lateness(at) || flight.late;
+                if !late {
+                    self.rtt.sample(rtt);
+                }
+                self.proof = at;
+                self.answered(at);
+                self.ledger.enter(proof);
+                PongKind::Matched {
+                    rtt: rtt.to_duration(),
+                }
+            }
+            Proof::Earlier(_) => {
+                self.counters.stale += 1;
+                self.misses = 0;
+                self.proof = at;
+                self.ledger.enter(proof);
+                PongKind::Stale
+            }
+            Proof::Nothing => self.handle_stray(at),
+        }
+    }
+
+    /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
+    /// once for each batch of messages is enough.
+    pub fn handle_activity(&mut self, now: Instant) {
+        let at = self.time(now);
+        if self.trusts_activity(at) {
+            self.active(at);
+        }
+    }
+
+    /// The frame that [`transmit`](Self::transmit) returned is flushed.
+    pub fn handle_sent(&mut self, now: Instant) {
+        let at = self.time(now);
+        match self.phase {
+            Phase::Flushing { since, .. } => {
+                self.counters.write_blocked += at.since(since).to_duration();
+                let grace = self.config.stall_grace();
+                if let Some(flight) = self.ledger.open() {
+                    flight.at = at;
+                }
+                self.phase = Phase::Waiting {
+                    since: at,
+                    watch: Watch::start(at, self.pong_timeout(), grace),
+                };
+            }
+            Phase::Closing {
+                step: CloseStep::Flushing,
+                mut verdict,
+                ..
+            } => {
+                verdict.close_sent = true;
+                self.phase = Phase::Done(Verdict::TimedOut(verdict));
+                return;
+            }
+            // Answered before the flush was seen to complete, paused, or over.
+            _ => {}
+        }
+        self.counters.sent = self.ledger.issued();
+    }
+
+    /// The close frame cannot be written: the verdict stands without it.
+    ///
+    /// Before a verdict it does nothing: a broken transport is the caller's to report.
+    pub fn handle_close_failed(&mut self) {
+        if let Phase::Closing { verdict, .. } = self.phase {
+            self.phase = Phase::Done(Verdict::TimedOut(verdict));
+        }
+    }
+
+    /// Puts another configuration in force. The ping in flight survives: its deadline is counted
+    /// anew from its own sending, and where that lies in the past it is judged at the next turn of
+    /// the timer, without grace. The next ping is due one new interval after the last due time. A
+    /// lower `max_missed` applies from the next miss on. Once the verdict has fallen it changes
+    /// nothing.
+    pub fn set_config(&mut self, config: Config, now: Instant) {
+        if matches!(self.phase, Phase::Closing { .. } | Phase::Done(_)) {
+            return;
+        }
+        let now = self.time(now);
+        self.config = config;
+        self.due = if self.ledger.issued() == 0 && self.base == Time::ORIGIN {
+            self.first_due()
+        } else {
+            self.base.plus(self.wait())
+        };
+
+        let grace = self.config.stall_grace();
+        let write_timeout = Span::from(self.config.write_timeout());
+        let pong_timeout = self.pong_timeout();
+        match &mut self.phase {
+            Phase::Offered { since, watch, .. } | Phase::Flushing { since, watch } => {
+                *watch = watch.restart(*since, write_timeout, grace, now);
+            }
+            Phase::Waiting { since, watch } => {
+                *watch = watch.restart(*since, pong_timeout, grace, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends a ping at once, unless one is out already or the heartbeat is paused. The next one is
+    /// due an interval after it.
+    pub fn ping_now(&mut self, _now: Instant) {
+        if matches!(self.phase, Phase::Idle) {
+            self.phase = Phase::Due(Cause::Request);
+        }
+    }
+
+    /// No pings and no verdicts until [`resume`](Self::resume). Pongs are still welcome, a flush
+    /// that has begun should be completed, and a close frame on its way goes on.
+    pub fn pause(&mut self, _now: Instant) {
+        if !matches!(self.phase, Phase::Closing { .. } | Phase::Done(_)) {
+            self.phase = Phase::Paused;
+        }
+    }
+
+    /// Goes on as if it were new: a ping that was in flight is written off without a miss, and the
+    /// next is due one interval from now. Without a [`pause`](Self::pause) before it does nothing.
+    pub fn resume(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Paused) {
+            let now = self.time(now);
+            self.ledger.newest = Newest::Closed;
+            self.misses = 0;
+            self.proof = now;
+            self.phase = Phase::Idle;
+            self.rebase(now);
+        }
+    }
+
+    /// Ends the heartbeat: no further frame. A verdict that has fallen stands.
+    pub fn stop(&mut self) {
+        self.phase = match self.phase {
+            Phase::Done(verdict) => Phase::Done(verdict),
+            Phase::Closing { verdict, .. } => Phase::Done(Verdict::TimedOut(verdict)),
+            _ => Phase::Done(Verdict::Requested),
+        };
+    }
+
+    /// What to do next; call it until it says [`Output::Wait`] or [`Output::Done`].
+    ///
+    /// The answer may change after any other call, and when the instant of [`Output::Wait`] comes.
+    pub fn poll_output(&mut self, now: Instant) -> Output {
+        let at = self.time(now);
+        match &mut self.phase {
+            Phase::Idle if at >= self.due => self.offer(at, Cause::Schedule),
+            Phase::Due(cause) => {
+                let cause = *cause;
+                self.offer(at, cause)
+            }
+            Phase::Closing {
+                step: step @ CloseStep::Due,
+                ..
+            } => {
+                *step = CloseStep::Offered;
+                Output::Close(self.close_to)
+            }
+            Phase::Done(verdict) => Output::Done(*verdict),
+            _ => Output::Wait(self.next_look().instant(self.origin)),
+        }
+    }
+
+    /// The frame that wants to go. Call it once the sink is ready for it and put the frame into the
+    /// sink at once: nothing is buffered here, and nothing is kept. None where nothing wants to go
+    /// (any more).
+    pub fn transmit(&mut self, now: Instant) -> Option<Frame> {
+        let at = self.time(now);
+        match &mut self.phase {
+            Phase::Offered {
+                since,
+                watch,
+                cause,
+            } => {
+                let (since, watch, cause) = (*since, *watch, *cause);
+                self.phase = Phase::Flushing { since, watch };
+                let payload = self.ledger.issue(at);
+                match cause {
+                    Cause::Schedule => self.advance(at),
+                    Cause::Request => self.rebase(at),
+                    // An extra ping: the grid goes on, unless it was overtaken.
+                    Cause::Miss if self.due <= at => self.advance(at),
+                    Cause::Miss => {}
+                }
+                Some(Frame::Ping(payload))
+            }
+            Phase::Closing {
+                step: step @ CloseStep::Offered,
+                ..
+            } => {
+                *step = CloseStep::Flushing;
+                self.config.close().cloned().map(Frame::Close)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether [`transmit`](Self::transmit) would return a frame.
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Offered { .. }
+                | Phase::Closing {
+                    step: CloseStep::Offered,
+                    ..
+                }
+        )
+    }
+
+    /// Whether the verdict has fallen and the close frame is on its way.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
+    }
+
+    /// What has been counted and measured so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let state = match &self.phase {
+            Phase::Idle | Phase::Due(_) => Snapshot::Fixed(State::Idle),
+            Phase::Offered { .. } | Phase::Flushing { .. } => Snapshot::Fixed(State::Sending),
+            Phase::Waiting { .. } if self.misses > 0 => Snapshot::Fixed(State::Suspect),
+            Phase::Waiting { since, .. } => Snapshot::Waiting {
+                suspect_from: self
+                    .rtt
+                    .timeout(self.granularity())
+                    .and_then(|usual| since.plus(usual).instant(self.origin)),
+            },
+            Phase::Paused => Snapshot::Fixed(State::Paused),
+            Phase::Closing { .. } => Snapshot::Fixed(State::Closing),
+            Phase::Done(_) => Snapshot::Fixed(State::Gone),
+        };
+        Stats {
+            counters: self.counters,
+            rtt: self.rtt,
+            state,
+        }
+    }
+
+    /// The same for good: whatever it was doing, it is over.
+    pub(crate) fn final_stats(&self) -> Stats {
+        Stats {
+            state: Snapshot::Fixed(State::Gone),
+            ..self.stats()
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(crate) fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    /// Until when activity is trusted in place of a pong; none where it never is.
+    pub(crate) fn trusted_until(&self) -> Option<Time> {
+        match self.config.liveness() {
+            Liveness::Activity { max_unproven } => Some(self.proof.plus(max_unproven.into())),
+            Liveness::Pong | Liveness::AnyPong => None,
+        }
+    }
+
+    /// Pongs that a shell has dropped on their way here.
+    pub(crate) fn count_strays(&mut self, unsolicited: u64, stale: u64) {
+        self.counters.unsolicited += unsolicited;
+        self.counters.stale += stale;
+    }
+
+    fn time(&self, now: Instant) -> Time {
+        Time::at(self.origin, now)
+    }
+
+    fn granularity(&self) -> Span {
+        self.config.granularity().into()
+    }
+
+    // --- the schedule ---
+
+    fn draw(&mut self) {
+        // Drawing costs a hash; without jitter nobody looks at it.
+        if self.config.jitter() > 0.0 {
+            self.drawn = self.ledger.key().draw(self.ledger.issued());
+        }
+    }
+
+    fn first_due(&self) -> Time {
+        let delay = self.config.initial_delay();
+        Time::ORIGIN.plus(self.config.jittered(delay, self.drawn))
+    }
+
+    fn wait(&self) -> Span {
+        self.config.jittered(self.config.interval(), self.drawn)
+    }
+
+    /// To the next point of the grid that lies in the future.
+    fn advance(&mut self, now: Time) {
+        self.draw();
+        // Full jitter can draw a wait of nothing.
+        let wait = self.wait().max(Span::nanos(1));
+        let skipped = now.since(self.due).as_nanos() / wait.as_nanos();
+        self.base = self.due.plus(Span::nanos(skipped * wait.as_nanos()));
+        self.due = self.base.plus(wait);
+    }
+
+    /// A new grid from now on.
+    fn rebase(&mut self, now: Time) {
+        self.draw();
+        self.base = now;
+        self.due = now.plus(self.wait());
+    }
+
+    /// The peer was active: no ping is due before `at` + interval, but for the proof that activity
+    /// is no substitute for.
+    fn postpone(&mut self, at: Time) {
+        let limit = self.trusted_until().unwrap_or(Time::NEVER);
+        let due = at.plus(self.wait()).min(limit);
+        if due > self.due {
+            self.base = at;
+            self.due = due;
+        }
+    }
+
+    fn offer(&mut self, now: Time, cause: Cause) -> Output {
+        let write_timeout = Span::from(self.config.write_timeout());
+        self.lateness = Span::ZERO;
+        self.phase = Phase::Offered {
+            since: now,
+            watch: Watch::start(now, write_timeout, self.config.stall_grace()),
+            cause,
+        };
+        Output::Ping
+    }
+
+    fn next_look(&self) -> Time {
+        match &self.phase {
+            Phase::Idle => self.due,
+            Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.next(),
+            // Without a timeout the ping is written off when the next one is due.
+            Phase::Waiting { .. } if !self.config.judges_pongs() => self.due,
+            Phase::Waiting { watch, .. } => watch.next(),
+            Phase::Closing { deadline, .. } => *deadline,
+            Phase::Due(_) | Phase::Paused | Phase::Done(_) => Time::NEVER,
+        }
+    }
+
+    fn pong_timeout(&self) -> Span {
+        match self.config.pong_timeout() {
+            Timeout::Fixed(timeout) => (*timeout).into(),
+            Timeout::Never => Span::NEVER,
+            Timeout::Adaptive(range) => {
+                let (start, end) = (Span::from(*range.start()), Span::from(*range.end()));
+                let Some(measured) = self.rtt.timeout(self.granularity()) else {
+                    return end;
+                };
+                let factor = 1_u64.checked_shl(self.doublings).unwrap_or(u64::MAX);
+                let backed_off = measured.clamp(start, end).as_nanos().saturating_mul(factor);
+                Span::nanos(backed_off).min(end)
+            }
+        }
+    }
+
+    // --- answers ---
+
+    /// The newest ping is answered; its pong or a policy says so.
+    fn answered(&mut self, at: Time) {
+        self.misses = 0;
+        if !matches!(self.ledger.newest, Newest::Open(_)) {
+            // Answered by policy before.
+            return;
+        }
+        self.doublings = 0;
+        self.counters.answered += 1;
+        // It has reached the peer, whatever the flush says.
+        self.counters.sent = self.ledger.issued();
+        match self.phase {
+            Phase::Flushing { since, .. } => {
+                self.counters.write_blocked += at.since(since).to_duration();
+                self.phase = Phase::Idle;
+            }
+            Phase::Waiting { .. } => self.phase = Phase::Idle,
+            // Paused while it was out.
+            _ => {}
+        }
+    }
+
+    fn handle_stray(&mut self, at: Time) -> PongKind {
+        let open = matches!(self.ledger.newest, Newest::Open(_));
+        let answers = match self.config.liveness() {
+            Liveness::Pong => false,
+            Liveness::AnyPong => {
+                if open {
+                    self.answered(at);
+                    self.ledger.settle();
+                }
+                open
+            }
+            Liveness::Activity { .. } => {
+                let trusted = self.trusts_activity(at);
+                if trusted {
+                    self.active(at);
+                }
+                open && trusted
+            }
+        };
+        if answers {
+            return PongKind::Accepted;
+        }
+        self.counters.unsolicited += 1;
+        PongKind::Unsolicited
+    }
+
+    fn trusts_activity(&self, at: Time) -> bool {
+        self.trusted_until().is_some_and(|until| at < until)
+    }
+
+    fn active(&mut self, at: Time) {
+        match &mut self.phase {
+            Phase::Idle => {
+                self.misses = 0;
+                self.postpone(at);
+            }
+            Phase::Due(cause) | Phase::Offered { cause, .. } => {
+                let cause = *cause;
+                self.misses = 0;
+                // Who asked for a ping gets one.
+                if cause != Cause::Request {
+                    self.phase = Phase::Idle;
+                    self.postpone(at);
+                }
+            }
+            Phase::Flushing { .. } | Phase::Waiting { .. } => {
+                // What was stamped before the ping was handed over is no answer to it.
+                if self.ledger.open().is_some_and(|flight| at >= flight.at) {
+                    self.answered(at);
+                    self.ledger.settle();
+                    self.postpone(at);
+                }
+            }
+            Phase::Paused | Phase::Closing { .. } | Phase::Done(_) => {}
+        }
+    }
+
+    // --- deadlines ---
+
+    /// Whether this look at the newest ping comes late; it is counted once.
+    fn observe_lateness(&mut self, at: Time) -> bool {
+        let granularity = self.granularity();
+        let late = match &self.phase {
+            Phase::Flushing { watch, .. } | Phase::Waiting { watch, .. } => {
+                watch.lateness(at, granularity)
+            }
+            _ => Span::ZERO,
+        };
+        if late == Span::ZERO {
+            return false;
+        }
+        self.count_late(late);
+        true
+    }
+
+    fn count_late(&mut self, late: Span) {
+        if late == Span::ZERO {
+            return;
+        }
+        self.counters.late_wakes += 1;
+        let worst = self.counters.worst_lateness.max(late.to_duration());
+        self.counters.worst_lateness = worst;
+        self.lateness = self.lateness.max(late);
+    }
+
+    fn judge(&mut self, now: Time) {
+        let granularity = self.granularity();
+        match &mut self.phase {
+            Phase::Offered { since, watch, .. } | Phase::Flushing { since, watch } => {
+                let since = *since;
+                match watch.look(now, granularity) {
+                    Look::Early => {}
+                    Look::Late(late) => self.late(late),
+                    Look::Expired(late) => {
+                        self.count_late(late);
+                        self.counters.write_blocked += now.since(since).to_duration();
+                        self.time_out(TimeoutPhase::Write, now.since(since), now);
+                    }
+                }
+            }
+            Phase::Waiting { .. } if !self.config.judges_pongs() => self.write_off(now),
+            Phase::Waiting { since, watch } => {
+                let since = *since;
+                match watch.look(now, granularity) {
+                    Look::Early => {}
+                    Look::Late(late) => self.late(late),
+                    Look::Expired(late) => {
+                        self.count_late(late);
+                        self.miss(now.since(since), now);
+                    }
+                }
+            }
+            Phase::Closing {
+                deadline, verdict, ..
+            } if now >= *deadline => {
+                self.phase = Phase::Done(Verdict::TimedOut(*verdict));
+            }
+            _ => {}
+        }
+    }
+
+    /// Without a timeout: a ping that is unanswered when the next one is due.
+    fn write_off(&mut self, now: Time) {
+        if now >= self.due {
+            self.counters.missed += 1;
+            self.ledger.newest = Newest::Closed;
+            self.phase = Phase::Idle;
+        }
+    }
+
+    fn late(&mut self, late: Span) {
+        self.count_late(late);
+        if let Some(flight) = self.ledger.open() {
+            flight.late = true;
+        }
+    }
+
+    fn miss(&mut self, elapsed: Span, now: Time) {
+        self.counters.missed += 1;
+        self.misses = self.misses.saturating_add(1);
+        self.doublings = self.doublings.saturating_add(1);
+        self.ledger.newest = Newest::Closed;
+        if self.misses >= self.config.max_missed() {
+            self.time_out(TimeoutPhase::Pong, elapsed, now);
+        } else {
+            self.phase = Phase::Due(Cause::Miss);
+        }
+    }
+
+    fn time_out(&mut self, phase: TimeoutPhase, elapsed: Span, now: Time) {
+        let verdict = TimedOut {
+            phase,
+            elapsed: elapsed.to_duration(),
+            missed: self.misses,
+            answered: self.counters.answered,
+            last_rtt: self.rtt.latest(),
+            lateness: self.lateness.to_duration(),
+            close_sent: false,
+        };
+        // A sink that could not take the ping will not take the close frame either.
+        let has_sink = phase == TimeoutPhase::Pong || self.close_to == Destination::Dedicated;
+        self.phase = if has_sink && self.config.close().is_some() {
+            Phase::Closing {
+                step: CloseStep::Due,
+                deadline: now.plus(self.config.close_timeout().into()),
+                verdict,
+            }
+        } else {
+            Phase::Done(Verdict::TimedOut(verdict))
+        };
+    }
+}

@@ -1,0 +1,532 @@
+//! The heartbeat as a future over a sink of frames and a stream of pongs.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::FusedFuture;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use crate::channel::PongSource;
+use crate::config::Config;
+use crate::error::Error;
+use crate::frame::Frame;
+use crate::heartbeat::{Destination, Heartbeat, Output, Verdict};
+use crate::payload::Key;
+use crate::stats::Stats;
+use crate::time::Instant;
+use crate::timer::{Alarm, Clock, FuturesTimer, Timer};
+
+/// Pongs read in one poll before the executor's other tasks have their turn.
+const BUDGET: u32 = 64;
+
+/// How a heartbeat ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// The pong side ended: the [`PongSender`](crate::PongSender) was dropped, or the stream of
+    /// pongs ended. The connection is over.
+    PongsEnded,
+    /// The ping side of a [`Ponger`](crate::Ponger) ended.
+    PingsEnded,
+    /// It was asked to stop.
+    Requested,
+}
+
+/// The close frame goes to the sink that takes the pings; the default of a [`Pinger`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct SameSink;
+
+pin_project! {
+    /// A heartbeat over a sink of [`Frame`]s and a stream of [`Pong`](crate::Pong)s: a future that
+    /// is ready when the peer is gone, or the connection has ended.
+    ///
+    /// It sends a ping each interval, flushes it, waits for the pong that matches, and measures the
+    /// round-trip time. When the peer does not answer in time, it sends a close frame and is ready
+    /// with [`Error::Timeout`]. See the [rules](crate::heartbeat), and
+    /// [`pinger()`](crate::pinger()) for the common case.
+    ///
+    /// It never closes the sink: closing is up to its owner.
+    ///
+    /// # Panics
+    ///
+    /// Polling it after it was ready panics; its [`FusedFuture`] tells before that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Between polls nothing is held that could be lost: each frame is made when the sink is ready
+    /// for it. Dropping the heartbeat means, on the wire, that no further frame comes from it; a
+    /// ping that the sink has taken may still be flushed by whoever uses the sink next.
+    ///
+    /// # Wakeups
+    ///
+    /// It is woken by the sink while a frame waits for it, by the pongs, and by the timer: twice
+    /// for a ping that is answered at once.
+    ///
+    /// # Examples
+    ///
+    /// Over channels, with pongs from an `async_channel`:
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// # use std::time::Duration;
+    /// use futures::{StreamExt, channel::mpsc};
+    /// use futures_pinger::{Config, Frame, Pinger, Pong, Stopped};
+    ///
+    /// # let config = Config::builder().initial_delay(Duration::ZERO).build().unwrap();
+    /// let (outgoing, mut frames) = mpsc::channel(0);
+    /// let (pongs, pongs_in) = async_channel::bounded(1);
+    /// let pinger = Pinger::new(outgoing, pongs_in, config);
+    ///
+    /// let peer = async {
+    ///     let Some(Frame::Ping(payload)) = frames.next().await else { unreachable!() };
+    ///     pongs.send(Pong(payload)).await.unwrap();
+    ///     pongs.close();
+    /// };
+    /// let (ended, ()) = futures::join!(pinger, peer);
+    /// assert_eq!(ended.unwrap(), Stopped::PongsEnded);
+    /// # });
+    /// ```
+    #[project = Parts]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct Pinger<Si, St, T = FuturesTimer, Out = SameSink> {
+        #[pin]
+        outgoing: Si,
+        #[pin]
+        pongs: St,
+        #[pin]
+        alarm: Alarm<T>,
+        #[pin]
+        out: Out,
+        // The sink has a frame of ours that is not flushed.
+        flushing: bool,
+        core: Core,
+    }
+}
+
+// The large variant is the one that it is nearly always in.
+#[allow(clippy::large_enum_variant)]
+enum Core {
+    /// The time before the first poll is not silence: the heartbeat starts with it.
+    Unpolled {
+        config: Config,
+        key: Key,
+    },
+    Running(Heartbeat),
+    Finished(Stats),
+}
+
+impl<Si, St> Pinger<Si, St> {
+    /// A heartbeat that sends into `outgoing` and reads from `pongs`; it begins with its first
+    /// poll.
+    pub fn new(outgoing: Si, pongs: St, config: Config) -> Self {
+        Self {
+            outgoing,
+            pongs,
+            alarm: Alarm::new(FuturesTimer::new()),
+            out: SameSink,
+            flushing: false,
+            core: Core::Unpolled {
+                config,
+                key: Key::unique(),
+            },
+        }
+    }
+}
+
+impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
+    /// Keeps time by `timer`. Choose it before the first poll: the times of one clock mean nothing
+    /// to another.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::{Config, TokioTimer, pinger};
+    ///
+    /// # let outgoing = ();
+    /// let (pongs, pinger) = pinger(outgoing, Config::default());
+    /// let pinger = pinger.with_timer(TokioTimer::new());
+    /// # drop((pongs, pinger));
+    /// ```
+    pub fn with_timer<T2>(self, timer: T2) -> Pinger<Si, St, T2, Out> {
+        Pinger {
+            outgoing: self.outgoing,
+            pongs: self.pongs,
+            alarm: Alarm::new(timer),
+            out: self.out,
+            flushing: self.flushing,
+            core: self.core,
+        }
+    }
+
+    /// Sends the close frame of a verdict to `out`, and nothing else: ktor's dedicated channel. It
+    /// is then sent after a write timeout too, while the sink of the pings is still blocked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// # use std::time::Duration;
+    /// use futures::{StreamExt, channel::mpsc};
+    /// use futures_pinger::{CloseReason, Config, Frame, pinger};
+    ///
+    /// # let config = Config::builder().initial_delay(Duration::ZERO)
+    /// #     .timeout(Duration::from_millis(20)).build().unwrap();
+    /// let (outgoing, _never_read) = mpsc::channel(0);
+    /// let (out, closes) = mpsc::channel(1);
+    /// let (pongs, pinger) = pinger(outgoing, config);
+    ///
+    /// pinger.close_to(out).await.unwrap_err();
+    /// let closes: Vec<_> = closes.collect().await;
+    /// assert_eq!(closes, [Frame::Close(CloseReason::ping_timeout())]);
+    /// # drop(pongs);
+    /// # });
+    /// ```
+    pub fn close_to<O>(self, out: O) -> Pinger<Si, St, T, O> {
+        let core = match self.core {
+            Core::Running(heartbeat) => Core::Running(heartbeat.dedicated_close()),
+            core => core,
+        };
+        Pinger {
+            outgoing: self.outgoing,
+            pongs: self.pongs,
+            alarm: self.alarm,
+            out,
+            flushing: self.flushing,
+            core,
+        }
+    }
+
+    /// What has been counted and measured so far; the last figures after the end.
+    #[must_use]
+    pub fn stats(&self) -> Stats
+    where
+        St: PongSource,
+    {
+        let mut stats = match &self.core {
+            // Any instant will do: nothing has happened.
+            Core::Unpolled { config, key } => {
+                Heartbeat::keyed(config.clone(), Clock::system().now(), *key).stats()
+            }
+            Core::Running(heartbeat) => heartbeat.stats(),
+            Core::Finished(stats) => *stats,
+        };
+        self.pongs.add_to(&mut stats);
+        stats
+    }
+
+    /// The sink and the pongs.
+    pub fn get_ref(&self) -> (&Si, &St) {
+        (&self.outgoing, &self.pongs)
+    }
+
+    /// The sink and the pongs. A frame put into the sink while the heartbeat's own is in it is
+    /// harmless; taking pongs out of the stream hides them from the heartbeat.
+    pub fn get_mut(&mut self) -> (&mut Si, &mut St) {
+        (&mut self.outgoing, &mut self.pongs)
+    }
+
+    /// The sink and the pongs, pinned.
+    #[must_use]
+    pub fn get_pin_mut(self: Pin<&mut Self>) -> (Pin<&mut Si>, Pin<&mut St>) {
+        let this = self.project();
+        (this.outgoing, this.pongs)
+    }
+
+    /// The sink and the pongs back; the heartbeat is over.
+    pub fn into_inner(self) -> (Si, St) {
+        (self.outgoing, self.pongs)
+    }
+}
+
+impl<Si, St, T, Out> Future for Pinger<Si, St, T, Out>
+where
+    Si: Sink<Frame>,
+    St: PongSource,
+    T: Timer,
+    Out: CloseSink,
+{
+    type Output = Result<Stopped, Error<Si::Error>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let now = this.alarm.now();
+        if let Core::Unpolled { config, key } = this.core {
+            let mut heartbeat = Heartbeat::keyed(config.clone(), now, *key);
+            if Out::DESTINATION == Destination::Dedicated {
+                heartbeat = heartbeat.dedicated_close();
+            }
+            this.pongs.as_mut().start(&heartbeat, this.alarm.clock());
+            *this.core = Core::Running(heartbeat);
+        }
+        let outcome = ready!(this.drive(now, cx));
+        if let Core::Running(heartbeat) = this.core {
+            *this.core = Core::Finished(heartbeat.final_stats());
+        }
+        this.pongs.close();
+        Poll::Ready(outcome)
+    }
+}
+
+impl<Si, St, T, Out> FusedFuture for Pinger<Si, St, T, Out>
+where
+    Si: Sink<Frame>,
+    St: PongSource,
+    T: Timer,
+    Out: CloseSink,
+{
+    fn is_terminated(&self) -> bool {
+        matches!(self.core, Core::Finished(_))
+    }
+}
+
+/// What reading the pongs has come to.
+enum Input {
+    /// No more for now: the stream wakes us.
+    Drained,
+    /// The budget is spent, and more may be ready.
+    More,
+    Ended,
+}
+
+impl<Si, St, T, Out> Parts<'_, Si, St, T, Out>
+where
+    Si: Sink<Frame>,
+    St: PongSource,
+    T: Timer,
+    Out: CloseSink,
+{
+    fn drive(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Stopped, Error<Si::Error>>> {
+        let Core::Running(heartbeat) = &mut *self.core else {
+            panic!("`Pinger` polled after completion");
+        };
+
+        // Read first: a pong that has arrived wins against a deadline that has passed. Nothing
+        // that arrives while the close frame is on its way matters any more.
+        let input = if heartbeat.is_closing() {
+            Input::Drained
+        } else {
+            read(self.pongs.as_mut(), heartbeat, now, cx)
+        };
+        let more = match input {
+            Input::Drained => false,
+            Input::More => true,
+            Input::Ended => return Poll::Ready(Ok(Stopped::PongsEnded)),
+        };
+
+        // Write before judging, too: a flush that completes now was in time.
+        let mut frames = Frames {
+            heartbeat,
+            pongs: self.pongs.as_mut(),
+            flushing: self.flushing,
+            now,
+        };
+        let (out, outgoing) = (&mut self.out, &mut self.outgoing);
+        out.as_mut()
+            .write(outgoing.as_mut(), &mut frames, cx)
+            .map_err(Error::Transport)?;
+        if more {
+            frames.heartbeat.handle_backlog(BUDGET, now);
+        } else {
+            frames.heartbeat.handle_timeout(now);
+        }
+
+        loop {
+            match frames.heartbeat.poll_output(now) {
+                output @ (Output::Ping | Output::Close(_)) => {
+                    if let Output::Close(_) = output {
+                        // Either nothing is in the sink, or the sink is given up.
+                        *frames.flushing = false;
+                    }
+                    out.as_mut()
+                        .write(outgoing.as_mut(), &mut frames, cx)
+                        .map_err(Error::Transport)?;
+                }
+                Output::Wait(next) => {
+                    if more {
+                        // Pending: we wake ourselves, to go on reading.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    if let Some(next) = next {
+                        let granularity = frames.heartbeat.config().granularity();
+                        let fired = self.alarm.as_mut().poll_at(next, granularity, cx);
+                        if fired.is_ready() {
+                            // The instant has come since `now` was read, or the timer is early. By
+                            // way of the executor, so that a broken timer cannot hold us here.
+                            cx.waker().wake_by_ref();
+                        }
+                    }
+                    // Pending: the timer wakes us for the next deadline (or we did, above), the
+                    // sink if a frame waits for it, and the pongs unless we are closing.
+                    return Poll::Pending;
+                }
+                Output::Done(Verdict::TimedOut(timed_out)) => {
+                    return Poll::Ready(Err(Error::Timeout(timed_out)));
+                }
+                Output::Done(Verdict::Requested) => {
+                    return Poll::Ready(Ok(Stopped::Requested));
+                }
+            }
+        }
+    }
+}
+
+fn read<St: PongSource>(
+    mut pongs: Pin<&mut St>,
+    heartbeat: &mut Heartbeat,
+    now: Instant,
+    cx: &mut Context<'_>,
+) -> Input {
+    for _ in 0..BUDGET {
+        match pongs.as_mut().poll_feed(heartbeat, now, cx) {
+            Poll::Ready(Some(())) => {}
+            Poll::Ready(None) => return Input::Ended,
+            // The pongs wake us.
+            Poll::Pending => return Input::Drained,
+        }
+    }
+    Input::More
+}
+
+/// The way of the heartbeat's frames into a sink.
+#[doc(hidden)]
+#[allow(missing_debug_implementations)] // Not of the public API.
+pub struct Frames<'a, St> {
+    heartbeat: &'a mut Heartbeat,
+    pongs: Pin<&'a mut St>,
+    flushing: &'a mut bool,
+    now: Instant,
+}
+
+impl<St: PongSource> Frames<'_, St> {
+    /// Finishes the flush that has begun, then passes on the frame that wants to go and flushes it.
+    /// Ready: there is nothing to write. Pending: the sink wakes us.
+    fn poll_write<S: Sink<Frame>>(
+        &mut self,
+        mut sink: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), S::Error>> {
+        loop {
+            if *self.flushing {
+                ready!(sink.as_mut().poll_flush(cx))?;
+                *self.flushing = false;
+                self.heartbeat.handle_sent(self.now);
+                self.pongs.as_mut().publish(self.heartbeat);
+            }
+            if !self.heartbeat.wants_transmit() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(sink.as_mut().poll_ready(cx))?;
+            if let Some(frame) = self.heartbeat.transmit(self.now) {
+                // Before the frame is out: its answer may come at once, on another thread.
+                self.pongs.as_mut().publish(self.heartbeat);
+                sink.as_mut().start_send(frame)?;
+                *self.flushing = true;
+            }
+        }
+    }
+}
+
+/// Where the close frame of a verdict goes: [`SameSink`], or any `Sink<Frame>` given to
+/// [`Pinger::close_to`].
+///
+/// It is sealed: implement [`Sink`] instead.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no sink for the close frame",
+    note = "`Pinger::close_to` takes any `Sink<futures_pinger::Frame>`"
+)]
+pub trait CloseSink: sealed::Sealed {
+    #[doc(hidden)]
+    const DESTINATION: Destination;
+
+    /// Writes what wants to go: pings into `outgoing`, the close frame where it belongs. A close
+    /// frame that cannot be written leaves the verdict as it is.
+    #[doc(hidden)]
+    fn write<Si: Sink<Frame>, St: PongSource>(
+        self: Pin<&mut Self>,
+        outgoing: Pin<&mut Si>,
+        frames: &mut Frames<'_, St>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Si::Error>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+fn write_close<S: Sink<Frame>, St: PongSource>(
+    sink: Pin<&mut S>,
+    frames: &mut Frames<'_, St>,
+    cx: &mut Context<'_>,
+) {
+    // Pending: the sink wakes us.
+    if let Poll::Ready(Err(_)) = frames.poll_write(sink, cx) {
+        frames.heartbeat.handle_close_failed();
+    }
+}
+
+fn write_pings<S: Sink<Frame>, St: PongSource>(
+    sink: Pin<&mut S>,
+    frames: &mut Frames<'_, St>,
+    cx: &mut Context<'_>,
+) -> Result<(), S::Error> {
+    match frames.poll_write(sink, cx) {
+        // Pending: the sink wakes us. The heartbeat goes on meanwhile.
+        Poll::Pending => Ok(()),
+        Poll::Ready(written) => written,
+    }
+}
+
+impl sealed::Sealed for SameSink {}
+
+impl CloseSink for SameSink {
+    const DESTINATION: Destination = Destination::Outgoing;
+
+    fn write<Si: Sink<Frame>, St: PongSource>(
+        self: Pin<&mut Self>,
+        outgoing: Pin<&mut Si>,
+        frames: &mut Frames<'_, St>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Si::Error> {
+        if frames.heartbeat.is_closing() {
+            write_close(outgoing, frames, cx);
+            return Ok(());
+        }
+        write_pings(outgoing, frames, cx)
+    }
+}
+
+impl<O: Sink<Frame>> sealed::Sealed for O {}
+
+impl<O: Sink<Frame>> CloseSink for O {
+    const DESTINATION: Destination = Destination::Dedicated;
+
+    fn write<Si: Sink<Frame>, St: PongSource>(
+        self: Pin<&mut Self>,
+        outgoing: Pin<&mut Si>,
+        frames: &mut Frames<'_, St>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Si::Error> {
+        if frames.heartbeat.is_closing() {
+            write_close(self, frames, cx);
+            return Ok(());
+        }
+        write_pings(outgoing, frames, cx)
+    }
+}
+
+impl<Si: fmt::Debug, St: fmt::Debug, T, Out> fmt::Debug for Pinger<Si, St, T, Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinger")
+            .field("outgoing", &self.outgoing)
+            .field("pongs", &self.pongs)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,303 @@
+//! The other half of RFC 6455 §5.5.3: a pong for each ping, or for the newest.
+
+use std::fmt;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+
+use async_channel::{Receiver, Sender};
+use atomic_waker::AtomicWaker;
+use futures_core::{FusedFuture, Stream};
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use crate::error::SendPingError;
+use crate::frame::{Frame, Ping};
+use crate::pinger::Stopped;
+
+/// The longest payload of a control frame (RFC 6455 §5.5).
+const MAX_PAYLOAD: usize = 125;
+
+/// Pings answered in one poll before the executor's other tasks have their turn.
+const BUDGET: usize = 64;
+
+/// Answers pings on a raw transport: each [`Ping`] put into the sender comes out of the sink as a
+/// pong of the same payload.
+///
+/// Most WebSocket crates answer pings by themselves; this is for those that do not.
+///
+/// While the sink is blocked, the newest ping alone is kept, as RFC 6455 §5.5.3 allows; more with
+/// [`Ponger::backlog`].
+///
+/// # Examples
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use futures::{StreamExt, channel::mpsc};
+/// use futures_pinger::{Frame, Stopped, ponger};
+///
+/// let (outgoing, frames) = mpsc::channel(0);
+/// let (pings, ponger) = ponger(outgoing);
+/// pings.send(vec![1, 2, 3])?;
+/// drop(pings); // The connection has ended: what is queued is answered still.
+///
+/// let (ended, frames) = futures::join!(ponger, frames.collect::<Vec<_>>());
+/// assert_eq!(ended.unwrap(), Stopped::PingsEnded);
+/// assert_eq!(frames, [Frame::Pong(vec![1, 2, 3].into())]);
+/// # Ok::<(), futures_pinger::SendPingError>(())
+/// # }).unwrap();
+/// ```
+pub fn ponger<Si>(outgoing: Si) -> (PingSender, Ponger<Si>) {
+    let (sender, pings) = async_channel::bounded(1);
+    let queue = Arc::new(Mutex::new(sender));
+    let closing = Arc::new(Closing::default());
+    let ponger = Ponger {
+        outgoing,
+        pings,
+        queue: Arc::downgrade(&queue),
+        closing: Arc::clone(&closing),
+        taken: None,
+        stage: Stage::Idle,
+    };
+    (PingSender { queue, closing }, ponger)
+}
+
+/// The sending side of the queue; replaced when the backlog is set, as a channel has the size it
+/// is made with.
+type Queue = Mutex<Sender<Ping>>;
+
+fn lock(queue: &Queue) -> MutexGuard<'_, Sender<Ping>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`PingSender::close`] was called.
+#[derive(Debug, Default)]
+struct Closing {
+    called: AtomicBool,
+    /// Of a ponger that waits for its sink, and so cannot hear of it by its queue.
+    waker: AtomicWaker,
+}
+
+/// Takes the peer's pings; from [`ponger()`].
+///
+/// When the last clone is dropped, the pings that are queued are answered, and the [`Ponger`] ends.
+#[derive(Clone)]
+pub struct PingSender {
+    queue: Arc<Queue>,
+    closing: Arc<Closing>,
+}
+
+impl PingSender {
+    /// Queues a ping to be answered. It never waits: where the queue is full the oldest gives way.
+    ///
+    /// # Errors
+    ///
+    /// [`SendPingError::TooLong`] for a payload of more than 125 bytes, which no valid pong can
+    /// answer, [`SendPingError::Closed`] once the [`Ponger`] has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::{SendPingError, ponger};
+    ///
+    /// # let outgoing = ();
+    /// let (pings, ponger) = ponger(outgoing);
+    /// assert_eq!(pings.send(vec![0; 126]), Err(SendPingError::TooLong(126)));
+    /// drop(ponger);
+    /// assert_eq!(pings.send(vec![0; 125]), Err(SendPingError::Closed));
+    /// ```
+    pub fn send(&self, ping: impl Into<Ping>) -> Result<(), SendPingError> {
+        let ping = ping.into();
+        let len = ping.0.len();
+        if len > MAX_PAYLOAD {
+            return Err(SendPingError::TooLong(len));
+        }
+        // What gives way is dropped outside of the lock: its bytes may be anybody's.
+        let displaced = lock(&self.queue).force_send(ping);
+        displaced.map(drop).map_err(|_| SendPingError::Closed)
+    }
+
+    /// A close frame was sent or received: nothing is answered any more (RFC 6455 §5.5.1), not
+    /// even what is queued. The [`Ponger`] ends with [`Stopped::Requested`].
+    pub fn close(&self) {
+        self.closing.called.store(true, Ordering::Release);
+        // Either of them wakes the ponger, which then sees the flag: the one if it waits for its
+        // sink, the other if it waits for pings.
+        self.closing.waker.wake();
+        lock(&self.queue).close();
+    }
+}
+
+impl fmt::Debug for PingSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PingSender").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// Answers pings; from [`ponger()`].
+    ///
+    /// # Panics
+    ///
+    /// Polling it after it was ready panics; its [`FusedFuture`] tells before that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses the pings that are not answered yet, and nothing else.
+    ///
+    /// # Wakeups
+    ///
+    /// By a ping, by the end of the pings, and by the sink while a pong waits for it.
+    #[project = PongerParts]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct Ponger<Si> {
+        #[pin]
+        outgoing: Si,
+        #[pin]
+        pings: Receiver<Ping>,
+        // The ponger does not keep its own senders alive.
+        queue: Weak<Queue>,
+        closing: Arc<Closing>,
+        // A ping that has left the queue while the sink was not ready.
+        taken: Option<Ping>,
+        stage: Stage,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    Flushing,
+    Finished,
+}
+
+impl<Si> Ponger<Si> {
+    /// How many pings may wait for the sink; beyond that the oldest gives way. Default: 1, the
+    /// newest wins (RFC 6455 §5.5.3). Pings that wait already are kept as far as they fit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # let outgoing = ();
+    /// let (pings, ponger) = futures_pinger::ponger(outgoing);
+    /// let ponger = ponger.backlog(NonZeroUsize::new(10).unwrap());
+    /// # drop((pings, ponger));
+    /// ```
+    pub fn backlog(self, pings: NonZeroUsize) -> Self {
+        let Some(shared) = self.queue.upgrade() else {
+            // Nobody can queue anything any more.
+            return self;
+        };
+        let (sender, receiver) = async_channel::bounded(pings.get());
+        {
+            let mut queue = lock(&shared);
+            while let Ok(ping) = self.pings.try_recv() {
+                // The new channel is open: both of its ends are here.
+                let _ = sender.force_send(ping);
+            }
+            if queue.is_closed() {
+                sender.close();
+            }
+            *queue = sender;
+        }
+        Self {
+            pings: receiver,
+            ..self
+        }
+    }
+
+    /// The sink.
+    pub fn get_ref(&self) -> &Si {
+        &self.outgoing
+    }
+
+    /// The sink.
+    pub fn get_mut(&mut self) -> &mut Si {
+        &mut self.outgoing
+    }
+
+    /// The sink, pinned.
+    #[must_use]
+    pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut Si> {
+        self.project().outgoing
+    }
+
+    /// The sink back.
+    pub fn into_inner(self) -> Si {
+        self.outgoing
+    }
+}
+
+impl<Si: Sink<Frame>> Future for Ponger<Si> {
+    type Output = Result<Stopped, Si::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        assert!(
+            *this.stage != Stage::Finished,
+            "`Ponger` polled after completion"
+        );
+        // In this order: who sets the flag after we looked at it finds our waker.
+        this.closing.waker.register(cx.waker());
+        let outcome = if this.closing.called.load(Ordering::Acquire) {
+            Ok(Stopped::Requested)
+        } else {
+            ready!(this.answer(cx))
+        };
+        *this.stage = Stage::Finished;
+        this.pings.close();
+        Poll::Ready(outcome)
+    }
+}
+
+impl<Si: Sink<Frame>> PongerParts<'_, Si> {
+    fn answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stopped, Si::Error>> {
+        for _ in 0..BUDGET {
+            if *self.stage == Stage::Flushing {
+                // Pending: the sink wakes us.
+                ready!(self.outgoing.as_mut().poll_flush(cx))?;
+                *self.stage = Stage::Idle;
+            }
+            if self.taken.is_none() && self.pings.is_empty() {
+                // Pending: the senders wake us.
+                match ready!(self.pings.as_mut().poll_next(cx)) {
+                    ping @ Some(_) => *self.taken = ping,
+                    None => return Poll::Ready(Ok(Stopped::PingsEnded)),
+                }
+            }
+            // The queue keeps the rest, and the newest, until the sink is ready. Pending: the sink
+            // wakes us.
+            ready!(self.outgoing.as_mut().poll_ready(cx))?;
+            if self.pings.is_full() {
+                // It is one too many, and the oldest.
+                *self.taken = None;
+            }
+            let next = self.taken.take().or_else(|| self.pings.try_recv().ok());
+            if let Some(Ping(payload)) = next {
+                self.outgoing.as_mut().start_send(Frame::Pong(payload))?;
+                *self.stage = Stage::Flushing;
+            }
+        }
+        // Pending: we wake ourselves, after the executor's other tasks had their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<Si: Sink<Frame>> FusedFuture for Ponger<Si> {
+    fn is_terminated(&self) -> bool {
+        self.stage == Stage::Finished
+    }
+}
+
+impl<Si: fmt::Debug> fmt::Debug for Ponger<Si> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ponger")
+            .field("outgoing", &self.outgoing)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! A snapshot of what a heartbeat has seen.
+
+use std::time::Duration;
+
+use crate::rtt::Rtt;
+use crate::time::Instant;
+
+/// What a heartbeat has counted and measured so far: a copy, taken when it was asked for.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Instant;
+/// use futures_pinger::{Config, Heartbeat, State};
+///
+/// let now = Instant::now();
+/// let stats = Heartbeat::new(Config::default(), now).stats();
+/// assert_eq!((stats.sent(), stats.smoothed_rtt()), (0, None));
+/// assert_eq!(stats.state_at(now), State::Idle);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    pub(crate) counters: Counters,
+    pub(crate) rtt: Rtt,
+    pub(crate) state: Snapshot,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    pub(crate) missed: u64,
+    pub(crate) stale: u64,
+    pub(crate) unsolicited: u64,
+    pub(crate) late_wakes: u64,
+    pub(crate) worst_lateness: Duration,
+    pub(crate) write_blocked: Duration,
+}
+
+/// The state, and from when on a wait is suspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Snapshot {
+    Fixed(State),
+    Waiting { suspect_from: Option<Instant> },
+}
+
+/// What a heartbeat is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Nothing is out; the next ping is not due.
+    Idle,
+    /// A ping is on its way into the sink.
+    Sending,
+    /// A flushed ping waits for its answer, no longer than usual.
+    Waiting,
+    /// A ping has been unanswered for longer than the round-trip times seen so far explain
+    /// (SRTT + max(G, 4·RTTVAR), RFC 6298), or an earlier one was missed.
+    Suspect,
+    /// The verdict has fallen; the close frame is on its way.
+    Closing,
+    /// It is over.
+    Gone,
+    /// Paused: no pings, no verdicts.
+    Paused,
+}
+
+impl Stats {
+    /// Pings that were flushed.
+    #[must_use]
+    pub const fn sent(&self) -> u64 {
+        self.counters.sent
+    }
+
+    /// Pings that were answered, by their pong or by policy.
+    #[must_use]
+    pub const fn answered(&self) -> u64 {
+        self.counters.answered
+    }
+
+    /// Pings that no answer came to in time.
+    #[must_use]
+    pub const fn missed(&self) -> u64 {
+        self.counters.missed
+    }
+
+    /// Verified pongs that came too late for their ping.
+    #[must_use]
+    pub const fn stale(&self) -> u64 {
+        self.counters.stale
+    }
+
+    /// Pongs that matched nothing: strays, forgeries, repetitions.
+    #[must_use]
+    pub const fn unsolicited(&self) -> u64 {
+        self.counters.unsolicited
+    }
+
+    /// How often this side looked at a deadline later than it had asked to.
+    #[must_use]
+    pub const fn late_wakes(&self) -> u64 {
+        self.counters.late_wakes
+    }
+
+    /// The worst of that lateness.
+    #[must_use]
+    pub const fn worst_lateness(&self) -> Duration {
+        self.counters.worst_lateness
+    }
+
+    /// How long pings waited for the sink to take and flush them, all together.
+    #[must_use]
+    pub const fn write_blocked(&self) -> Duration {
+        self.counters.write_blocked
+    }
+
+    /// The latest round-trip time: from the flushed ping to its pong.
+    #[must_use]
+    pub fn latest_rtt(&self) -> Option<Duration> {
+        self.rtt.latest()
+    }
+
+    /// The smoothed round-trip time: SRTT of RFC 6298.
+    #[must_use]
+    pub fn smoothed_rtt(&self) -> Option<Duration> {
+        self.rtt.smoothed()
+    }
+
+    /// The variation of the round-trip times: RTTVAR of RFC 6298.
+    #[must_use]
+    pub fn rtt_variation(&self) -> Option<Duration> {
+        self.rtt.variation()
+    }
+
+    /// The shortest round-trip time.
+    #[must_use]
+    pub fn min_rtt(&self) -> Option<Duration> {
+        self.rtt.min()
+    }
+
+    /// The state at `now`, as far as this snapshot tells: waiting turns into suspect as time goes
+    /// by, all else needs a newer snapshot.
+    #[must_use]
+    pub fn state_at(&self, now: Instant) -> State {
+        match self.state {
+            Snapshot::Fixed(state) => state,
+            Snapshot::Waiting {
+                suspect_from: Some(from),
+            } if now > from => State::Suspect,
+            Snapshot::Waiting { .. } => State::Waiting,
+        }
+    }
+}

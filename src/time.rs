@@ -1,0 +1,108 @@
+//! Points and spans on a heartbeat's own time line, eight bytes each.
+
+use std::time::Duration;
+
+/// The instant that every time in this crate is: the standard library's.
+pub use std::time::Instant;
+
+/// A span of time in nanoseconds. One that does not fit (584 years) is [`Span::NEVER`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span(u64);
+
+impl Span {
+    pub(crate) const ZERO: Self = Self(0);
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    pub(crate) const fn nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub(crate) const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn to_duration(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+
+    pub(crate) const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    pub(crate) const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl From<Duration> for Span {
+    fn from(duration: Duration) -> Self {
+        let nanos = duration
+            .as_secs()
+            .checked_mul(1_000_000_000)
+            .and_then(|secs| secs.checked_add(u64::from(duration.subsec_nanos())));
+        nanos.map_or(Self::NEVER, Self)
+    }
+}
+
+/// A point on the time line: nanoseconds since its origin. What comes after the end is
+/// [`Time::NEVER`], what came before the origin is the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Time(u64);
+
+impl Time {
+    pub(crate) const ORIGIN: Self = Self(0);
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    pub(crate) fn at(origin: Instant, now: Instant) -> Self {
+        let since: Span = now.saturating_duration_since(origin).into();
+        Self(since.0)
+    }
+
+    /// The instant, unless it is never (or beyond what the platform's clock can say).
+    pub(crate) fn instant(self, origin: Instant) -> Option<Instant> {
+        if self == Self::NEVER {
+            return None;
+        }
+        origin.checked_add(Duration::from_nanos(self.0))
+    }
+
+    pub(crate) const fn since(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) const fn plus(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+
+    pub(crate) const fn minus(self, span: Span) -> Self {
+        if self.0 == u64::MAX {
+            return Self::NEVER;
+        }
+        Self(self.0.saturating_sub(span.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_never() {
+        assert_eq!(Span::from(Duration::MAX), Span::NEVER);
+        assert_eq!(Time::ORIGIN.plus(Span::NEVER), Time::NEVER);
+        assert_eq!(Time::NEVER.minus(Span::nanos(5)), Time::NEVER);
+        assert_eq!(
+            Time::NEVER.instant(crate::timer::Clock::system().now()),
+            None
+        );
+        assert_eq!(Span::from(Duration::new(2, 5)), Span::nanos(2_000_000_005));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_stops_at_the_origin() {
+        let origin = crate::timer::Clock::system().now() + Duration::from_secs(10);
+        let before = origin - Duration::from_secs(3);
+        assert_eq!(Time::at(origin, before), Time::ORIGIN);
+        assert_eq!(Time::ORIGIN.since(Time::at(origin, origin)), Span::ZERO);
+    }
+}

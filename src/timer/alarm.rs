@@ -1,0 +1,57 @@
+//! A timer and what it is armed for: it is armed again only when the instant moves.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+use super::grid::round_up;
+use super::interface::{Clock, Timer};
+use crate::time::Instant;
+
+pin_project! {
+    #[derive(Debug)]
+    pub(crate) struct Alarm<T> {
+        #[pin]
+        timer: T,
+        // None before the first use and after it has fired: it must not be polled then.
+        armed: Option<Instant>,
+    }
+}
+
+impl<T> Alarm<T> {
+    pub(crate) const fn new(timer: T) -> Self {
+        Self { timer, armed: None }
+    }
+}
+
+impl<T: Timer> Alarm<T> {
+    pub(crate) fn now(&self) -> Instant {
+        self.timer.now()
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.timer.clock()
+    }
+
+    /// Wakes the task at `deadline` rounded up to the grid. Ready means that the timer fired, early
+    /// perhaps: look at the clock.
+    pub(crate) fn poll_at(
+        self: Pin<&mut Self>,
+        deadline: Instant,
+        granularity: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut this = self.project();
+        let at = round_up(deadline, granularity);
+        if *this.armed != Some(at) {
+            this.timer.as_mut().reset(at);
+            *this.armed = Some(at);
+        }
+        // Pending: the timer wakes us, with the waker of this very poll.
+        ready!(this.timer.poll_elapsed(cx));
+        *this.armed = None;
+        Poll::Ready(())
+    }
+}

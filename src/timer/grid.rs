@@ -1,0 +1,64 @@
+//! The process-wide grid of wake-ups: heartbeats that are due about the same time wake together.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// The first point of the grid at or after `at`. A step of zero is no grid.
+pub(super) fn round_up(at: Instant, step: Duration) -> Instant {
+    // Any instant will do for the grid to start at, as long as the process has but one.
+    static START: OnceLock<Instant> = OnceLock::new();
+
+    if step.is_zero() {
+        return at;
+    }
+    let start = *START.get_or_init(|| at);
+    let step = step.as_nanos();
+    let rest = match at.checked_duration_since(start) {
+        Some(after) => match after.as_nanos() % step {
+            0 => 0,
+            past => step - past,
+        },
+        None => start.saturating_duration_since(at).as_nanos() % step,
+    };
+    // Less than a step, which may be as long as a `Duration` can be.
+    u64::try_from(rest)
+        .ok()
+        .and_then(|rest| at.checked_add(Duration::from_nanos(rest)))
+        .unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timer::Clock;
+
+    #[test]
+    fn rounds_up_by_less_than_a_step_and_always_to_the_same_grid() {
+        let step = Duration::from_millis(100);
+        let now = Clock::system().now();
+        let point = round_up(now, step);
+        for micros in 0..1_000 {
+            for at in [
+                now + Duration::from_micros(997 * micros),
+                now - Duration::from_micros(997 * micros),
+            ] {
+                let rounded = round_up(at, step);
+                assert!(rounded >= at, "never early");
+                assert!(rounded - at < step, "never late by a step");
+                let distance = rounded.max(point) - rounded.min(point);
+                assert_eq!(distance.as_nanos() % step.as_nanos(), 0, "on one grid");
+                assert_eq!(round_up(rounded, step), rounded, "a point stays");
+            }
+        }
+    }
+
+    #[test]
+    fn no_step_and_absurd_steps_are_harmless() {
+        let now = Clock::system().now();
+        assert_eq!(round_up(now, Duration::ZERO), now);
+        let second = now + Duration::from_secs(1);
+        assert!(round_up(second, Duration::MAX) >= second);
+    }
+}

@@ -1,0 +1,33 @@
+//! Time: the one place of the crate that reads a clock, and one file for each backend.
+//!
+//! | Timer | feature | for |
+//! |---|---|---|
+//! | [`FuturesTimer`] | – | any executor, or none: a helper thread keeps the time. The default |
+//! | [`TokioTimer`] | `tokio` | tokio; follows `tokio::time::pause` |
+//! | [`AsyncIoTimer`] | `async-io` | smol, async-std, and all that run on async-io's reactor |
+//! | [`from_fn`] | – | any function that sleeps: `FnMut(Duration) -> impl Future` |
+//!
+//! All of them are armed when they are first needed, so a heartbeat may be built outside of the
+//! runtime it is polled in.
+
+mod alarm;
+#[cfg(feature = "async-io")]
+mod async_io;
+mod from_fn;
+mod futures_timer;
+mod grid;
+mod interface;
+#[cfg(feature = "tokio")]
+mod tokio;
+
+pub(crate) use self::alarm::Alarm;
+#[cfg(feature = "async-io")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]
+pub use self::async_io::AsyncIoTimer;
+pub use self::from_fn::{FnTimer, from_fn};
+pub use self::futures_timer::FuturesTimer;
+pub use self::interface::{Clock, Timer};
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use self::tokio::TokioTimer;
+pub use crate::time::Instant;

@@ -1,0 +1,230 @@
+//! One deadline and its grace: a stall of this process is not the peer's silence.
+//!
+//! The rule stands in the [docs of the heartbeat](crate::heartbeat).
+
+use crate::time::{Span, Time};
+
+/// A deadline with its grace for local stalls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watch {
+    deadline: Time,
+    /// The timeout that led to the deadline.
+    span: Span,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// To be looked at once before the deadline, at deadline − slack.
+    Checkpoint,
+    /// To be judged at the deadline; one extension is left.
+    Graceful,
+    /// To be judged at the deadline.
+    Final,
+}
+
+/// What a look at a [`Watch`] shows.
+pub(crate) enum Look {
+    Early,
+    /// A local stall: the deadline has moved.
+    Late(Span),
+    /// The deadline has passed; it was seen so much late.
+    Expired(Span),
+}
+
+impl Watch {
+    pub(crate) fn start(since: Time, span: Span, grace: bool) -> Self {
+        Self {
+            deadline: since.plus(span),
+            span,
+            stage: if grace {
+                Stage::Checkpoint
+            } else {
+                Stage::Final
+            },
+        }
+    }
+
+    /// The same wait under a new timeout, counted from the same start.
+    ///
+    /// A deadline that thereby lies in the past is judged at the next turn of the timer: in the
+    /// time until then input is read.
+    pub(crate) fn restart(self, since: Time, span: Span, grace: bool, now: Time) -> Self {
+        let mut watch = Self::start(since, span, grace);
+        if watch.deadline <= now {
+            let turn = now.plus(Span::nanos(1));
+            watch.deadline = match self.stage {
+                // Else calls without end would put it off without end.
+                Stage::Final => self.deadline.min(turn),
+                Stage::Checkpoint | Stage::Graceful => turn,
+            };
+            watch.stage = Stage::Final;
+        } else if watch.stage == Stage::Checkpoint && watch.next() <= now {
+            watch.stage = Stage::Graceful;
+        }
+        watch
+    }
+
+    pub(crate) fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// The deadline is judged at the next look, however late that is.
+    pub(crate) fn end_grace(&mut self) {
+        self.stage = Stage::Final;
+    }
+
+    fn slack(&self) -> Span {
+        const MIN: u64 = 10_000_000;
+        const MAX: u64 = 1_000_000_000;
+        let span = self.span.as_nanos();
+        Span::nanos((span / 8).clamp(MIN, MAX).min(span / 2))
+    }
+
+    /// When to look next.
+    pub(crate) fn next(&self) -> Time {
+        match self.stage {
+            Stage::Checkpoint => self.deadline.minus(self.slack()),
+            Stage::Graceful | Stage::Final => self.deadline,
+        }
+    }
+
+    /// How much later than asked for (and than the granularity explains) it is now.
+    pub(crate) fn lateness(&self, now: Time, granularity: Span) -> Span {
+        now.since(self.next()).saturating_sub(granularity)
+    }
+
+    pub(crate) fn look(&mut self, now: Time, granularity: Span) -> Look {
+        if now < self.next() {
+            return Look::Early;
+        }
+        let slack = self.slack();
+        let late = self.lateness(now, granularity);
+        match self.stage {
+            Stage::Checkpoint if late == Span::ZERO => {
+                self.stage = Stage::Graceful;
+                self.look(now, granularity)
+            }
+            Stage::Checkpoint => {
+                let stage = if late <= slack {
+                    Stage::Graceful
+                } else {
+                    Stage::Final
+                };
+                self.extend(now, late.max(slack), stage);
+                Look::Late(late)
+            }
+            Stage::Graceful if late > slack => {
+                self.extend(now, late, Stage::Final);
+                Look::Late(late)
+            }
+            Stage::Graceful | Stage::Final => Look::Expired(late),
+        }
+    }
+
+    fn extend(&mut self, now: Time, by: Span, stage: Stage) {
+        self.deadline = now.plus(by.min(self.span));
+        self.stage = stage;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(tenths: u64) -> Time {
+        Time::ORIGIN.plus(Span::nanos(tenths * SECOND / 10))
+    }
+
+    /// A timeout of 4 s from the origin on: the slack is half a second.
+    fn watch() -> Watch {
+        Watch::start(Time::ORIGIN, Span::nanos(4 * SECOND), true)
+    }
+
+    fn expired(watch: &mut Watch, now: Time) -> bool {
+        matches!(watch.look(now, Span::ZERO), Look::Expired(_))
+    }
+
+    #[test]
+    fn seen_on_time_the_deadline_stands() {
+        let mut watch = watch();
+        assert_eq!(watch.next(), at(35));
+        assert!(matches!(watch.look(at(35), Span::ZERO), Look::Early));
+        assert_eq!(watch.next(), at(40));
+        assert!(expired(&mut watch, at(40)));
+    }
+
+    #[test]
+    fn a_checkpoint_seen_a_little_late_grants_the_slack() {
+        let mut watch = watch();
+        assert!(matches!(watch.look(at(37), Span::ZERO), Look::Late(_)));
+        assert_eq!(watch.next(), at(42));
+        // And, as it was little, one more grace for a deadline that is hidden by a longer stall.
+        assert!(matches!(watch.look(at(50), Span::ZERO), Look::Late(_)));
+        assert_eq!(watch.next(), at(58));
+        assert!(expired(&mut watch, at(100)), "graces never chain");
+    }
+
+    #[test]
+    fn a_checkpoint_seen_very_late_grants_that_much_once() {
+        let mut watch = watch();
+        assert!(matches!(watch.look(at(55), Span::ZERO), Look::Late(_)));
+        assert_eq!(watch.next(), at(75));
+        assert!(expired(&mut watch, at(200)), "graces never chain");
+    }
+
+    #[test]
+    fn a_grace_is_no_longer_than_the_timeout() {
+        let mut watch = watch();
+        watch.look(at(1000), Span::ZERO);
+        assert_eq!(watch.next(), at(1040));
+    }
+
+    #[test]
+    fn the_granularity_explains_some_lateness() {
+        let mut watch = watch();
+        let step = Span::nanos(SECOND / 5);
+        assert!(matches!(watch.look(at(37), step), Look::Early));
+        assert_eq!(watch.next(), at(40), "the deadline stands");
+    }
+
+    #[test]
+    fn slack_is_an_eighth_within_limits() {
+        let slack = |nanos| Watch::start(at(0), Span::nanos(nanos), true).slack();
+        assert_eq!(slack(4 * SECOND), Span::nanos(SECOND / 2));
+        assert_eq!(slack(80 * SECOND), Span::nanos(SECOND), "1 s at the most");
+        assert_eq!(
+            slack(SECOND / 25),
+            Span::nanos(SECOND / 100),
+            "10 ms at the least"
+        );
+        assert_eq!(
+            slack(SECOND / 100),
+            Span::nanos(SECOND / 200),
+            "but no more than half"
+        );
+    }
+
+    #[test]
+    fn restarts_without_end_do_not_put_a_passed_deadline_off_without_end() {
+        let span = Span::nanos(SECOND);
+        let turn = |now: Time| now.plus(Span::nanos(1));
+        let watch = watch().restart(Time::ORIGIN, span, true, at(20));
+        assert_eq!(watch.next(), turn(at(20)));
+        let mut watch = watch.restart(Time::ORIGIN, span, true, at(21));
+        assert_eq!(watch.next(), turn(at(20)));
+        assert!(expired(&mut watch, at(21)));
+    }
+
+    #[test]
+    fn never_is_never() {
+        let mut watch = Watch::start(at(5), Span::NEVER, true);
+        assert_eq!(watch.next(), Time::NEVER);
+        assert!(matches!(
+            watch.look(at(u64::from(u32::MAX)), Span::ZERO),
+            Look::Early
+        ));
+    }
+}
