@@ -29,10 +29,11 @@ use crate::timer::Clock;
 ///
 /// # Queues
 ///
-/// Where `outgoing` is a queue, "flushed" means queued: a queue takes a ping although its reader is
-/// stuck, and the timeout then runs while the ping waits behind other messages. Give the heartbeat
-/// a `channel(0)` of its own that the writer reads ahead of data, or make the timeouts long enough
-/// for the longest backlog.
+/// Where `outgoing` is a queue, "flushed" means queued: the queue takes a ping although nobody reads
+/// it, a stuck writer is not noticed by the write timeout, and the timeout runs while the ping waits
+/// behind other messages. Give the heartbeat an `mpsc::channel(0)` of its own (its flush completes
+/// when the frame is taken out) that the writer reads ahead of data, or make the timeouts long
+/// enough for the longest backlog.
 ///
 /// # Examples
 ///
@@ -63,9 +64,7 @@ pub fn pinger<Si>(outgoing: Si, config: Config) -> (PongSender, Pinger<Si, Pongs
         slot: Mutex::new(Slot {
             life: Life::Open,
             book: None,
-            arrival: None,
-            activity: None,
-            strays: Strays::default(),
+            inbox: Inbox::default(),
             waker: None,
         }),
     });
@@ -107,7 +106,7 @@ impl PongSender {
     /// assert_eq!(pongs.send("nobody asks"), Err(Closed));
     /// ```
     pub fn send(&self, payload: impl AsRef<[u8]>) -> Result<PongKind, Closed> {
-        let (kind, waker) = self.shared.lock().take(payload.as_ref())?;
+        let (kind, waker) = self.shared.lock().pong(payload.as_ref())?;
         // Not under the lock: a waker may run the heartbeat here and now.
         wake(waker);
         Ok(kind)
@@ -128,7 +127,7 @@ impl PongSender {
     /// # drop(pinger);
     /// ```
     pub fn activity(&self) {
-        let waker = self.shared.lock().active();
+        let waker = self.shared.lock().activity();
         wake(waker);
     }
 
@@ -256,7 +255,7 @@ impl PongSource for Pongs {
         self.shared.lock().book = Some(Book {
             ledger: *heartbeat.ledger(),
             liveness: heartbeat.config().liveness(),
-            trusted_until: heartbeat.trusted_until(),
+            proof: heartbeat.proof(),
             origin: heartbeat.origin(),
             clock,
         });
@@ -266,14 +265,14 @@ impl PongSource for Pongs {
         if let Some(book) = &mut self.shared.lock().book {
             book.ledger = *heartbeat.ledger();
             book.liveness = heartbeat.config().liveness();
-            book.trusted_until = heartbeat.trusted_until();
+            book.proof = heartbeat.proof();
         }
     }
 
     fn add_to(&self, stats: &mut Stats) {
-        let strays = self.shared.lock().strays;
-        stats.counters.unsolicited += strays.unsolicited;
-        stats.counters.stale += strays.stale;
+        let slot = self.shared.lock();
+        stats.counters.unsolicited += slot.inbox.unsolicited;
+        stats.counters.stale += slot.inbox.stale;
     }
 
     fn close(self: Pin<&mut Self>) {
@@ -306,10 +305,7 @@ struct Slot {
     life: Life,
     /// None before the heartbeat's first poll: nothing was sent that a pong could answer.
     book: Option<Book>,
-    arrival: Option<Arrival>,
-    /// The latest activity that answered nothing.
-    activity: Option<Instant>,
-    strays: Strays,
+    inbox: Inbox,
     waker: Option<Waker>,
 }
 
@@ -322,120 +318,135 @@ enum Life {
     Closed,
 }
 
-/// The heartbeat's book as of its last change, for the sender to verify by.
-struct Book {
-    ledger: Ledger,
-    liveness: Liveness,
-    trusted_until: Option<Time>,
-    origin: Instant,
-    clock: Clock,
+/// What has come that the heartbeat has not looked at: never more than this.
+#[derive(Debug, Default)]
+struct Inbox {
+    arrival: Option<Arrival>,
+    /// The latest activity that answered nothing.
+    activity: Option<Instant>,
+    unsolicited: u64,
+    stale: u64,
 }
 
-/// A proof of life that the heartbeat has not seen yet. One is enough: a newer says more.
+/// A proof of life. One is enough: a newer says more.
 #[derive(Debug, Clone, Copy)]
 enum Arrival {
     Verified { payload: [u8; LEN], at: Instant },
     Policy { at: Instant },
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Strays {
-    unsolicited: u64,
-    stale: u64,
+impl Inbox {
+    fn verified(&mut self, payload: &[u8], at: Instant) {
+        if let Some(Arrival::Verified { .. }) = self.arrival {
+            // It is older, and answers a ping that is no longer the newest: all that it leaves
+            // behind is its count.
+            self.stale += 1;
+        }
+        // What was verified has the length of all our payloads.
+        self.arrival = payload
+            .try_into()
+            .ok()
+            .map(|payload| Arrival::Verified { payload, at });
+    }
+}
+
+/// The heartbeat's book as of its last change, for the sender to verify by.
+struct Book {
+    ledger: Ledger,
+    liveness: Liveness,
+    /// The last verified pong, or the start.
+    proof: Time,
+    origin: Instant,
+    clock: Clock,
+}
+
+impl Book {
+    fn is_open(&self) -> bool {
+        matches!(self.ledger.newest, Newest::Open(_))
+    }
+
+    fn pong(&mut self, payload: &[u8], inbox: &mut Inbox) -> PongKind {
+        let proof = self.ledger.check(payload);
+        if let Proof::Nothing = proof {
+            if self.answers(inbox) {
+                return PongKind::Accepted;
+            }
+            inbox.unsolicited += 1;
+            return PongKind::Unsolicited;
+        }
+        // The clock is read for pongs that mean something, not for each stray.
+        let at = self.clock.now();
+        self.proof = Time::at(self.origin, at);
+        self.ledger.enter(proof);
+        inbox.verified(payload, at);
+        match proof {
+            Proof::Newest(flight) => PongKind::Matched {
+                rtt: self.proof.since(flight.at).to_duration(),
+            },
+            _ => PongKind::Stale,
+        }
+    }
+
+    /// Something unverified was read. Whether it answers the ping in flight, by policy.
+    fn answers(&mut self, inbox: &mut Inbox) -> bool {
+        let max_unproven = match self.liveness {
+            Liveness::Pong => return false,
+            Liveness::AnyPong => None,
+            Liveness::Activity { max_unproven } => Some(max_unproven),
+        };
+        let open = self.is_open();
+        if !open && max_unproven.is_none() {
+            return false;
+        }
+        let at = self.clock.now();
+        let trusted_until = max_unproven.map(|unproven| self.proof.plus(unproven.into()));
+        if trusted_until.is_some_and(|until| Time::at(self.origin, at) >= until) {
+            return false;
+        }
+        if open {
+            self.ledger.settle();
+            inbox.arrival.get_or_insert(Arrival::Policy { at });
+        } else {
+            inbox.activity = Some(at);
+        }
+        open
+    }
 }
 
 impl Slot {
-    fn take(&mut self, payload: &[u8]) -> Result<(PongKind, Option<Waker>), Closed> {
+    fn pong(&mut self, payload: &[u8]) -> Result<(PongKind, Option<Waker>), Closed> {
         if self.life == Life::Closed {
             return Err(Closed);
         }
-        let Some(book) = &mut self.book else {
-            return Ok((self.stray(), None));
+        let kind = if let Some(book) = &mut self.book {
+            book.pong(payload, &mut self.inbox)
+        } else {
+            self.inbox.unsolicited += 1;
+            PongKind::Unsolicited
         };
-        let proof = book.ledger.check(payload);
-        let kind = match proof {
-            Proof::Newest(flight) => {
-                let at = book.clock.now();
-                let rtt = Time::at(book.origin, at).since(flight.at).to_duration();
-                self.arrive(payload, at);
-                PongKind::Matched { rtt }
-            }
-            Proof::Earlier(_) => {
-                let at = book.clock.now();
-                self.arrive(payload, at);
-                PongKind::Stale
-            }
-            Proof::Nothing if book.liveness == Liveness::Pong => return Ok((self.stray(), None)),
-            Proof::Nothing => {
-                let open = matches!(book.ledger.newest, Newest::Open(_));
-                let waker = self.active();
-                let settled = self
-                    .book
-                    .as_ref()
-                    .is_some_and(|book| matches!(book.ledger.newest, Newest::Settled(_)));
-                return Ok(if open && settled {
-                    (PongKind::Accepted, waker)
-                } else {
-                    (self.stray(), None)
-                });
-            }
+        let waker = match kind {
+            PongKind::Unsolicited => None,
+            _ => self.waker.take(),
         };
-        if let Some(book) = &mut self.book {
-            book.ledger.enter(proof);
-        }
-        Ok((kind, self.waker.take()))
+        Ok((kind, waker))
     }
 
-    fn stray(&mut self) -> PongKind {
-        self.strays.unsolicited += 1;
-        PongKind::Unsolicited
-    }
-
-    /// A verified pong goes into the slot. One that lies there unread is older, and answers a ping
-    /// that is no longer the newest: all it leaves behind is its count.
-    fn arrive(&mut self, payload: &[u8], at: Instant) {
-        let Ok(payload) = payload.try_into() else {
-            return;
-        };
-        if let Some(Arrival::Verified { .. }) = self.arrival {
-            self.strays.stale += 1;
-        }
-        self.arrival = Some(Arrival::Verified { payload, at });
-    }
-
-    /// Something unverified was read, which the policy may take for an answer.
-    fn active(&mut self) -> Option<Waker> {
+    fn activity(&mut self) -> Option<Waker> {
         let book = self.book.as_mut()?;
-        let open = matches!(book.ledger.newest, Newest::Open(_));
-        match book.liveness {
-            Liveness::Pong => return None,
-            Liveness::AnyPong if !open => return None,
-            Liveness::AnyPong | Liveness::Activity { .. } => {}
-        }
-        let at = book.clock.now();
-        if let Some(until) = book.trusted_until {
-            if Time::at(book.origin, at) >= until {
-                return None;
-            }
-        }
-        if !open {
-            self.activity = Some(at);
+        // Data is no pong, not even any.
+        if book.liveness == Liveness::AnyPong || !book.answers(&mut self.inbox) {
             return None;
         }
-        book.ledger.settle();
-        self.arrival.get_or_insert(Arrival::Policy { at });
         self.waker.take()
     }
 
     fn poll_feed(&mut self, heartbeat: &mut Heartbeat, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        heartbeat.count_strays(
-            mem::take(&mut self.strays.unsolicited),
-            mem::take(&mut self.strays.stale),
-        );
-        if let Some(at) = self.activity.take() {
+        let inbox = mem::take(&mut self.inbox);
+        heartbeat.count_strays(inbox.unsolicited, inbox.stale);
+        if let Some(at) = inbox.activity {
             heartbeat.handle_activity(at);
         }
-        match self.arrival.take() {
+        match inbox.arrival {
             Some(Arrival::Verified { payload, at }) => {
                 heartbeat.handle_pong(&payload, at);
                 Poll::Ready(Some(()))

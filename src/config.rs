@@ -197,6 +197,39 @@ impl Config {
         self.0.granularity
     }
 
+    /// How long after the peer's last proof of life the verdict falls at the latest, if nothing
+    /// stalls this process: `interval + max_missed · (write_timeout + timeout) +
+    /// (2 · max_missed + 2) · granularity`. None where that is never.
+    ///
+    /// The heartbeat ends with the verdict, or, where it sends a close frame, within the close
+    /// timeout and one step of the granularity after it. With [`Liveness::Activity`] activity is
+    /// such a proof as long as it is trusted. See [the docs of the
+    /// heartbeat](crate::heartbeat#invariants) for stalls.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::Config;
+    ///
+    /// let config = Config::default();
+    /// let steps = 4 * config.granularity();
+    /// assert_eq!(config.detection_bound(), Some(Duration::from_secs(60) + steps));
+    /// assert_eq!(Config::builder().no_timeout().build()?.detection_bound(), None);
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn detection_bound(&self) -> Option<Duration> {
+        let options = &*self.0;
+        let each = options.timeout.end().checked_add(options.write_timeout)?;
+        let steps = options.max_missed.checked_mul(2)?.checked_add(2)?;
+        let bound = each
+            .checked_mul(options.max_missed)?
+            .checked_add(options.interval)?
+            .checked_add(options.granularity.checked_mul(steps)?)?;
+        (Span::from(bound) != Span::NEVER).then_some(bound)
+    }
+
     pub(crate) fn pong_timeout(&self) -> &Timeout {
         &self.0.timeout
     }
@@ -397,6 +430,10 @@ impl ConfigBuilder {
     /// Rounds timer wake-ups up to a process-wide grid of this step, so that many heartbeats share
     /// one wake-up. Nothing is ever early by it, and nothing late by more than a step. Zero is
     /// exact.
+    ///
+    /// A stall of this process that is no longer than a step or two looks like rounding: for the
+    /// full [`stall_grace`](Self::stall_grace) stay well below an eighth of the timeouts, as the
+    /// default does.
     ///
     /// Default: 100 ms, or a 64th of the shortest duration set here if that is less (with the
     /// default close timeout of 1 s: 15.625 ms).

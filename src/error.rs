@@ -181,23 +181,34 @@ impl fmt::Display for TimedOut {
             TimeoutPhase::Write => "ping not written",
             TimeoutPhase::Pong => "no pong",
         };
-        write!(f, "{what} within {:?}", self.elapsed)?;
+        write!(f, "{what} within {:?}", legible(self.elapsed))?;
         if self.missed > 1 {
             write!(f, ", {} pings missed in a row", self.missed)?;
         }
         let plural = if self.answered == 1 { "" } else { "s" };
         write!(f, " (after {} answered ping{plural}", self.answered)?;
         if let Some(rtt) = self.last_rtt {
-            write!(f, ", last rtt {rtt:?}")?;
+            write!(f, ", last rtt {:?}", legible(rtt))?;
         }
         if !self.lateness.is_zero() {
-            write!(f, ", this side was late by {:?}", self.lateness)?;
+            write!(f, ", this side was late by {:?}", legible(self.lateness))?;
         }
         f.write_str(")")
     }
 }
 
 impl StdError for TimedOut {}
+
+/// Four digits of a duration: nobody reads the nanoseconds of a second.
+fn legible(duration: Duration) -> Duration {
+    let nanos = duration.as_nanos();
+    let mut step = 1;
+    while nanos / step >= 10_000 {
+        step *= 10;
+    }
+    let rounded = (nanos + step / 2) / step * step;
+    u64::try_from(rounded).map_or(duration, Duration::from_nanos)
+}
 
 /// A value that [`ConfigBuilder::build`](crate::ConfigBuilder::build) refuses; its text names the
 /// option and the value.
@@ -336,6 +347,16 @@ mod tests {
             "ping not written within 20s, 2 pings missed in a row \
              (after 1 answered ping, this side was late by 1.5s)"
         );
+    }
+
+    #[test]
+    fn durations_are_shown_with_four_digits() {
+        let shown = |nanos| format!("{:?}", legible(Duration::from_nanos(nanos)));
+        assert_eq!(shown(1_507_433_928), "1.507s");
+        assert_eq!(shown(151_475), "151.5µs");
+        assert_eq!(shown(20_000_000_000), "20s");
+        assert_eq!(shown(0), "0ns");
+        assert_eq!(legible(Duration::MAX), Duration::MAX);
     }
 
     #[test]

@@ -52,8 +52,9 @@
 //! ```
 //!
 //! The heartbeat asks to be woken at the checkpoint. If it is driven there on time, the deadline
-//! stands. If it is driven there L late (beyond the granularity), the deadline moves to now + L,
-//! or the slack if that is more, or the timeout if that is less. A deadline that is itself seen
+//! stands. If it is driven there L late, the deadline moves to now + L, or the slack if that is
+//! more, or the timeout if that is less. L counts from the wake-up as it was rounded up to the
+//! grid, and leaves out one step of it, which the timer itself may take. A deadline that is itself seen
 //! more than the slack late moves likewise, once, unless the checkpoint was that late already. So
 //! no verdict falls unless the heartbeat was driven with its input read shortly before, and a dead
 //! peer is found all the same. The write deadline has the same grace, the close deadline has none.
@@ -67,7 +68,7 @@ use crate::frame::Frame;
 use crate::payload::{Key, Ledger, Newest, Proof};
 use crate::rtt::Rtt;
 use crate::stats::{Counters, Snapshot, State, Stats};
-use crate::time::{Instant, Span, Time};
+use crate::time::{Grid, Instant, Span, Time};
 use crate::watch::{Look, Watch};
 
 /// How many further items may be read past a deadline before it is judged although input is still
@@ -577,12 +578,9 @@ impl Heartbeat {
         self.origin
     }
 
-    /// Until when activity is trusted in place of a pong; none where it never is.
-    pub(crate) fn trusted_until(&self) -> Option<Time> {
-        match self.config.liveness() {
-            Liveness::Activity { max_unproven } => Some(self.proof.plus(max_unproven.into())),
-            Liveness::Pong | Liveness::AnyPong => None,
-        }
+    /// The last verified pong, or the start.
+    pub(crate) fn proof(&self) -> Time {
+        self.proof
     }
 
     /// Pongs that a shell has dropped on their way here.
@@ -597,6 +595,13 @@ impl Heartbeat {
 
     fn granularity(&self) -> Span {
         self.config.granularity().into()
+    }
+
+    fn grid(&self) -> Grid {
+        Grid {
+            origin: self.origin,
+            step: self.config.granularity(),
+        }
     }
 
     // --- the schedule ---
@@ -734,6 +739,14 @@ impl Heartbeat {
         PongKind::Unsolicited
     }
 
+    /// Until when activity is trusted in place of a pong; none where it never is.
+    fn trusted_until(&self) -> Option<Time> {
+        match self.config.liveness() {
+            Liveness::Activity { max_unproven } => Some(self.proof.plus(max_unproven.into())),
+            Liveness::Pong | Liveness::AnyPong => None,
+        }
+    }
+
     fn trusts_activity(&self, at: Time) -> bool {
         self.trusted_until().is_some_and(|until| at < until)
     }
@@ -769,10 +782,9 @@ impl Heartbeat {
 
     /// Whether this look at the newest ping comes late; it is counted once.
     fn observe_lateness(&mut self, at: Time) -> bool {
-        let granularity = self.granularity();
         let late = match &self.phase {
             Phase::Flushing { watch, .. } | Phase::Waiting { watch, .. } => {
-                watch.lateness(at, granularity)
+                watch.lateness(at, self.grid())
             }
             _ => Span::ZERO,
         };
@@ -794,11 +806,11 @@ impl Heartbeat {
     }
 
     fn judge(&mut self, now: Time) {
-        let granularity = self.granularity();
+        let grid = self.grid();
         match &mut self.phase {
             Phase::Offered { since, watch, .. } | Phase::Flushing { since, watch } => {
                 let since = *since;
-                match watch.look(now, granularity) {
+                match watch.look(now, grid) {
                     Look::Early => {}
                     Look::Late(late) => self.late(late),
                     Look::Expired(late) => {
@@ -811,7 +823,7 @@ impl Heartbeat {
             Phase::Waiting { .. } if !self.config.judges_pongs() => self.write_off(now),
             Phase::Waiting { since, watch } => {
                 let since = *since;
-                match watch.look(now, granularity) {
+                match watch.look(now, grid) {
                     Look::Early => {}
                     Look::Late(late) => self.late(late),
                     Look::Expired(late) => {

@@ -43,6 +43,7 @@ mod channel;
 mod config;
 mod error;
 mod frame;
+mod grid;
 pub mod heartbeat;
 mod payload;
 mod pinger;

@@ -2,7 +2,7 @@
 //!
 //! The rule stands in the [docs of the heartbeat](crate::heartbeat).
 
-use crate::time::{Span, Time};
+use crate::time::{Grid, Span, Time};
 
 /// A deadline with its grace for local stalls.
 #[derive(Debug, Clone, Copy)]
@@ -89,21 +89,24 @@ impl Watch {
         }
     }
 
-    /// How much later than asked for (and than the granularity explains) it is now.
-    pub(crate) fn lateness(&self, now: Time, granularity: Span) -> Span {
-        now.since(self.next()).saturating_sub(granularity)
+    /// How late this look is.
+    pub(crate) fn lateness(&self, now: Time, grid: Grid) -> Span {
+        if now <= self.next() {
+            return Span::ZERO;
+        }
+        grid.lateness(self.next(), now)
     }
 
-    pub(crate) fn look(&mut self, now: Time, granularity: Span) -> Look {
+    pub(crate) fn look(&mut self, now: Time, grid: Grid) -> Look {
         if now < self.next() {
             return Look::Early;
         }
         let slack = self.slack();
-        let late = self.lateness(now, granularity);
+        let late = self.lateness(now, grid);
         match self.stage {
             Stage::Checkpoint if late == Span::ZERO => {
                 self.stage = Stage::Graceful;
-                self.look(now, granularity)
+                self.look(now, grid)
             }
             Stage::Checkpoint => {
                 let stage = if late <= slack {
@@ -130,7 +133,10 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::timer::Clock;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -143,15 +149,24 @@ mod tests {
         Watch::start(Time::ORIGIN, Span::nanos(4 * SECOND), true)
     }
 
+    fn grid(step: Duration) -> Grid {
+        let origin = Clock::system().now();
+        Grid { origin, step }
+    }
+
+    fn look(watch: &mut Watch, now: Time) -> Look {
+        watch.look(now, grid(Duration::ZERO))
+    }
+
     fn expired(watch: &mut Watch, now: Time) -> bool {
-        matches!(watch.look(now, Span::ZERO), Look::Expired(_))
+        matches!(look(watch, now), Look::Expired(_))
     }
 
     #[test]
     fn seen_on_time_the_deadline_stands() {
         let mut watch = watch();
         assert_eq!(watch.next(), at(35));
-        assert!(matches!(watch.look(at(35), Span::ZERO), Look::Early));
+        assert!(matches!(look(&mut watch, at(35)), Look::Early));
         assert_eq!(watch.next(), at(40));
         assert!(expired(&mut watch, at(40)));
     }
@@ -159,10 +174,10 @@ mod tests {
     #[test]
     fn a_checkpoint_seen_a_little_late_grants_the_slack() {
         let mut watch = watch();
-        assert!(matches!(watch.look(at(37), Span::ZERO), Look::Late(_)));
+        assert!(matches!(look(&mut watch, at(37)), Look::Late(_)));
         assert_eq!(watch.next(), at(42));
         // And, as it was little, one more grace for a deadline that is hidden by a longer stall.
-        assert!(matches!(watch.look(at(50), Span::ZERO), Look::Late(_)));
+        assert!(matches!(look(&mut watch, at(50)), Look::Late(_)));
         assert_eq!(watch.next(), at(58));
         assert!(expired(&mut watch, at(100)), "graces never chain");
     }
@@ -170,7 +185,7 @@ mod tests {
     #[test]
     fn a_checkpoint_seen_very_late_grants_that_much_once() {
         let mut watch = watch();
-        assert!(matches!(watch.look(at(55), Span::ZERO), Look::Late(_)));
+        assert!(matches!(look(&mut watch, at(55)), Look::Late(_)));
         assert_eq!(watch.next(), at(75));
         assert!(expired(&mut watch, at(200)), "graces never chain");
     }
@@ -178,16 +193,28 @@ mod tests {
     #[test]
     fn a_grace_is_no_longer_than_the_timeout() {
         let mut watch = watch();
-        watch.look(at(1000), Span::ZERO);
+        look(&mut watch, at(1000));
         assert_eq!(watch.next(), at(1040));
     }
 
+    // A wake-up is rounded up to the grid, and then the timer takes its time: neither is a stall.
     #[test]
-    fn the_granularity_explains_some_lateness() {
-        let mut watch = watch();
-        let step = Span::nanos(SECOND / 5);
-        assert!(matches!(watch.look(at(37), step), Look::Early));
-        assert_eq!(watch.next(), at(40), "the deadline stands");
+    fn the_grid_and_the_slowness_of_a_timer_explain_some_lateness() {
+        let grid = grid(Duration::from_millis(100));
+        let asked = watch().next();
+        let point = (0..=1000_u64)
+            .map(|millis| asked.plus(Span::nanos(millis * 100_000)))
+            .find(|time| grid.lateness(asked, time.plus(Span::nanos(SECOND / 10))) > Span::ZERO)
+            .expect("late from some point on");
+        assert!(point.since(asked) <= Span::nanos(SECOND / 10));
+
+        let mut on_time = watch();
+        let slow = point.plus(Span::nanos(SECOND / 20));
+        assert!(matches!(on_time.look(slow, grid), Look::Early));
+        assert_eq!(on_time.next(), at(40), "the deadline stands");
+        let mut late = watch();
+        let stalled = point.plus(Span::nanos(SECOND / 5));
+        assert!(matches!(late.look(stalled, grid), Look::Late(_)));
     }
 
     #[test]
@@ -223,7 +250,7 @@ mod tests {
         let mut watch = Watch::start(at(5), Span::NEVER, true);
         assert_eq!(watch.next(), Time::NEVER);
         assert!(matches!(
-            watch.look(at(u64::from(u32::MAX)), Span::ZERO),
+            look(&mut watch, at(u64::from(u32::MAX))),
             Look::Early
         ));
     }

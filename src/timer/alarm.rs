@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::grid::round_up;
 use super::interface::{Clock, Timer};
+use crate::grid::round_up;
 use crate::time::Instant;
 
 pin_project! {

@@ -15,7 +15,6 @@ mod alarm;
 mod async_io;
 mod from_fn;
 mod futures_timer;
-mod grid;
 mod interface;
 #[cfg(feature = "tokio")]
 mod tokio;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::time::Instant;
 
 /// The first point of the grid at or after `at`. A step of zero is no grid.
-pub(super) fn round_up(at: Instant, step: Duration) -> Instant {
+pub(crate) fn round_up(at: Instant, step: Duration) -> Instant {
     // Any instant will do for the grid to start at, as long as the process has but one.
     static START: OnceLock<Instant> = OnceLock::new();
 

@@ -1,0 +1,446 @@
+//! J. Control and insight, against the core.
+
+use futures_pinger::{Liveness, Output, PongKind, State, TimeoutPhase, Verdict};
+
+use crate::bare::Bare;
+use crate::world::{exact, ms, s};
+
+// contract: J63
+#[test]
+fn the_ping_in_flight_survives_a_new_configuration_and_is_judged_from_its_own_sending() {
+    // Longer.
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(30));
+    bare.set_config(exact().timeout(s(50)));
+    bare.run_until(s(200));
+    assert_eq!((bare.times(), bare.timed_out().0), (vec![s(20)], s(70)));
+
+    // Shorter, and still to come.
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(30));
+    bare.set_config(exact().timeout(s(11)));
+    bare.run_until(s(200));
+    assert_eq!(bare.timed_out().0, s(31));
+
+    // It can still be answered.
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(30));
+    bare.set_config(exact().timeout(s(50)));
+    bare.run_until(s(60));
+    assert_eq!(bare.answer(), PongKind::Matched { rtt: s(40) });
+}
+
+// contract: J63
+#[test]
+fn a_deadline_that_thereby_lies_in_the_past_is_judged_after_one_turn_of_the_timer() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(30));
+    bare.set_config(exact().timeout(s(3)));
+    let now = bare.instant();
+    bare.heartbeat.handle_timeout(now);
+    assert!(matches!(
+        bare.heartbeat.poll_output(now),
+        Output::Wait(Some(_))
+    ));
+    // Input is read in that turn.
+    let mut saved = Bare::new(exact());
+    saved.run_until(s(30));
+    saved.set_config(exact().timeout(s(3)));
+    assert!(matches!(saved.answer(), PongKind::Matched { .. }));
+
+    bare.run_until(s(31));
+    let (at, verdict) = bare.timed_out();
+    assert!(at > s(30) && at < s(30) + ms(1), "no grace: {at:?}");
+    assert_eq!(bare.stats().late_wakes(), 0);
+    assert_eq!(verdict.missed(), 1);
+}
+
+// contract: J63
+#[test]
+fn a_new_configuration_each_half_interval_for_ever_starves_nothing() {
+    let mut bare = Bare::new(exact());
+    for half in 1..100 {
+        bare.run_until(s(10 * half));
+        bare.set_config(exact());
+        if half > 2 && bare.stats().sent() > bare.stats().answered() && half < 50 {
+            bare.answer();
+        }
+        if bare.done.is_some() {
+            break;
+        }
+    }
+    assert!(bare.times().len() > 20);
+    let last = *bare.times().last().expect("pings");
+    assert_eq!(bare.timed_out().0, last + s(20), "nor the verdict");
+}
+
+// contract: J63
+#[test]
+fn a_new_configuration_at_each_turn_does_not_put_off_a_deadline_in_the_past() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(30));
+    for turn in 0..10 {
+        bare.set_config(exact().timeout(s(3)));
+        bare.run_until(s(30) + ms(turn));
+    }
+    assert!(bare.timed_out().0 < s(30) + ms(2));
+}
+
+// contract: J63
+#[test]
+fn the_write_deadline_is_recomputed_from_the_first_offer() {
+    let mut bare = Bare::new(exact());
+    bare.ready = false;
+    bare.run_until(s(25));
+    bare.set_config(exact().write_timeout(s(7)));
+    bare.run_until(s(200));
+    let (at, verdict) = bare.timed_out();
+    assert_eq!((at, verdict.phase()), (s(27), TimeoutPhase::Write));
+}
+
+// contract: J63
+#[test]
+fn a_lower_max_missed_applies_at_the_next_miss() {
+    let mut bare = Bare::new(exact().timeout(s(5)).max_missed(5));
+    bare.run_until(s(37));
+    assert_eq!(bare.times(), [s(20), s(25), s(30), s(35)]);
+    bare.set_config(exact().timeout(s(5)).max_missed(2));
+    assert_eq!(bare.done, None);
+    bare.run_until(s(200));
+    assert_eq!(bare.timed_out().0, s(40));
+}
+
+// contract: J63
+#[test]
+fn once_the_verdict_has_fallen_a_new_configuration_changes_nothing() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(39));
+    bare.ready = false;
+    bare.run_until(s(40) + ms(500));
+    assert_eq!(bare.state(), State::Closing);
+    bare.set_config(exact().close_timeout(s(100)).no_close());
+    bare.run_until(s(200));
+    assert_eq!(bare.timed_out().0, s(41));
+}
+
+// contract: J64
+#[test]
+fn a_shorter_interval_counts_from_the_last_due_time() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(21));
+    bare.answer();
+    bare.run_until(s(25));
+    bare.set_config(exact().interval(s(7)));
+    bare.run_until(s(27));
+    assert_eq!(bare.times(), [s(20), s(27)]);
+
+    // Past already: at once.
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(21));
+    bare.answer();
+    bare.run_until(s(35));
+    bare.set_config(exact().interval(s(7)));
+    assert_eq!(bare.times(), [s(20), s(35)]);
+    bare.run_until(s(36));
+    bare.answer();
+    bare.run_until(s(41));
+    assert_eq!(bare.times(), [s(20), s(35), s(41)], "and on its grid");
+
+    // Past, but a ping is out: once it is answered.
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(35));
+    bare.set_config(exact().interval(s(7)));
+    bare.run_until(s(38));
+    assert_eq!(bare.times(), [s(20)]);
+    bare.answer();
+    assert_eq!(bare.times(), [s(20), s(38)]);
+}
+
+// contract: J64
+#[test]
+fn a_longer_interval_counts_from_the_last_due_time() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(21));
+    bare.answer();
+    bare.run_until(s(25));
+    bare.set_config(exact().interval(s(50)));
+    bare.run_until(s(70));
+    assert_eq!(bare.times(), [s(20), s(70)]);
+}
+
+// contract: J64
+#[test]
+fn before_the_first_ping_the_new_initial_delay_counts_from_the_start() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(3));
+    bare.set_config(exact().interval(s(7)));
+    bare.run_until(s(7));
+    assert_eq!(bare.times(), [s(7)]);
+}
+
+// contract: J64
+#[test]
+fn a_new_interval_keeps_the_share_of_the_jitter_that_was_drawn() {
+    let mut bare = Bare::new(exact().jitter(0.5).interval(s(10)));
+    bare.run_until(s(10));
+    let first = bare.times()[0];
+    let mut other = Bare::new(exact().jitter(0.5).interval(s(10)));
+    other.run_until(s(1));
+    other.set_config(exact().jitter(0.5).interval(s(20)));
+    other.run_until(s(20));
+    let (doubled, expected) = (other.times()[0], 2 * first);
+    let difference = doubled.max(expected) - doubled.min(expected);
+    assert!(difference < ms(1), "{doubled:?} {expected:?}");
+}
+
+// contract: J65
+#[test]
+fn paused_it_neither_pings_nor_judges_and_resumed_it_starts_anew() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(25));
+    let now = bare.instant();
+    bare.heartbeat.pause(now);
+    assert_eq!(bare.drive(), None, "no timer");
+    bare.run_until(s(1000));
+    assert_eq!((bare.done, bare.state()), (None, State::Paused));
+    assert_eq!(bare.times(), [s(20)]);
+
+    let now = bare.instant();
+    bare.heartbeat.ping_now(now);
+    bare.run_until(s(1001));
+    assert_eq!(bare.times(), [s(20)], "no ping by request either");
+
+    let now = bare.instant();
+    bare.heartbeat.resume(now);
+    bare.run_until(s(1021));
+    assert_eq!(bare.times(), [s(20), s(1021)], "one interval from then on");
+    assert_eq!(
+        bare.stats().missed(),
+        0,
+        "what was out is written off, not missed"
+    );
+    assert_eq!(bare.pong_of(0), PongKind::Stale);
+    bare.run_until(s(2000));
+    assert_eq!(bare.timed_out().0, s(1041));
+}
+
+// contract: J65
+#[test]
+fn a_pong_during_the_pause_is_welcome() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(25));
+    let now = bare.instant();
+    bare.heartbeat.pause(now);
+    bare.run_until(s(26));
+    assert_eq!(bare.answer(), PongKind::Matched { rtt: s(6) });
+    assert_eq!(bare.stats().answered(), 1);
+    assert_eq!(bare.state(), State::Paused);
+}
+
+// contract: J65
+#[test]
+fn a_pause_takes_back_a_ping_that_waits_for_the_sink_and_misses_before_it() {
+    let mut bare = Bare::new(exact().timeout(s(5)).max_missed(2));
+    bare.run_until(s(24));
+    bare.ready = false;
+    bare.run_until(s(27));
+    assert!(bare.heartbeat.wants_transmit());
+    let now = bare.instant();
+    bare.heartbeat.pause(now);
+    assert!(!bare.heartbeat.wants_transmit());
+    bare.ready = true;
+    bare.run_until(s(100));
+    let now = bare.instant();
+    bare.heartbeat.resume(now);
+    bare.run_until(s(126));
+    assert_eq!(
+        bare.times(),
+        [s(20), s(120), s(125)],
+        "the miss before is forgotten"
+    );
+    assert_eq!(bare.done, None);
+}
+
+// contract: J65
+#[test]
+fn a_closing_heartbeat_goes_on_although_paused() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(39));
+    bare.ready = false;
+    bare.run_until(s(40));
+    let now = bare.instant();
+    bare.heartbeat.pause(now);
+    bare.unblock();
+    bare.drive();
+    assert!(bare.timed_out().1.close_sent());
+}
+
+// contract: J65
+#[test]
+fn resumed_without_a_pause_it_changes_nothing() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(15));
+    let now = bare.instant();
+    bare.heartbeat.resume(now);
+    bare.run_until(s(20));
+    assert_eq!(bare.times(), [s(20)]);
+}
+
+// contract: J66
+#[test]
+fn a_thousand_requests_make_one_ping_and_the_next_is_due_an_interval_after_it() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(5));
+    for _ in 0..1000 {
+        let now = bare.instant();
+        bare.heartbeat.ping_now(now);
+        bare.drive();
+    }
+    assert_eq!(bare.times(), [s(5)]);
+    bare.run_until(s(6));
+    bare.answer();
+    bare.run_until(s(25));
+    assert_eq!(bare.times(), [s(5), s(25)]);
+}
+
+// contract: J66
+#[test]
+fn a_request_while_a_ping_is_out_makes_no_second_frame() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(25));
+    let now = bare.instant();
+    bare.heartbeat.ping_now(now);
+    bare.run_until(s(30));
+    bare.answer();
+    bare.run_until(s(41));
+    assert_eq!(
+        bare.times(),
+        [s(20), s(40)],
+        "nor does it move the schedule"
+    );
+
+    // Nor while it waits for the sink.
+    let mut bare = Bare::new(exact());
+    bare.ready = false;
+    bare.run_until(s(25));
+    let now = bare.instant();
+    bare.heartbeat.ping_now(now);
+    bare.unblock();
+    bare.run_until(s(30));
+    assert_eq!(bare.times().len(), 1);
+}
+
+// contract: J66
+#[test]
+fn a_requested_ping_counts_the_next_from_its_sending() {
+    let mut bare = Bare::new(exact());
+    bare.ready = false;
+    bare.run_until(s(5));
+    let now = bare.instant();
+    bare.heartbeat.ping_now(now);
+    bare.drive();
+    bare.run_until(s(8));
+    bare.unblock();
+    bare.answer();
+    bare.run_until(s(30));
+    assert_eq!(bare.times(), [s(8), s(28)]);
+}
+
+// contract: J66
+#[test]
+fn activity_does_not_cancel_a_requested_ping() {
+    let unproven = s(1000);
+    let config = exact().liveness(Liveness::Activity {
+        max_unproven: unproven,
+    });
+    let mut bare = Bare::new(config);
+    bare.ready = false;
+    bare.run_until(s(5));
+    let now = bare.instant();
+    bare.heartbeat.ping_now(now);
+    bare.drive();
+    let now = bare.instant();
+    bare.heartbeat.handle_activity(now);
+    bare.unblock();
+    assert_eq!(bare.times(), [s(5)]);
+}
+
+// contract: J67
+#[test]
+fn stopped_it_is_over_at_once_without_a_frame() {
+    for second in [10, 25] {
+        let mut bare = Bare::new(exact());
+        bare.run_until(s(second));
+        bare.heartbeat.stop();
+        bare.drive();
+        assert_eq!(bare.done, Some((s(second), Verdict::Requested)));
+        assert_eq!((bare.closes, bare.state()), (0, State::Gone));
+        bare.heartbeat.stop();
+        let now = bare.instant();
+        bare.heartbeat.resume(now);
+        bare.heartbeat.ping_now(now);
+        let output = bare.heartbeat.poll_output(now);
+        assert_eq!(output, Output::Done(Verdict::Requested));
+    }
+}
+
+#[test]
+fn stopped_while_closing_the_verdict_stands() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(39));
+    bare.ready = false;
+    bare.run_until(s(40));
+    bare.heartbeat.stop();
+    bare.drive();
+    assert!(!bare.timed_out().1.close_sent());
+}
+
+// contract: J68
+#[test]
+fn the_counters_after_a_scripted_run_equal_the_script() {
+    let mut bare = Bare::new(exact().interval(s(10)).timeout(s(4)).max_missed(3));
+    // Answered after 1 s.
+    bare.run_until(s(11));
+    bare.answer();
+    // Missed at 24 s, pinged again, answered late (stale) at 25 s and then in time.
+    bare.run_until(s(25));
+    assert_eq!(bare.pong_of(1), PongKind::Stale);
+    bare.run_until(s(26));
+    bare.answer();
+    // The same again, and a stray.
+    bare.answer();
+    let now = bare.instant();
+    bare.heartbeat.handle_pong(b"stray", now);
+    // Blocked for 3 s.
+    bare.ready = false;
+    bare.run_until(s(33));
+    bare.unblock();
+    bare.run_until(s(34));
+    bare.answer();
+    let stats = bare.stats();
+    assert_eq!(bare.times(), [s(10), s(20), s(24), s(33)]);
+    assert_eq!((stats.sent(), stats.answered(), stats.missed()), (4, 3, 1));
+    assert_eq!((stats.stale(), stats.unsolicited()), (1, 2));
+    assert_eq!(stats.write_blocked(), s(3));
+    assert_eq!((stats.late_wakes(), stats.worst_lateness()), (0, s(0)));
+    // Samples of 1 s, 2 s and 1 s; none of the stale pong.
+    assert_eq!(stats.latest_rtt(), Some(s(1)));
+    assert_eq!(stats.min_rtt(), Some(s(1)));
+    let nanos = 1_000_000_000_u64;
+    let srtt = nanos - nanos / 8 + 2 * nanos / 8;
+    let srtt = srtt - srtt / 8 + nanos / 8;
+    let smoothed = stats.smoothed_rtt().map(|rtt| rtt.as_nanos());
+    assert_eq!(smoothed, Some(u128::from(srtt)));
+    assert_eq!(bare.state(), State::Idle);
+}
+
+// contract: J68
+#[test]
+fn policy_answers_are_no_samples() {
+    let mut bare = Bare::new(exact().liveness(Liveness::AnyPong));
+    bare.run_until(s(21));
+    let now = bare.instant();
+    assert_eq!(bare.heartbeat.handle_pong(b"", now), PongKind::Accepted);
+    assert_eq!(bare.stats().answered(), 1);
+    assert_eq!(bare.stats().smoothed_rtt(), None);
+}

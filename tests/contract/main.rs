@@ -1,0 +1,22 @@
+//! The behaviour contract, section by section, in virtual time.
+//!
+//! Each test cites the lines that it proves. `world` is the harness.
+
+// One crate: what its modules share is their own business.
+#![allow(unreachable_pub)]
+
+mod world;
+
+mod adaptive;
+mod bare;
+mod bounds;
+mod close;
+mod control;
+mod deadlines;
+mod floods;
+mod ponger;
+mod schedule;
+mod stalls;
+mod verification;
+mod wakeups;
+mod write_path;
