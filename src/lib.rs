@@ -38,6 +38,8 @@
 //! # });
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Tests subtract what they have just added.
+#![cfg_attr(test, allow(clippy::unchecked_time_subtraction))]
 
 mod channel;
 mod config;

@@ -6,6 +6,9 @@ use futures_pinger::{CloseReason, Error, Frame, State, Stopped, TimeoutPhase};
 
 use crate::world::{Broken, Fault, Rig, SinkScript, each_path, exact, ms, s};
 
+/// How the sink is by then.
+type Prepare = fn(&SinkScript);
+
 fn is_ping_timeout(frame: &Frame) -> bool {
     *frame == Frame::Close(CloseReason::ping_timeout())
 }
@@ -111,7 +114,7 @@ fn traffic_does_not_extend_the_wait_for_the_close_frame() {
 fn the_end_of_the_pongs_ends_the_heartbeat_at_once_without_a_frame() {
     each_path(|path| {
         // Idle, sending (blocked, and unflushed), waiting.
-        let states: [(u64, fn(&SinkScript)); 4] = [
+        let states: [(u64, Prepare); 4] = [
             (10, |_| {}),
             (25, SinkScript::block),
             (25, SinkScript::block_flush),
@@ -188,7 +191,7 @@ fn an_error_while_closing_leaves_the_verdict_as_it_is() {
 #[test]
 fn dropped_in_any_state_it_lets_go_of_everything_and_sends_nothing_more() {
     each_path(|path| {
-        let states: [(u64, fn(&SinkScript)); 6] = [
+        let states: [(u64, Prepare); 6] = [
             (0, |_| {}),
             (10, |_| {}),
             (25, SinkScript::block),

@@ -107,7 +107,7 @@ fn one_old_pong_replayed_for_ever_keeps_nobody_alive() {
         for tenth in 0..1000 {
             let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
             rig.at(s(26) + ms(100) * tenth, move || {
-                reader.pong(sink.payload(0))
+                reader.pong(sink.payload(0));
             });
         }
         rig.run_until(s(200));

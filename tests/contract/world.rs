@@ -565,6 +565,9 @@ impl Wake for Woken {
     }
 }
 
+/// Frames as time, length and number (of the ping, or the close code), and the end.
+pub type Transcript = (Vec<(Duration, usize, u64)>, Option<(Duration, Outcome)>);
+
 pub type Outcome = Result<Stopped, Error<Broken>>;
 
 /// Any kind of [`Pinger`] over the World's parts.
@@ -903,7 +906,7 @@ impl Rig {
     }
 
     /// All that came of it: frames with their times, and the end.
-    pub fn transcript(&self) -> (Vec<(Duration, usize, u64)>, Option<(Duration, Outcome)>) {
+    pub fn transcript(&self) -> Transcript {
         let frames = self.sink.frames().into_iter();
         let frames = frames.map(|(at, frame)| match frame {
             // The tags are random; the sequence is not.
