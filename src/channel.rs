@@ -263,9 +263,9 @@ impl PongSource for Pongs {
 
     fn publish(self: Pin<&mut Self>, heartbeat: &Heartbeat) {
         if let Some(book) = &mut self.shared.lock().book {
-            book.ledger = *heartbeat.ledger();
+            book.ledger.follow(heartbeat.ledger());
             book.liveness = heartbeat.config().liveness();
-            book.proof = heartbeat.proof();
+            book.proof = book.proof.max(heartbeat.proof());
         }
     }
 

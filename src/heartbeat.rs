@@ -407,7 +407,12 @@ impl Heartbeat {
         self.due = if self.ledger.issued() == 0 && self.base == Time::ORIGIN {
             self.first_due()
         } else {
-            self.base.plus(self.wait())
+            let due = self.base.plus(self.wait());
+            match self.trusted_until() {
+                // Activity has put it off: no further than to the end of the trust in it.
+                Some(limit) if self.base > self.proof => due.min(limit.max(self.base)),
+                _ => due,
+            }
         };
 
         let grace = self.config.stall_grace();
@@ -578,6 +583,11 @@ impl Heartbeat {
         self.origin
     }
 
+    /// The ping before the newest was missed.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.misses > 0
+    }
+
     /// The last verified pong, or the start.
     pub(crate) fn proof(&self) -> Time {
         self.proof
@@ -724,13 +734,7 @@ impl Heartbeat {
                 }
                 open
             }
-            Liveness::Activity { .. } => {
-                let trusted = self.trusts_activity(at);
-                if trusted {
-                    self.active(at);
-                }
-                open && trusted
-            }
+            Liveness::Activity { .. } => self.trusts_activity(at) && self.active(at),
         };
         if answers {
             return PongKind::Accepted;
@@ -751,11 +755,13 @@ impl Heartbeat {
         self.trusted_until().is_some_and(|until| at < until)
     }
 
-    fn active(&mut self, at: Time) {
+    /// The peer was active, which is trusted. Whether that answers a ping.
+    fn active(&mut self, at: Time) -> bool {
         match &mut self.phase {
             Phase::Idle => {
                 self.misses = 0;
                 self.postpone(at);
+                false
             }
             Phase::Due(cause) | Phase::Offered { cause, .. } => {
                 let cause = *cause;
@@ -765,16 +771,19 @@ impl Heartbeat {
                     self.phase = Phase::Idle;
                     self.postpone(at);
                 }
+                false
             }
             Phase::Flushing { .. } | Phase::Waiting { .. } => {
                 // What was stamped before the ping was handed over is no answer to it.
-                if self.ledger.open().is_some_and(|flight| at >= flight.at) {
+                let answers = self.ledger.open().is_some_and(|flight| at >= flight.at);
+                if answers {
                     self.answered(at);
                     self.ledger.settle();
                     self.postpone(at);
                 }
+                answers
             }
-            Phase::Paused | Phase::Closing { .. } | Phase::Done(_) => {}
+            Phase::Paused | Phase::Closing { .. } | Phase::Done(_) => false,
         }
     }
 

@@ -157,6 +157,23 @@ impl Ledger {
         }
     }
 
+    /// Takes over what has changed in the heartbeat's own book, and keeps what pongs have proved to
+    /// this copy in the meantime: the heartbeat will see them yet.
+    pub(crate) fn follow(&mut self, heart: &Self) {
+        let newest = match (self.newest, heart.newest) {
+            _ if self.issued != heart.issued => heart.newest,
+            // What answered the ping here stays.
+            (newest @ (Newest::Closed | Newest::Settled(_)), Newest::Open(_)) => newest,
+            // Flushed, missed or written off since.
+            (_, newest) => newest,
+        };
+        *self = Self {
+            proved: self.proved.max(heart.proved),
+            newest,
+            ..*heart
+        };
+    }
+
     /// Looks at a pong of any length and content; nothing changes.
     pub(crate) fn check(&self, payload: &[u8]) -> Proof {
         let Ok(payload) = <&[u8; LEN]>::try_from(payload) else {

@@ -343,6 +343,9 @@ where
                     if let Output::Close(_) = output {
                         // Either nothing is in the sink, or the sink is given up.
                         *frames.flushing = false;
+                    } else if frames.heartbeat.has_missed() {
+                        // The pong of a missed ping is stale from now on, whenever the next leaves.
+                        frames.pongs.as_mut().publish(frames.heartbeat);
                     }
                     out.as_mut()
                         .write(outgoing.as_mut(), &mut frames, cx)

@@ -193,6 +193,25 @@ fn a_new_interval_keeps_the_share_of_the_jitter_that_was_drawn() {
     assert!(difference < ms(1), "{doubled:?} {expected:?}");
 }
 
+// contract: J63
+#[test]
+fn a_new_configuration_does_not_put_off_the_proof_that_activity_is_no_substitute_for() {
+    let config = || {
+        exact().liveness(Liveness::Activity {
+            max_unproven: s(60),
+        })
+    };
+    let mut bare = Bare::new(config());
+    for second in 1..60 {
+        bare.run_until(s(second));
+        let now = bare.instant();
+        bare.heartbeat.handle_activity(now);
+        bare.set_config(config());
+    }
+    bare.run_until(s(60));
+    assert_eq!(bare.times(), [s(60)]);
+}
+
 // contract: J65
 #[test]
 fn paused_it_neither_pings_nor_judges_and_resumed_it_starts_anew() {

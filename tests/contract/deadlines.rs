@@ -195,7 +195,7 @@ fn a_clock_that_goes_backwards_is_harmless() {
 
 // contract: F43
 #[test]
-fn a_clock_that_stands_still_and_timers_that_are_early_do_not_hang() {
+fn timers_that_are_early_make_nothing_early() {
     each_path(|path| {
         let mut rig = Rig::new(path, exact());
         rig.answer_after(ms(10));
@@ -216,4 +216,25 @@ fn a_timeout_of_a_nanosecond_works() {
     let mut rig = Rig::new(Path::Slot, exact().timeout(Duration::from_nanos(1)));
     rig.run_until(s(30));
     assert_eq!(rig.verdict().0, s(20) + Duration::from_nanos(1));
+}
+
+// contract: F43
+#[test]
+fn a_clock_that_stands_still_under_a_timer_that_fires_at_once_does_not_hang_the_poll() {
+    use futures::FutureExt;
+    use futures_test::task::{new_count_waker, noop_context};
+
+    let frozen = World::new().clock();
+    let config = exact().build().expect("valid");
+    let (pongs, pinger) = futures_pinger::pinger(futures::sink::drain(), config);
+    let timer = futures_pinger::from_fn(|_| std::future::ready(())).with_clock(frozen);
+    let mut pinger = pinger.with_timer(timer);
+    let (waker, wakes) = new_count_waker();
+    for polls in 1..100 {
+        let mut cx = std::task::Context::from_waker(&waker);
+        assert!(pinger.poll_unpin(&mut cx).is_pending());
+        assert_eq!(wakes.get(), polls, "it looks again, after everybody else");
+    }
+    drop(pongs);
+    assert!(pinger.poll_unpin(&mut noop_context()).is_ready());
 }

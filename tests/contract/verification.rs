@@ -98,6 +98,42 @@ fn a_pong_counts_once() {
     });
 }
 
+// The pong was entered by the sender while the heartbeat was flushing the ping; the heartbeat then
+// published its own book over it, and the same pong counted again.
+// contract: B13
+#[test]
+fn a_pong_that_came_during_the_flush_counts_once_too() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    rig.answer(|_| Some(Duration::ZERO));
+    rig.run_until(s(21));
+    assert_eq!(rig.stats().answered(), 1);
+    let wakes = rig.wakes();
+    let replay = rig.reader.send(rig.sink.payload(0));
+    assert_eq!(replay, Ok(PongKind::Unsolicited));
+    assert_eq!(rig.wakes(), wakes);
+}
+
+// contract: B17
+#[test]
+fn an_answer_by_policy_during_the_flush_counts_once_too() {
+    let mut rig = Rig::new(Path::Slot, exact().liveness(Liveness::AnyPong));
+    let reader = rig.reader.clone();
+    rig.sink.on_wire(move |_| reader.pong(""));
+    rig.run_until(s(21));
+    assert_eq!(rig.stats().answered(), 1);
+    assert_eq!(rig.reader.send(""), Ok(PongKind::Unsolicited));
+}
+
+// contract: B12
+#[test]
+fn the_sender_knows_of_a_miss_although_the_next_ping_cannot_leave() {
+    let mut rig = Rig::new(Path::Slot, exact().timeout(s(5)).max_missed(3));
+    let sink = rig.sink.clone();
+    rig.at(s(22), move || sink.block());
+    rig.run_until(s(26));
+    assert_eq!(rig.reader.send(rig.sink.payload(0)), Ok(PongKind::Stale));
+}
+
 // contract: B13
 #[test]
 fn one_old_pong_replayed_for_ever_keeps_nobody_alive() {
