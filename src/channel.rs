@@ -112,6 +112,22 @@ impl PongSender {
         Ok(kind)
     }
 
+    /// As [`send`](Self::send); whether the pong is the heartbeat's, and nobody else's.
+    pub(crate) fn receive(&self, payload: &[u8]) -> Result<bool, Closed> {
+        let (kind, any_pong, waker) = {
+            let mut slot = self.shared.lock();
+            let (kind, waker) = slot.pong(payload)?;
+            (kind, slot.takes_any_pong(), waker)
+        };
+        wake(waker);
+        Ok(match kind {
+            PongKind::Matched { .. } | PongKind::Stale => true,
+            // As activity it is somebody else's pong.
+            PongKind::Accepted => any_pong,
+            PongKind::Unsolicited => false,
+        })
+    }
+
     /// Something else than a pong was read: for [`Liveness::Activity`], without meaning for the
     /// others. Once for each batch of messages is enough.
     ///
@@ -429,6 +445,11 @@ impl Slot {
             _ => self.waker.take(),
         };
         Ok((kind, waker))
+    }
+
+    fn takes_any_pong(&self) -> bool {
+        let book = self.book.as_ref();
+        book.is_some_and(|book| book.liveness == Liveness::AnyPong)
     }
 
     fn activity(&mut self) -> Option<Waker> {

@@ -543,6 +543,14 @@ impl Heartbeat {
         matches!(self.phase, Phase::Closing { .. })
     }
 
+    /// The verdict while the close frame is on its way.
+    pub(crate) fn closing(&self) -> Option<TimedOut> {
+        match &self.phase {
+            Phase::Closing { verdict, .. } => Some(*verdict),
+            _ => None,
+        }
+    }
+
     /// What has been counted and measured so far.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -37,6 +37,18 @@
 //! assert_eq!(ended.unwrap(), futures_pinger::Stopped::PongsEnded);
 //! # });
 //! ```
+//!
+//! # WebSocket crates
+//!
+//! [`WebSocket`] tells a heartbeat what the messages of a crate are:
+//!
+//! | Feature | Message | Serves |
+//! |---|---|---|
+//! | `tungstenite-0_26` … `tungstenite-0_30` | `tungstenite::Message` | tokio-tungstenite of that version, and the async-tungstenite on top of it |
+//! | `axum-0_8` | `axum::extract::ws::Message` | axum 0.8 |
+//! | `tokio-websockets-0_13` | `tokio_websockets::Message` | tokio-websockets 0.13 (needs Rust 1.89) |
+//!
+//! All may be on at once. For others, and for pings above the protocol, implement [`Protocol`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Tests subtract what they have just added.
 #![cfg_attr(test, allow(clippy::unchecked_time_subtraction))]
@@ -44,16 +56,20 @@
 mod channel;
 mod config;
 mod error;
+mod forward_pongs;
 mod frame;
 mod grid;
 pub mod heartbeat;
+mod keep_alive;
 mod payload;
 mod pinger;
 mod ponger;
+mod protocol;
 mod rtt;
 mod stats;
 mod time;
 mod timer;
+mod transmit;
 mod watch;
 
 pub use channel::{PongSender, PongSource, Pongs, pinger};
@@ -61,10 +77,13 @@ pub use config::{Config, ConfigBuilder, Liveness};
 pub use error::{
     Closed, Error, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut, TimeoutPhase,
 };
+pub use forward_pongs::ForwardPongs;
 pub use frame::{CloseReason, Frame, Ping, Pong};
 pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};
+pub use keep_alive::KeepAlive;
 pub use pinger::{CloseSink, Pinger, SameSink, Stopped};
 pub use ponger::{PingSender, Ponger, ponger};
+pub use protocol::{FrameSink, Kind, Protocol, WebSocket};
 pub use stats::{State, Stats};
 #[cfg(feature = "async-io")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]

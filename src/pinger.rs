@@ -18,6 +18,7 @@ use crate::payload::Key;
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::timer::{Alarm, Clock, FuturesTimer, Timer};
+use crate::transmit::poll_transmit;
 
 /// Pongs read in one poll before the executor's other tasks have their turn.
 const BUDGET: u32 = 64;
@@ -409,31 +410,14 @@ pub struct Frames<'a, St> {
 }
 
 impl<St: PongSource> Frames<'_, St> {
-    /// Finishes the flush that has begun, then passes on the frame that wants to go and flushes it.
-    /// Ready: there is nothing to write. Pending: the sink wakes us.
     fn poll_write<S: Sink<Frame>>(
         &mut self,
-        mut sink: Pin<&mut S>,
+        sink: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), S::Error>> {
-        loop {
-            if *self.flushing {
-                ready!(sink.as_mut().poll_flush(cx))?;
-                *self.flushing = false;
-                self.heartbeat.handle_sent(self.now);
-                self.pongs.as_mut().publish(self.heartbeat);
-            }
-            if !self.heartbeat.wants_transmit() {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(sink.as_mut().poll_ready(cx))?;
-            if let Some(frame) = self.heartbeat.transmit(self.now) {
-                // Before the frame is out: its answer may come at once, on another thread.
-                self.pongs.as_mut().publish(self.heartbeat);
-                sink.as_mut().start_send(frame)?;
-                *self.flushing = true;
-            }
-        }
+        let pongs = &mut self.pongs;
+        let publish = |heartbeat: &Heartbeat| pongs.as_mut().publish(heartbeat);
+        poll_transmit(sink, self.heartbeat, self.flushing, self.now, cx, publish)
     }
 }
 

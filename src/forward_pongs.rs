@@ -1,0 +1,138 @@
+//! The reader of a split socket, with the pongs taken out of it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::{FusedStream, Stream};
+use pin_project_lite::pin_project;
+
+use crate::channel::PongSender;
+use crate::protocol::{Kind, Protocol};
+
+/// Messages between two reports of activity.
+const BATCH: u8 = 64;
+
+impl PongSender {
+    /// Puts itself between the socket and its reader: pongs that answer the heartbeat's pings are
+    /// consumed, all else is passed through, and counts as activity.
+    ///
+    /// The pong side ends, and with it the heartbeat, once a close frame, an error or the end of the
+    /// stream is read, and when the adapter is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::{StreamExt, stream};
+    /// use futures_pinger::{Config, WebSocket, pinger};
+    /// use tungstenite_0_30::{Error, Message};
+    ///
+    /// # let outgoing = futures::sink::drain();
+    /// # let incoming = stream::iter([Ok::<_, Error>(Message::text("data"))]);
+    /// let (pongs, pinger) = pinger(outgoing, Config::default());
+    /// let mut incoming = pongs.attach(incoming, WebSocket);
+    /// assert_eq!(incoming.next().await.unwrap()?, Message::text("data"));
+    /// # assert!(incoming.next().await.is_none());
+    /// # assert_eq!(pinger.await.unwrap(), futures_pinger::Stopped::PongsEnded);
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn attach<St, P>(self, incoming: St, protocol: P) -> ForwardPongs<St, P> {
+        ForwardPongs {
+            incoming,
+            protocol,
+            pongs: Some(self),
+            unreported: 0,
+        }
+    }
+}
+
+pin_project! {
+    /// The stream that [`PongSender::attach`] makes.
+    #[derive(Debug)]
+    #[must_use = "streams do nothing unless polled"]
+    pub struct ForwardPongs<St, P> {
+        #[pin]
+        incoming: St,
+        protocol: P,
+        // None once no further pong can come.
+        pongs: Option<PongSender>,
+        // Messages since activity was reported.
+        unreported: u8,
+    }
+}
+
+impl<St, P> ForwardPongs<St, P> {
+    /// The stream of messages.
+    pub fn get_ref(&self) -> &St {
+        &self.incoming
+    }
+
+    /// The stream of messages. Pongs that are taken out of it are hidden from the heartbeat.
+    pub fn get_mut(&mut self) -> &mut St {
+        &mut self.incoming
+    }
+
+    /// The stream of messages, pinned.
+    #[must_use]
+    pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut St> {
+        self.project().incoming
+    }
+
+    /// The stream of messages back; the heartbeat ends.
+    pub fn into_inner(self) -> St {
+        self.incoming
+    }
+}
+
+impl<St, P, M, E> Stream for ForwardPongs<St, P>
+where
+    St: Stream<Item = Result<M, E>>,
+    P: Protocol<M>,
+{
+    type Item = Result<M, E>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        // It ends with the first message that is passed on: a ping is answered but once, so that
+        // few pongs are consumed.
+        loop {
+            let polled = this.incoming.as_mut().poll_next(cx);
+            let Some(pongs) = &*this.pongs else {
+                return polled;
+            };
+            // A batch ends where nothing more is ready, or when it is long.
+            if *this.unreported > 0 && (polled.is_pending() || *this.unreported >= BATCH) {
+                *this.unreported = 0;
+                pongs.activity();
+            }
+            // Pending: the stream wakes us.
+            let next = ready!(polled);
+            let kind = match &next {
+                Some(Ok(message)) => this.protocol.classify(message),
+                Some(Err(_)) | None => Kind::Close,
+            };
+            match kind {
+                Kind::Data | Kind::Ping(_) => *this.unreported += 1,
+                Kind::Pong(payload) => match pongs.receive(payload) {
+                    Ok(true) => continue,
+                    Ok(false) => *this.unreported += 1,
+                    // The heartbeat has ended; what is read is the reader's.
+                    Err(_) => *this.pongs = None,
+                },
+                Kind::Close => *this.pongs = None,
+            }
+            return Poll::Ready(next);
+        }
+    }
+}
+
+impl<St, P, M, E> FusedStream for ForwardPongs<St, P>
+where
+    St: FusedStream<Item = Result<M, E>>,
+    P: Protocol<M>,
+{
+    fn is_terminated(&self) -> bool {
+        self.incoming.is_terminated()
+    }
+}

@@ -1,0 +1,705 @@
+//! A whole socket with a heartbeat in it: `Stream` and `Sink` as before.
+
+use std::fmt;
+use std::mem;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use atomic_waker::AtomicWaker;
+use futures_core::{FusedStream, Stream, TryStream};
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use crate::config::{Config, Liveness};
+use crate::error::{Error, TimedOut};
+use crate::frame::Frame;
+use crate::heartbeat::{Heartbeat, Output, PongKind, Verdict};
+use crate::payload::Key;
+use crate::protocol::{Kind, Protocol, WebSocket};
+use crate::stats::Stats;
+use crate::time::Instant;
+use crate::timer::{Alarm, Clock, FuturesTimer, Timer};
+use crate::transmit::poll_transmit;
+
+/// Messages between two looks at the time.
+const BATCH: u8 = 64;
+
+pin_project! {
+    /// A socket that keeps itself alive: the same `Stream` and `Sink`, with pings in between.
+    ///
+    /// **Poll the stream**: pings leave and deadlines are judged while it is polled, and at no other
+    /// time. Whoever reads until the connection ends does so anyway. Who stops reading for a while
+    /// gets no false verdict for it: what has arrived is read first.
+    ///
+    /// Data passes through untouched and in order. Pongs that answer the heartbeat's pings are
+    /// consumed; every other message, other pongs included, is passed on. When the peer is gone the
+    /// stream yields [`Error::Timeout`] once, and then ends; each later call of the sink returns the
+    /// same error. After a close frame, sent or received, no ping is sent.
+    ///
+    /// It works whole, and after `StreamExt::split`.
+    ///
+    /// # Bounds
+    ///
+    /// The verdict falls within [`Config::detection_bound`] while the stream is polled whenever it
+    /// wakes. A reader that takes its time over each message gets its verdict once all that has
+    /// arrived before it is read, or [65 536](crate::heartbeat::BACKLOG_LIMIT) messages are.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the socket. Between polls at most one message of yours is held, as in any
+    /// sink: one that was accepted while a ping had the socket's readiness. It goes first in the next
+    /// flush.
+    ///
+    /// # Wakeups
+    ///
+    /// The stream is woken by the socket and by the timer. The sink is woken by the socket, also
+    /// where the reader's task has polled it since, and by the verdict.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::{SinkExt, StreamExt};
+    /// use futures_pinger::{Config, KeepAlive};
+    /// use tungstenite_0_30::Message;
+    ///
+    /// # use futures::{channel::mpsc, stream, sink};
+    /// # let (tx, _rx) = mpsc::channel::<Message>(8);
+    /// # let (tx, rx) = (tx.sink_map_err(std::io::Error::other), stream::iter([Ok(Message::text("hi"))]));
+    /// # struct Both<A, B>(A, B);
+    /// # use std::{pin::Pin, task::{Context, Poll}};
+    /// # use futures::{Sink, Stream};
+    /// # impl<A: Unpin, B: Stream + Unpin> Stream for Both<A, B> {
+    /// #     type Item = B::Item;
+    /// #     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<B::Item>> {
+    /// #         self.1.poll_next_unpin(cx)
+    /// #     }
+    /// # }
+    /// # impl<M, A: Sink<M> + Unpin, B: Unpin> Sink<M> for Both<A, B> {
+    /// #     type Error = A::Error;
+    /// #     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), A::Error>> {
+    /// #         self.0.poll_ready_unpin(cx)
+    /// #     }
+    /// #     fn start_send(mut self: Pin<&mut Self>, m: M) -> Result<(), A::Error> {
+    /// #         self.0.start_send_unpin(m)
+    /// #     }
+    /// #     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), A::Error>> {
+    /// #         self.0.poll_flush_unpin(cx)
+    /// #     }
+    /// #     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), A::Error>> {
+    /// #         self.0.poll_close_unpin(cx)
+    /// #     }
+    /// # }
+    /// # let socket = Both(tx, rx);
+    /// let mut socket = KeepAlive::new(socket, Config::default());
+    /// while let Some(message) = socket.next().await {
+    ///     let message = message?; // `Error::Timeout` when the peer is gone
+    ///     socket.send(message).await?;
+    /// }
+    /// # Ok::<(), futures_pinger::Error<std::io::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[project = Parts]
+    #[must_use = "streams do nothing unless polled"]
+    pub struct KeepAlive<S, P = WebSocket, T = FuturesTimer>
+    where
+        S: TryStream,
+    {
+        #[pin]
+        socket: S,
+        #[pin]
+        alarm: Alarm<T>,
+        protocol: P,
+        core: Core,
+        outbox: Outbox<S::Ok>,
+        // The socket has a frame of ours that is not flushed.
+        flushing: bool,
+        // Messages read since the last look at the time.
+        unlooked: u8,
+        // Something was read since then.
+        active: bool,
+        // The socket's stream has ended.
+        ended: bool,
+        wakers: Option<Arc<Wakers>>,
+    }
+}
+
+// The large variant is the one that it is nearly always in.
+#[allow(clippy::large_enum_variant)]
+enum Core {
+    /// The time before the first poll is not silence: the heartbeat starts with it.
+    Unpolled {
+        config: Config,
+        key: Key,
+    },
+    Running(Heartbeat),
+    /// No heartbeat any more, a plain socket: a close frame was sent or read, the connection broke
+    /// or ended.
+    PassThrough(Stats),
+    /// The peer is gone.
+    TimedOut(TimedOut, Stats),
+}
+
+/// What the user's side of the sink has been promised.
+enum Outbox<M> {
+    /// Nothing.
+    Free,
+    /// The socket is ready, and the user knows.
+    Reserved,
+    /// The user knows, but a ping has taken that readiness since.
+    Taken,
+    /// The user has made use of what was taken: the message waits for the socket.
+    Held(M),
+}
+
+/// The reader's task and the writer's, which after a split are two, while the socket's sink has
+/// room for the waker of one: so it is given a waker that wakes both.
+#[derive(Default)]
+struct Wakers {
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.reader.wake();
+        self.writer.wake();
+    }
+}
+
+impl<S: TryStream> KeepAlive<S> {
+    /// A heartbeat for `socket`, in the messages of a [WebSocket crate](crate#websocket-crates); it
+    /// begins with the first poll of the stream.
+    pub fn new(socket: S, config: Config) -> Self {
+        Self {
+            socket,
+            alarm: Alarm::new(FuturesTimer::new()),
+            protocol: WebSocket,
+            core: Core::Unpolled {
+                config,
+                key: Key::unique(),
+            },
+            outbox: Outbox::Free,
+            flushing: false,
+            unlooked: 0,
+            active: false,
+            ended: false,
+            wakers: None,
+        }
+    }
+}
+
+impl<S: TryStream, P, T> KeepAlive<S, P, T> {
+    /// Speaks another protocol than that of the WebSocket crates. Choose it before the first poll.
+    pub fn with_protocol<P2>(self, protocol: P2) -> KeepAlive<S, P2, T> {
+        KeepAlive {
+            socket: self.socket,
+            alarm: self.alarm,
+            protocol,
+            core: self.core,
+            outbox: self.outbox,
+            flushing: self.flushing,
+            unlooked: self.unlooked,
+            active: self.active,
+            ended: self.ended,
+            wakers: self.wakers,
+        }
+    }
+
+    /// Keeps time by `timer`. Choose it before the first poll: the times of one clock mean nothing
+    /// to another.
+    pub fn with_timer<T2>(self, timer: T2) -> KeepAlive<S, P, T2> {
+        KeepAlive {
+            socket: self.socket,
+            alarm: Alarm::new(timer),
+            protocol: self.protocol,
+            core: self.core,
+            outbox: self.outbox,
+            flushing: self.flushing,
+            unlooked: self.unlooked,
+            active: self.active,
+            ended: self.ended,
+            wakers: self.wakers,
+        }
+    }
+
+    /// What has been counted and measured so far; the last figures after the end.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        match &self.core {
+            // Any instant will do: nothing has happened.
+            Core::Unpolled { config, key } => {
+                Heartbeat::keyed(config.clone(), Clock::system().now(), *key).stats()
+            }
+            Core::Running(heartbeat) => heartbeat.stats(),
+            Core::PassThrough(stats) | Core::TimedOut(_, stats) => *stats,
+        }
+    }
+
+    /// Sends a ping with the next poll of the stream, unless one is out; the next is due an interval
+    /// after it.
+    pub fn ping_now(&mut self)
+    where
+        T: Timer,
+    {
+        let now = self.alarm.now();
+        if let Some(heartbeat) = self.core.started(now) {
+            heartbeat.ping_now(now);
+        }
+        if let Some(wakers) = &self.wakers {
+            wakers.reader.wake();
+        }
+    }
+
+    /// The socket.
+    pub fn get_ref(&self) -> &S {
+        &self.socket
+    }
+
+    /// The socket. Messages sent past the heartbeat are harmless; pongs that are read past it are
+    /// hidden from it.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.socket
+    }
+
+    /// The socket, pinned.
+    #[must_use]
+    pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut S> {
+        self.project().socket
+    }
+
+    /// The socket back, without its heartbeat.
+    pub fn into_inner(self) -> S {
+        self.socket
+    }
+}
+
+impl Core {
+    /// The heartbeat, begun if it has not; none once it is over.
+    fn started(&mut self, now: Instant) -> Option<&mut Heartbeat> {
+        if let Self::Unpolled { config, key } = self {
+            *self = Self::Running(Heartbeat::keyed(config.clone(), now, *key));
+        }
+        match self {
+            Self::Running(heartbeat) => Some(heartbeat),
+            _ => None,
+        }
+    }
+
+    /// The verdict, if one has fallen, be it that the close frame is still on its way.
+    fn verdict(&self) -> Option<TimedOut> {
+        match self {
+            Self::TimedOut(timed_out, _) => Some(*timed_out),
+            Self::Running(heartbeat) => heartbeat.closing(),
+            Self::Unpolled { .. } | Self::PassThrough(_) => None,
+        }
+    }
+
+    /// No further frame of ours.
+    fn pass_through(&mut self) {
+        let stats = match self {
+            Self::Unpolled { config, key } => {
+                let now = Clock::system().now();
+                Heartbeat::keyed(config.clone(), now, *key).final_stats()
+            }
+            Self::Running(heartbeat) => heartbeat.final_stats(),
+            Self::PassThrough(_) | Self::TimedOut(..) => return,
+        };
+        *self = Self::PassThrough(stats);
+    }
+}
+
+impl<S, P, T, M, E> Stream for KeepAlive<S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    type Item = Result<M, Error<E>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        if *this.ended {
+            return Poll::Ready(None);
+        }
+        if *this.unlooked >= BATCH {
+            // More is ready, as far as we know.
+            if let Some(error) = this.look(true, cx) {
+                return Poll::Ready(Some(Err(error)));
+            }
+        } else if let Core::Unpolled { .. } = this.core {
+            let now = this.alarm.now();
+            this.core.started(now);
+        }
+        // It ends with the first message that is passed on: a ping is answered but once, so that
+        // few pongs are consumed.
+        loop {
+            match Stream::poll_next(this.socket.as_mut(), cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    if this.takes(&message) {
+                        continue;
+                    }
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(this.broken(error))));
+                }
+                Poll::Ready(None) => return Poll::Ready(this.end().map(Err)),
+                // The socket wakes us if something comes; the rest is up to the heartbeat.
+                Poll::Pending => {
+                    return match this.look(false, cx) {
+                        Some(error) => Poll::Ready(Some(Err(error))),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl<S, P, T, M, E> FusedStream for KeepAlive<S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    fn is_terminated(&self) -> bool {
+        self.ended
+    }
+}
+
+/// The reader's side.
+impl<S, P, T, M, E> Parts<'_, S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    /// Whether the message is for the heartbeat alone.
+    fn takes(&mut self, message: &M) -> bool {
+        match self.protocol.classify(message) {
+            Kind::Data | Kind::Ping(_) => {}
+            Kind::Pong(payload) => {
+                if let Core::Running(heartbeat) = &mut *self.core {
+                    let kind = heartbeat.handle_pong(payload, self.alarm.now());
+                    let any_pong = heartbeat.config().liveness() == Liveness::AnyPong;
+                    match kind {
+                        PongKind::Matched { .. } | PongKind::Stale => return true,
+                        PongKind::Accepted if any_pong => return true,
+                        // As activity it is somebody else's pong.
+                        PongKind::Accepted | PongKind::Unsolicited => {}
+                    }
+                }
+            }
+            // Nothing may be sent after the answer to it. A verdict that has fallen stands.
+            Kind::Close => {
+                if self.core.verdict().is_none() {
+                    self.core.pass_through();
+                }
+            }
+        }
+        *self.active = true;
+        *self.unlooked += 1;
+        false
+    }
+
+    /// Looks at the time: writes what is due, judges deadlines, arms the timer. `more`: there is
+    /// more to read, and whoever reads comes back.
+    fn look(&mut self, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
+        let now = self.alarm.now();
+        let read = mem::take(self.unlooked);
+        let active = mem::take(self.active);
+        let heartbeat = self.core.started(now)?;
+        if active {
+            heartbeat.handle_activity(now);
+        }
+        // Write before judging: a flush that completes now was in time.
+        if let Err(error) = self.write(now, cx) {
+            return Some(self.broken(error));
+        }
+        let heartbeat = self.core.started(now)?;
+        if more {
+            heartbeat.handle_backlog(read.into(), now);
+        } else {
+            heartbeat.handle_timeout(now);
+        }
+        loop {
+            let heartbeat = self.core.started(now)?;
+            match heartbeat.poll_output(now) {
+                Output::Ping => {
+                    if let Err(error) = self.write(now, cx) {
+                        return Some(self.broken(error));
+                    }
+                }
+                Output::Close(_) => {
+                    // The verdict has fallen: a writer that is blocked has waited long enough.
+                    self.wake_writer();
+                    *self.flushing = false;
+                    // It never fails: a close frame that cannot be written leaves the verdict.
+                    let _ = self.write(now, cx);
+                }
+                Output::Wait(next) => {
+                    let next = next.filter(|_| !more)?;
+                    let granularity = heartbeat.config().granularity();
+                    if self
+                        .alarm
+                        .as_mut()
+                        .poll_at(next, granularity, cx)
+                        .is_ready()
+                    {
+                        // The instant has come since `now` was read, or the timer is early. By way
+                        // of the executor, so that a broken timer cannot hold us here.
+                        cx.waker().wake_by_ref();
+                    }
+                    return None;
+                }
+                Output::Done(Verdict::TimedOut(timed_out)) => {
+                    return Some(self.time_out(timed_out));
+                }
+                Output::Done(Verdict::Requested) => {
+                    self.core.pass_through();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The heartbeat's frames into the socket.
+    fn write(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), E> {
+        let Core::Running(heartbeat) = &mut *self.core else {
+            return Ok(());
+        };
+        if !*self.flushing && !heartbeat.wants_transmit() {
+            return Ok(());
+        }
+        let wakers = self.wakers.get_or_insert_default();
+        wakers.reader.register(cx.waker());
+        let both = Waker::from(Arc::clone(wakers));
+        let sink = Outgoing {
+            socket: self.socket.as_mut(),
+            protocol: self.protocol,
+            outbox: self.outbox,
+        };
+        let cx = &mut Context::from_waker(&both);
+        let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_| {});
+        if written.is_ready() {
+            // The socket may have got room by it, and told us instead of the writer.
+            wakers.writer.wake();
+        }
+        // Pending: the socket wakes us, and the writer.
+        match written {
+            Poll::Ready(Err(_)) if heartbeat.is_closing() => {
+                heartbeat.handle_close_failed();
+                Ok(())
+            }
+            Poll::Ready(written) => written,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn time_out(&mut self, timed_out: TimedOut) -> Error<E> {
+        if let Core::Running(heartbeat) = &*self.core {
+            *self.core = Core::TimedOut(timed_out, heartbeat.final_stats());
+        }
+        *self.ended = true;
+        self.wake_writer();
+        Error::Timeout(timed_out)
+    }
+
+    /// The connection broke. A verdict that has fallen stands.
+    fn broken(&mut self, error: E) -> Error<E> {
+        if let Some(timed_out) = self.core.verdict() {
+            return self.time_out(timed_out);
+        }
+        self.core.pass_through();
+        Error::Transport(error)
+    }
+
+    /// The connection ended.
+    fn end(&mut self) -> Option<Error<E>> {
+        *self.ended = true;
+        if let Some(timed_out) = self.core.verdict() {
+            return Some(self.time_out(timed_out));
+        }
+        self.core.pass_through();
+        None
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(wakers) = self.wakers {
+            wakers.writer.wake();
+        }
+    }
+}
+
+/// The socket's sink for the heartbeat's frames. A ping may take the readiness that the user was
+/// promised: no reservation, however long it is held, delays a ping.
+struct Outgoing<'a, S: TryStream, P> {
+    socket: Pin<&'a mut S>,
+    protocol: &'a P,
+    outbox: &'a mut Outbox<S::Ok>,
+}
+
+// What is pinned in it is behind a reference.
+impl<S: TryStream, P> Unpin for Outgoing<'_, S, P> {}
+
+impl<S, P> Sink<Frame> for Outgoing<'_, S, P>
+where
+    S: TryStream + Sink<S::Ok>,
+    P: Protocol<S::Ok>,
+{
+    type Error = <S as Sink<S::Ok>>::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.socket.as_mut().poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Self::Error> {
+        if let Outbox::Reserved = self.outbox {
+            *self.outbox = Outbox::Taken;
+        }
+        let message = self.protocol.encode(frame);
+        self.socket.as_mut().start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.socket.as_mut().poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.socket.as_mut().poll_close(cx)
+    }
+}
+
+impl<S, P, T, M, E> Sink<M> for KeepAlive<S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    type Error = Error<E>;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        let mut this = self.project();
+        ready!(this.poll_held(cx))?;
+        // Pending: the socket wakes us.
+        ready!(this.poll_socket(cx, |socket, cx| socket.poll_ready(cx)))?;
+        *this.outbox = Outbox::Reserved;
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
+        let this = self.project();
+        if let Some(timed_out) = this.core.verdict() {
+            return Err(Error::Timeout(timed_out));
+        }
+        if let Kind::Close = this.protocol.classify(&message) {
+            // Nothing of ours may follow it (RFC 6455 §5.5.1).
+            this.core.pass_through();
+        }
+        if let Outbox::Taken = this.outbox {
+            *this.outbox = Outbox::Held(message);
+            return Ok(());
+        }
+        *this.outbox = Outbox::Free;
+        this.socket.start_send(message).map_err(Error::Transport)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        let mut this = self.project();
+        ready!(this.poll_held(cx))?;
+        // Pending: the socket wakes us.
+        ready!(this.poll_socket(cx, |socket, cx| socket.poll_flush(cx)))?;
+        this.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        let mut this = self.project();
+        ready!(this.poll_held(cx))?;
+        this.core.pass_through();
+        // Pending: the socket wakes us.
+        this.poll_socket(cx, |socket, cx| socket.poll_close(cx))
+    }
+}
+
+/// The writer's side.
+impl<S, P, T, M, E> Parts<'_, S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    /// Asks the socket's sink for something on behalf of the writer.
+    fn poll_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<Result<(), E>>,
+    ) -> Poll<Result<(), Error<E>>> {
+        if let Some(timed_out) = self.core.verdict() {
+            return Poll::Ready(Err(Error::Timeout(timed_out)));
+        }
+        let ours = match &*self.core {
+            Core::Running(heartbeat) => *self.flushing || heartbeat.wants_transmit(),
+            _ => false,
+        };
+        let polled = if ours {
+            // A frame of ours waits too: the socket must wake the reader as well.
+            let wakers = self.wakers.get_or_insert_default();
+            wakers.writer.register(cx.waker());
+            let both = Waker::from(Arc::clone(wakers));
+            poll(self.socket.as_mut(), &mut Context::from_waker(&both))
+        } else {
+            let polled = poll(self.socket.as_mut(), cx);
+            if polled.is_pending() {
+                // Should the reader's side poll the sink next, it will wake us as well.
+                let wakers = self.wakers.get_or_insert_default();
+                wakers.writer.register(cx.waker());
+            }
+            polled
+        };
+        polled.map_err(Error::Transport)
+    }
+
+    /// The message that a ping was put before.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        if let Outbox::Held(_) = self.outbox {
+            // Pending: the socket wakes us.
+            ready!(self.poll_socket(cx, |socket, cx| socket.poll_ready(cx)))?;
+            if let Outbox::Held(message) = mem::replace(self.outbox, Outbox::Free) {
+                let sent = self.socket.as_mut().start_send(message);
+                sent.map_err(Error::Transport)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// All that was in the socket is flushed, a frame of ours with it.
+    fn flushed(&mut self) {
+        if mem::take(self.flushing) {
+            if let Core::Running(heartbeat) = &mut *self.core {
+                heartbeat.handle_sent(self.alarm.now());
+            }
+            // The timer is the reader's to arm.
+            if let Some(wakers) = self.wakers {
+                wakers.reader.wake();
+            }
+        }
+    }
+}
+
+impl<S, P, T> fmt::Debug for KeepAlive<S, P, T>
+where
+    S: TryStream + fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeepAlive")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}

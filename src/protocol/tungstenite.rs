@@ -1,0 +1,40 @@
+//! tungstenite's messages, which tokio-tungstenite and async-tungstenite use.
+
+macro_rules! tungstenite {
+    ($feature:literal, $tungstenite:ident) => {
+        #[cfg(feature = $feature)]
+        #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
+        impl crate::Protocol<$tungstenite::Message> for crate::WebSocket {
+            fn encode(&self, frame: crate::Frame) -> $tungstenite::Message {
+                use $tungstenite::{Message, protocol::CloseFrame};
+
+                match frame {
+                    crate::Frame::Ping(payload) => Message::Ping(payload),
+                    crate::Frame::Pong(payload) => Message::Pong(payload),
+                    crate::Frame::Close(reason) => Message::Close(Some(CloseFrame {
+                        code: reason.code().into(),
+                        reason: reason.reason().into(),
+                    })),
+                }
+            }
+
+            #[inline]
+            fn classify<'m>(&self, message: &'m $tungstenite::Message) -> crate::Kind<'m> {
+                use $tungstenite::Message;
+
+                match message {
+                    Message::Ping(payload) => crate::Kind::Ping(payload),
+                    Message::Pong(payload) => crate::Kind::Pong(payload),
+                    Message::Close(_) => crate::Kind::Close,
+                    Message::Text(_) | Message::Binary(_) | Message::Frame(_) => crate::Kind::Data,
+                }
+            }
+        }
+    };
+}
+
+tungstenite!("tungstenite-0_26", tungstenite_0_26);
+tungstenite!("tungstenite-0_27", tungstenite_0_27);
+tungstenite!("tungstenite-0_28", tungstenite_0_28);
+tungstenite!("tungstenite-0_29", tungstenite_0_29);
+tungstenite!("tungstenite-0_30", tungstenite_0_30);
