@@ -13,7 +13,10 @@ pub(crate) fn round_up(at: Instant, step: Duration) -> Instant {
     if step.is_zero() {
         return at;
     }
-    let start = *START.get_or_init(|| at);
+    round_up_from(*START.get_or_init(|| at), at, step)
+}
+
+fn round_up_from(start: Instant, at: Instant, step: Duration) -> Instant {
     let step = step.as_nanos();
     let rest = match at.checked_duration_since(start) {
         Some(after) => match after.as_nanos() % step {
@@ -37,21 +40,32 @@ mod tests {
     #[test]
     fn rounds_up_by_less_than_a_step_and_always_to_the_same_grid() {
         let step = Duration::from_millis(100);
-        let now = Clock::system().now();
-        let point = round_up(now, step);
+        let start = Clock::system().now();
         for micros in 0..1_000 {
             for at in [
-                now + Duration::from_micros(997 * micros),
-                now - Duration::from_micros(997 * micros),
+                start + Duration::from_micros(997 * micros),
+                start - Duration::from_micros(997 * micros),
             ] {
-                let rounded = round_up(at, step);
+                let rounded = round_up_from(start, at, step);
                 assert!(rounded >= at, "never early");
                 assert!(rounded - at < step, "never late by a step");
-                let distance = rounded.max(point) - rounded.min(point);
+                let distance = rounded.max(start) - rounded.min(start);
                 assert_eq!(distance.as_nanos() % step.as_nanos(), 0, "on one grid");
-                assert_eq!(round_up(rounded, step), rounded, "a point stays");
+                assert_eq!(
+                    round_up_from(start, rounded, step),
+                    rounded,
+                    "a point stays"
+                );
             }
         }
+    }
+
+    #[test]
+    fn the_process_has_one_grid() {
+        let step = Duration::from_millis(100);
+        let now = Clock::system().now();
+        let (a, b) = (round_up(now, step), round_up(now + 7 * step / 3, step));
+        assert_eq!((b - a).as_nanos() % step.as_nanos(), 0);
     }
 
     #[test]

@@ -216,8 +216,8 @@ pub struct Heartbeat {
     doublings: u32,
     /// The last verified pong, or the start.
     proof: Time,
-    /// Items read past a deadline while more are ready.
-    backlog: u32,
+    /// Items read past a deadline while more are ready; none as long as none is passed.
+    backlog: Option<u32>,
     /// The worst lateness while the newest ping was out.
     lateness: Span,
     rtt: Rtt,
@@ -250,7 +250,7 @@ impl Heartbeat {
             misses: 0,
             doublings: 0,
             proof: Time::ORIGIN,
-            backlog: 0,
+            backlog: None,
             lateness: Span::ZERO,
             rtt: Rtt::NONE,
             counters: Counters::default(),
@@ -278,7 +278,7 @@ impl Heartbeat {
     /// Judges the deadlines. Call it when the instant of [`Output::Wait`] has come, after all input
     /// that was ready has been handled; it does no harm at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.backlog = 0;
+        self.backlog = None;
         self.judge(self.time(now));
     }
 
@@ -294,15 +294,16 @@ impl Heartbeat {
             Phase::Closing { .. } => return self.judge(now),
             Phase::Idle | Phase::Due(_) | Phase::Paused | Phase::Done(_) => Time::NEVER,
         };
-        if now < deadline {
-            self.backlog = 0;
+        // What was read by the first look past the deadline may have been read before it.
+        self.backlog = match self.backlog {
+            _ if now < deadline => None,
+            None => Some(0),
+            Some(past) => Some(past.saturating_add(read)),
+        };
+        if self.backlog.is_none_or(|past| past < BACKLOG_LIMIT) {
             return;
         }
-        self.backlog = self.backlog.saturating_add(read);
-        if self.backlog < BACKLOG_LIMIT {
-            return;
-        }
-        self.backlog = 0;
+        self.backlog = None;
         if let Phase::Offered { watch, .. }
         | Phase::Flushing { watch, .. }
         | Phase::Waiting { watch, .. } = &mut self.phase

@@ -588,7 +588,7 @@ where
         let mut this = self.project();
         ready!(this.poll_held(cx))?;
         // Pending: the socket wakes us.
-        ready!(this.poll_socket(cx, |socket, cx| socket.poll_ready(cx)))?;
+        ready!(this.poll_socket(cx, S::poll_ready))?;
         *this.outbox = Outbox::Reserved;
         Poll::Ready(Ok(()))
     }
@@ -614,7 +614,7 @@ where
         let mut this = self.project();
         ready!(this.poll_held(cx))?;
         // Pending: the socket wakes us.
-        ready!(this.poll_socket(cx, |socket, cx| socket.poll_flush(cx)))?;
+        ready!(this.poll_socket(cx, S::poll_flush))?;
         this.flushed();
         Poll::Ready(Ok(()))
     }
@@ -624,7 +624,7 @@ where
         ready!(this.poll_held(cx))?;
         this.core.pass_through();
         // Pending: the socket wakes us.
-        this.poll_socket(cx, |socket, cx| socket.poll_close(cx))
+        this.poll_socket(cx, S::poll_close)
     }
 }
 
@@ -670,7 +670,7 @@ where
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         if let Outbox::Held(_) = self.outbox {
             // Pending: the socket wakes us.
-            ready!(self.poll_socket(cx, |socket, cx| socket.poll_ready(cx)))?;
+            ready!(self.poll_socket(cx, S::poll_ready))?;
             if let Outbox::Held(message) = mem::replace(self.outbox, Outbox::Free) {
                 let sent = self.socket.as_mut().start_send(message);
                 sent.map_err(Error::Transport)?;

@@ -103,6 +103,16 @@ fn a_stale_pong_resets_the_misses_and_not_the_doubling() {
     let rtt = ms(1500);
     assert_eq!(bare.answer(), PongKind::Matched { rtt });
     assert!(bare.stats().smoothed_rtt() > Some(ms(300)));
+
+    // The stale pong comes before the next miss, which doubles once more.
+    let config = exact().adaptive_timeout(s(1)..=s(60)).max_missed(3);
+    let mut bare = Bare::new(config);
+    cycle(&mut bare, ms(200));
+    let first = bare.pings.len();
+    assert_eq!(timeout(&mut bare), s(1));
+    assert_eq!(bare.pong_of(first), PongKind::Stale);
+    assert_eq!(timeout(&mut bare), s(2));
+    assert_eq!(timeout(&mut bare), s(4));
 }
 
 // contract: L73

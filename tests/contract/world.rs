@@ -51,6 +51,8 @@ pub struct World {
     timers: Rc<RefCell<Vec<Rc<RefCell<Armed>>>>>,
     /// How many polls there were: tells the frames of one poll from those of the next.
     polls: Rc<Cell<usize>>,
+    /// How often the time was asked for.
+    reads: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -74,6 +76,7 @@ impl World {
             scheduled: Rc::default(),
             timers: Rc::default(),
             polls: Rc::default(),
+            reads: Arc::default(),
         }
     }
 
@@ -92,7 +95,16 @@ impl World {
 
     pub fn clock(&self) -> Clock {
         let (start, elapsed) = (self.start, Arc::clone(&self.elapsed));
-        Clock::new(move || start + Duration::from_nanos(elapsed.load(Ordering::Relaxed)))
+        let reads = Arc::clone(&self.reads);
+        Clock::new(move || {
+            reads.fetch_add(1, Ordering::Relaxed);
+            start + Duration::from_nanos(elapsed.load(Ordering::Relaxed))
+        })
+    }
+
+    /// How often the time was asked for.
+    pub fn clock_reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Something happens at that time, after whatever was told to happen then before.
@@ -134,7 +146,7 @@ impl World {
     }
 
     /// To the next thing that happens, no further than `limit`; false if nothing does.
-    fn step(&self, limit: Duration) -> bool {
+    pub fn step(&self, limit: Duration) -> bool {
         let event = self.events.borrow().keys().next().map(|(time, _)| *time);
         let timers = self.timers.borrow();
         let timer = timers.iter().filter_map(|t| t.borrow().fires()).min();
@@ -550,8 +562,8 @@ impl Stream for ScriptedPongs {
 /// A waker that counts.
 #[derive(Default)]
 pub struct Woken {
-    flag: AtomicBool,
-    count: AtomicUsize,
+    pub flag: AtomicBool,
+    pub count: AtomicUsize,
 }
 
 impl Wake for Woken {

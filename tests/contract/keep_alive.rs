@@ -1,0 +1,613 @@
+//! I. `KeepAlive`, in virtual time; over real sockets it is in `tests/adapters.rs`.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FusedStream;
+use futures_pinger::{Error, Liveness, State, TimeoutPhase};
+
+use crate::socket::{Kept, Msg, Script};
+use crate::world::{Broken, exact, ms, s};
+
+// contract: I54
+#[test]
+fn data_passes_both_ways_in_order_with_pings_in_between() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    for number in 0..1000_u32 {
+        let at = ms(100) * number;
+        kept.at(at, move |script| script.receive(Msg::Data(number)));
+        kept.run_until(at);
+        kept.send(Msg::Data(number));
+    }
+    kept.assert_alive();
+    let expected: Vec<_> = (0..1000).collect();
+    assert_eq!(kept.script.data(), expected);
+    let received = kept.messages();
+    assert_eq!(
+        received,
+        expected.iter().map(|n| Msg::Data(*n)).collect::<Vec<_>>()
+    );
+    assert_eq!(kept.script.pings(), [s(20), s(40), s(60), s(80)]);
+    assert_eq!(kept.stats().answered(), 4);
+}
+
+// contract: I55
+#[test]
+fn our_pongs_are_consumed_and_every_other_message_is_passed_on() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    let others = [
+        Msg::Pong("not ours".into()),
+        Msg::Pong("".into()),
+        Msg::Ping("the peer's".into()),
+        Msg::Data(1),
+    ];
+    for (second, message) in (1..).zip(others.clone()) {
+        kept.at(s(10 * second), move |script| script.receive(message));
+    }
+    kept.run_until(s(45));
+    assert_eq!(kept.messages(), others);
+    assert_eq!(
+        (kept.stats().answered(), kept.stats().unsolicited()),
+        (2, 2)
+    );
+
+    // A pong that comes late is ours all the same; one that comes twice is not.
+    let mut kept = Kept::new(exact().timeout(s(5)).max_missed(2));
+    kept.run_until(s(26));
+    let Msg::Ping(payload) = kept.script.sent()[0].1.clone() else {
+        panic!("a ping")
+    };
+    kept.script.receive(Msg::Pong(payload.clone()));
+    kept.run_until(s(27));
+    assert_eq!((kept.messages(), kept.stats().stale()), (vec![], 1));
+    kept.script.receive(Msg::Pong(payload.clone()));
+    kept.run_until(s(28));
+    assert_eq!(kept.messages(), [Msg::Pong(payload)]);
+}
+
+// contract: I55
+#[test]
+fn by_policy_a_pong_that_answers_is_consumed_and_data_is_not() {
+    let mut kept = Kept::new(exact().liveness(Liveness::AnyPong));
+    kept.at(s(21), |script| script.receive(Msg::Pong("".into())));
+    kept.at(s(22), |script| script.receive(Msg::Pong("".into())));
+    kept.run_until(s(23));
+    assert_eq!(kept.messages(), [Msg::Pong("".into())], "the second");
+    assert_eq!(kept.stats().answered(), 1);
+
+    let unproven = Liveness::Activity {
+        max_unproven: s(1000),
+    };
+    let mut kept = Kept::new(exact().liveness(unproven));
+    kept.at(s(21), |script| {
+        script.receive(Msg::Pong("the user's".into()));
+    });
+    kept.run_until(s(23));
+    assert_eq!(kept.messages().len(), 1);
+    assert_eq!(kept.stats().answered(), 1);
+}
+
+// contract: B18
+#[test]
+fn activity_is_what_is_read_and_not_what_is_sent() {
+    let unproven = Liveness::Activity {
+        max_unproven: s(1000),
+    };
+    let mut kept = Kept::new(exact().liveness(unproven));
+    for second in [5, 12, 31] {
+        kept.at(s(second), |script| script.receive(Msg::Data(0)));
+    }
+    kept.run_until(s(40));
+    kept.send(Msg::Data(1));
+    kept.run_until(s(60));
+    assert_eq!(kept.script.pings(), [s(51)]);
+    kept.run_until(s(100));
+    assert_eq!(kept.verdict().0, s(71));
+}
+
+// contract: I56
+#[test]
+fn a_ping_may_take_the_readiness_that_the_user_was_promised() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    kept.run_until(s(10));
+    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    kept.run_until(s(21));
+    assert_eq!(kept.script.pings(), [s(20)], "the ping goes out");
+    // The promise holds: the message is taken, and follows the ping.
+    assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
+    assert_eq!(kept.poll_flush(), Poll::Ready(Ok(())));
+    assert_eq!(kept.script.data(), [1]);
+    kept.send(Msg::Data(2));
+    kept.run_until(s(30));
+    kept.assert_alive();
+    assert_eq!(kept.script.data(), [1, 2]);
+}
+
+// contract: I56
+#[test]
+fn a_held_message_goes_first_in_each_flush_and_close_and_holds_off_the_next() {
+    let holding = || {
+        let mut kept = Kept::new(exact());
+        kept.run_until(s(10));
+        assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+        kept.run_until(s(20));
+        kept.script.block();
+        assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
+        kept
+    };
+    let mut kept = holding();
+    assert!(kept.poll_ready().is_pending(), "one message is held");
+    assert!(kept.poll_flush().is_pending());
+    assert!(kept.poll_close().is_pending());
+    assert!(!kept.script.is_closed());
+    kept.script.unblock();
+    assert!(kept.writer_woken());
+    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    assert_eq!(kept.start_send(Msg::Data(2)), Ok(()));
+    assert_eq!(kept.poll_flush(), Poll::Ready(Ok(())));
+    assert_eq!(kept.script.data(), [1, 2]);
+
+    let mut kept = holding();
+    kept.script.unblock();
+    assert_eq!(kept.poll_close(), Poll::Ready(Ok(())));
+    assert_eq!(kept.script.data(), [1]);
+    assert!(kept.script.is_closed());
+}
+
+// contract: I56
+#[test]
+fn a_reservation_that_is_never_used_delays_no_ping_and_earns_no_verdict() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    kept.run_until(s(205));
+    kept.assert_alive();
+    assert_eq!(kept.script.pings().len(), 10);
+    assert_eq!(kept.stats().answered(), 10);
+}
+
+// contract: I57
+#[test]
+fn a_blocked_writer_is_woken_although_the_reader_polled_the_sink_since() {
+    for block in [Script::block as fn(&Script), Script::block_flush] {
+        let mut kept = Kept::new(exact());
+        kept.run_until(s(10));
+        block(&kept.script);
+        if kept.poll_ready().is_ready() {
+            assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
+            assert!(kept.poll_flush().is_pending());
+        }
+        kept.run_until(s(20));
+        // The ping waits for the same sink, by the reader's task.
+        kept.script.unblock();
+        assert!(kept.writer_woken(), "the writer");
+        assert!(kept.reader_woken(), "and the reader");
+    }
+}
+
+// contract: I57
+#[test]
+fn a_blocked_ping_is_woken_although_the_writer_polled_the_sink_since() {
+    for block in [Script::block as fn(&Script), Script::block_flush] {
+        let mut kept = Kept::new(exact());
+        kept.answer_after(ms(5));
+        kept.run_until(s(10));
+        block(&kept.script);
+        kept.run_until(s(20));
+        // Ready or not, it has asked.
+        let _ = kept.poll_ready();
+        let _ = kept.poll_flush();
+        kept.script.unblock();
+        assert!(
+            kept.reader.flag.load(std::sync::atomic::Ordering::Relaxed),
+            "the reader"
+        );
+        kept.run_until(s(21));
+        assert_eq!(kept.stats().answered(), 1);
+    }
+}
+
+// contract: I57
+#[test]
+fn a_ping_that_the_writer_flushed_is_timed_by_the_reader() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(10));
+    kept.script.block_flush();
+    kept.run_until(s(20));
+    assert_eq!(kept.stats().sent(), 0);
+    kept.at(s(25), Script::unblock);
+    kept.idle_until(s(25));
+    assert_eq!(
+        kept.poll_flush(),
+        Poll::Ready(Ok(())),
+        "the writer is first"
+    );
+    assert_eq!(kept.stats().sent(), 1);
+    // The deadline is the reader's to arm: it is polled only if it was woken.
+    kept.run_until(s(100));
+    assert_eq!(kept.verdict().0, s(45));
+}
+
+// contract: I57
+#[test]
+fn split_into_two_tasks_both_go_on() {
+    use futures::SinkExt;
+    use futures::executor::LocalPool;
+    use futures::task::LocalSpawnExt;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    // The pool polls only what was woken; the World's time goes on when nothing is.
+    let kept = Kept::new(exact().interval(s(2)).timeout(s(3)));
+    kept.answer_after(ms(40));
+    let (world, script) = (kept.world.clone(), kept.script.clone());
+    let (mut sink, mut stream) = Pin::into_inner(kept.alive).split();
+    let (sent, read) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let mut pool = LocalPool::new();
+    let count = Rc::clone(&sent);
+    let writer = async move {
+        for number in 0..200 {
+            sink.send(Msg::Data(number)).await.expect("alive");
+            count.set(number + 1);
+        }
+    };
+    let count = Rc::clone(&read);
+    let reader = async move {
+        while let Some(message) = stream.next().await {
+            message.expect("alive");
+            count.set(count.get() + 1);
+        }
+    };
+    pool.spawner().spawn_local(writer).expect("the pool runs");
+    pool.spawner().spawn_local(reader).expect("the pool runs");
+    for tick in 0..1000_u32 {
+        let script = script.clone();
+        world.at(ms(50) * tick, move || match tick % 5 {
+            0 => script.block(),
+            1 | 3 => script.unblock(),
+            2 => script.block_flush(),
+            _ => script.receive(Msg::Data(tick)),
+        });
+    }
+    loop {
+        pool.run_until_stalled();
+        if !world.step(s(60)) {
+            break;
+        }
+    }
+    assert_eq!((sent.get(), read.get()), (200, 200));
+    assert!(script.pings().len() >= 20);
+}
+
+use std::pin::Pin;
+
+// contract: I58
+#[test]
+fn the_verdict_comes_once_and_then_the_end() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(100));
+    let (at, verdict) = kept.verdict();
+    assert_eq!((at, verdict.phase()), (s(40), TimeoutPhase::Pong));
+    assert!(verdict.close_sent());
+    assert_eq!(kept.read.len(), 1);
+    assert_eq!(kept.ended, Some(s(40)));
+    assert!(kept.alive.is_terminated());
+    assert_eq!(
+        kept.stats().state_at(kept.world.instant(s(100))),
+        State::Gone
+    );
+}
+
+// contract: I58
+#[test]
+fn at_the_verdict_a_blocked_writer_is_woken_and_each_later_call_says_why() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(30));
+    kept.script.block();
+    assert!(kept.poll_ready().is_pending());
+    kept.run_until(s(39));
+    kept.writer_woken();
+    // The close frame cannot go, but the verdict has fallen.
+    kept.run_until(s(40));
+    assert!(kept.writer_woken());
+    let expected = |kept: &mut Kept| match kept.poll_ready() {
+        Poll::Ready(Err(Error::Timeout(verdict))) => verdict,
+        other => panic!("{other:?}"),
+    };
+    let while_closing = expected(&mut kept);
+    kept.run_until(s(41));
+    let (at, verdict) = kept.verdict();
+    assert_eq!((at, verdict.close_sent()), (s(41), false));
+    assert_eq!(expected(&mut kept), verdict);
+    assert_eq!(while_closing.elapsed(), verdict.elapsed());
+    let error = Error::Timeout(verdict);
+    assert_eq!(kept.start_send(Msg::Data(1)), Err(error.clone()));
+    assert_eq!(kept.poll_flush(), Poll::Ready(Err(error.clone())));
+    assert_eq!(kept.poll_close(), Poll::Ready(Err(error)));
+}
+
+// contract: I58
+#[test]
+fn after_a_write_timeout_no_close_frame_is_tried() {
+    let mut kept = Kept::new(exact().write_timeout(s(7)));
+    kept.script.block();
+    kept.run_until(s(100));
+    let (at, verdict) = kept.verdict();
+    assert_eq!((at, verdict.phase()), (s(27), TimeoutPhase::Write));
+    assert_eq!(kept.script.sent(), []);
+}
+
+#[test]
+fn while_the_close_frame_is_on_its_way_what_is_read_is_passed_on() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(30));
+    kept.script.block();
+    kept.at(s(40) + ms(500), |script| script.receive(Msg::Data(7)));
+    kept.run_until(s(100));
+    assert_eq!(kept.messages(), [Msg::Data(7)]);
+    assert_eq!(kept.verdict().0, s(41));
+
+    // Its end, or its failure, is the end; the verdict stands.
+    for end in [
+        Script::end as fn(&Script),
+        Script::receive_error,
+        Script::break_sink,
+    ] {
+        let mut kept = Kept::new(exact());
+        kept.run_until(s(30));
+        kept.script.block();
+        kept.at(s(40) + ms(500), end);
+        kept.run_until(s(100));
+        assert_eq!(kept.verdict().0, s(40) + ms(500));
+    }
+}
+
+// contract: I59
+#[test]
+fn after_a_close_frame_sent_or_received_no_ping_is_sent() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    kept.run_until(s(25));
+    kept.send(Msg::Close);
+    kept.run_until(s(300));
+    kept.assert_alive();
+    assert_eq!(kept.script.pings(), [s(20)]);
+    kept.script.end();
+    kept.run_until(s(301));
+    assert_eq!(kept.ended, Some(s(300)), "it ends as the socket does");
+
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    kept.at(s(25), |script| script.receive(Msg::Close));
+    kept.run_until(s(300));
+    kept.assert_alive();
+    assert_eq!(kept.messages(), [Msg::Close]);
+    assert_eq!(kept.script.pings(), [s(20)]);
+
+    // Closed by `poll_close` alone.
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(5));
+    assert_eq!(kept.poll_close(), Poll::Ready(Ok(())));
+    kept.run_until(s(300));
+    assert_eq!(kept.script.pings(), []);
+}
+
+// contract: I59
+#[test]
+fn the_end_and_the_errors_of_the_socket_are_passed_on() {
+    let mut kept = Kept::new(exact());
+    kept.at(s(5), Script::receive_error);
+    kept.at(s(6), |script| script.receive(Msg::Data(1)));
+    kept.at(s(7), Script::end);
+    kept.run_until(s(300));
+    assert_eq!(
+        kept.read,
+        [
+            (s(5), Err(Error::Transport(Broken))),
+            (s(6), Ok(Msg::Data(1))),
+        ]
+    );
+    assert_eq!(kept.ended, Some(s(7)));
+    assert_eq!(kept.script.sent(), [], "no ping on a broken connection");
+
+    let mut ended = Kept::new(exact());
+    ended.script.end();
+    ended.run_until(s(1));
+    assert_eq!(ended.ended, Some(s(0)), "closed when it was wrapped");
+}
+
+#[test]
+fn an_error_of_the_sink_is_yielded_by_whoever_meets_it() {
+    let mut kept = Kept::new(exact());
+    kept.script.break_sink();
+    kept.run_until(s(20));
+    assert_eq!(kept.read, [(s(20), Err(Error::Transport(Broken)))]);
+
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(5));
+    kept.script.break_sink();
+    assert_eq!(
+        kept.poll_ready(),
+        Poll::Ready(Err(Error::Transport(Broken)))
+    );
+}
+
+// contract: I60
+#[test]
+fn a_pong_behind_a_thousand_unread_messages_is_found_by_a_slow_app() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(20));
+    let Msg::Ping(payload) = kept.script.sent()[0].1.clone() else {
+        panic!("a ping")
+    };
+    for number in 0..1000 {
+        kept.script.receive(Msg::Data(number));
+    }
+    kept.script.receive(Msg::Pong(payload));
+    // 100 ms for each message: 100 s in all, five timeouts.
+    for number in 0..1000_u64 {
+        kept.idle_until(s(20) + ms(100) * u32::try_from(number).expect("few"));
+        assert!(kept.read_once());
+    }
+    kept.assert_alive();
+    kept.read_once();
+    kept.assert_alive();
+    assert_eq!(kept.stats().answered(), 1);
+}
+
+// contract: I60
+#[test]
+fn an_app_that_stops_reading_for_ten_timeouts_earns_no_false_verdict() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(s(1));
+    kept.run_until(s(20));
+    kept.idle_until(s(220));
+    kept.run_until(s(225));
+    kept.assert_alive();
+    assert_eq!(kept.stats().answered(), 2);
+}
+
+// contract: I60
+#[test]
+fn an_endless_flood_without_a_pong_is_judged_in_the_end() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(39));
+    kept.script.flood();
+    let mut now = s(39);
+    let mut past = 0;
+    while kept.read_once() {
+        if kept.read.last().is_some_and(|(_, item)| item.is_err()) {
+            break;
+        }
+        if now >= s(40) {
+            past += 1;
+        }
+        now += Duration::from_micros(500);
+        kept.world.step(now);
+        assert!(now < s(200), "no verdict");
+    }
+    assert!((65_536..65_536 + 256).contains(&past), "{past}");
+    kept.verdict();
+}
+
+// contract: I60
+#[test]
+fn in_a_flood_pings_leave_and_their_pongs_are_seen() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(3));
+    kept.script.flood();
+    let mut now = s(0);
+    while now < s(65) {
+        assert!(kept.read_once());
+        now += ms(1);
+        while kept.world.step(now) {}
+    }
+    kept.assert_alive();
+    let pings = kept.script.pings();
+    assert_eq!(pings.len(), 3);
+    for (k, at) in (1..).zip(pings) {
+        assert!(
+            at >= s(20 * k) && at <= s(20 * k) + ms(64),
+            "one look in 64 messages: {at:?}"
+        );
+    }
+    assert_eq!(kept.stats().answered(), 3);
+}
+
+// contract: I61
+#[test]
+fn data_in_one_direction_alone_does_not_keep_pings_from_leaving() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    for tick in 0..1000_u32 {
+        kept.at(ms(100) * tick, move |script| {
+            script.receive(Msg::Data(tick));
+        });
+    }
+    kept.run_until(s(99));
+    assert_eq!(kept.script.pings(), [s(20), s(40), s(60), s(80)]);
+
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    for tick in 0..990_u32 {
+        kept.run_until(ms(100) * tick);
+        kept.send(Msg::Data(tick));
+    }
+    kept.assert_alive();
+    assert_eq!(kept.script.pings(), [s(20), s(40), s(60), s(80)]);
+}
+
+#[test]
+fn the_clock_is_read_once_in_64_messages() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(1));
+    kept.script.flood();
+    let (reads, resets) = (kept.world.clock_reads(), kept.world.resets());
+    for _ in 0..6400 {
+        assert!(kept.read_once());
+    }
+    assert!(kept.world.clock_reads() - reads <= 100);
+    assert_eq!(kept.world.resets(), resets);
+}
+
+// contract: H52
+#[test]
+fn extra_polls_of_the_stream_change_nothing() {
+    let life = |extra_polls| {
+        let mut kept = Kept::new(exact().interval(s(10)).timeout(s(7)).max_missed(2));
+        kept.extra_polls = extra_polls;
+        kept.answer_after(s(3));
+        for tick in 0..100_u32 {
+            kept.at(ms(700) * tick, move |script| match tick % 7 {
+                0 => script.block(),
+                3 => script.block_flush(),
+                2 | 5 => script.unblock(),
+                _ => script.receive(Msg::Data(tick)),
+            });
+        }
+        kept.at(s(71), Script::block);
+        kept.run_until(s(300));
+        let sent = kept.script.sent().into_iter();
+        let sent: Vec<_> = sent
+            .map(|(at, message)| (at, matches!(message, Msg::Ping(_))))
+            .collect();
+        (sent, kept.read, kept.ended)
+    };
+    let plain = life(0);
+    assert!(plain.2.is_some());
+    assert_eq!(life(3), plain);
+}
+
+#[test]
+fn ping_now_leaves_with_the_next_poll() {
+    let mut kept = Kept::new(exact());
+    kept.answer_after(ms(5));
+    kept.run_until(s(5));
+    kept.alive.ping_now();
+    kept.reader
+        .flag
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    kept.run_until(s(26));
+    assert_eq!(kept.script.pings(), [s(5), s(25)]);
+}
+
+#[test]
+fn dropped_or_unwrapped_it_sends_nothing_more() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(25));
+    let Kept {
+        alive,
+        world,
+        script,
+        ..
+    } = kept;
+    let socket = Pin::into_inner(alive).into_inner();
+    while world.step(s(100)) {}
+    assert_eq!(script.pings(), [s(20)]);
+    assert_eq!(world.timers(), 0);
+    drop(socket);
+}
