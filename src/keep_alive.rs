@@ -291,6 +291,10 @@ impl Core {
         }
     }
 
+    fn is_over(&self) -> bool {
+        matches!(self, Self::PassThrough(_) | Self::TimedOut(..))
+    }
+
     /// The verdict, if one has fallen, be it that the close frame is still on its way.
     fn verdict(&self) -> Option<TimedOut> {
         match self {
@@ -411,9 +415,12 @@ where
     /// Looks at the time: writes what is due, judges deadlines, arms the timer. `more`: there is
     /// more to read, and whoever reads comes back.
     fn look(&mut self, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
-        let now = self.alarm.now();
         let read = mem::take(self.unlooked);
         let active = mem::take(self.active);
+        if self.core.is_over() {
+            return None;
+        }
+        let now = self.alarm.now();
         let heartbeat = self.core.started(now)?;
         if active {
             heartbeat.handle_activity(now);

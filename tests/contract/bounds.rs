@@ -174,13 +174,17 @@ impl Life {
     }
 }
 
-proptest! {
-    #![proptest_config(Cases {
-        cases: 10_000,
+fn cases(cases: u32) -> Cases {
+    Cases {
+        cases,
         max_global_rejects: 100_000,
         failure_persistence: None,
         ..Cases::default()
-    })]
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(10_000))]
 
     // contract: D24
     #[test]
@@ -226,6 +230,11 @@ proptest! {
             prop_assert!(scheduled <= possible, "{scheduled} pings in {end:?}");
         }
     }
+
+}
+
+proptest! {
+    #![proptest_config(cases(3_000))]
 
     // contract: H52 H53
     #[test]

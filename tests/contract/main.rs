@@ -10,6 +10,7 @@
 mod world;
 
 mod adaptive;
+mod attach;
 mod bare;
 mod bounds;
 mod close;

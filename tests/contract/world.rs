@@ -646,6 +646,14 @@ impl Reader {
         }
     }
 
+    /// The sender itself, where there is one.
+    pub fn take(&self) -> futures_pinger::PongSender {
+        match self {
+            Self::Slot(sender) => sender.take().expect("not ended"),
+            Self::Stream(_) => panic!("a stream has no sender"),
+        }
+    }
+
     pub fn end(&self) {
         match self {
             Self::Slot(sender) => drop(sender.take()),
