@@ -301,3 +301,24 @@ impl<Si: fmt::Debug> fmt::Debug for Ponger<Si> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Another thread can queue a ping between two looks of ours at the queue; no test can time that.
+    #[test]
+    fn a_ping_that_has_left_the_queue_counts_as_the_oldest_in_it() {
+        use std::task::Waker;
+
+        let (frames, mut sent) = futures::channel::mpsc::channel(8);
+        let (pings, mut ponger) = ponger(frames);
+        ponger.taken = Some(Ping(vec![1].into()));
+        pings.send(vec![2]).unwrap();
+        let mut ponger = Box::pin(ponger);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(ponger.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(sent.try_recv().ok(), Some(Frame::Pong(vec![2].into())));
+        assert!(sent.try_recv().is_err());
+    }
+}

@@ -219,7 +219,7 @@ fn a_ping_that_the_writer_flushed_is_timed_by_the_reader() {
     kept.script.block_flush();
     kept.run_until(s(20));
     assert_eq!(kept.stats().sent(), 0);
-    kept.at(s(25), Script::unblock);
+    kept.at(s(25), Script::unblock_quietly);
     kept.idle_until(s(25));
     assert_eq!(
         kept.poll_flush(),

@@ -121,11 +121,15 @@ impl Script {
     }
 
     pub fn unblock(&self) {
+        self.unblock_quietly();
+        self.wake_writer();
+    }
+
+    /// There is room, and nobody was told yet.
+    pub fn unblock_quietly(&self) {
         let mut state = self.state.borrow_mut();
         state.blocked = false;
         state.flush_blocked = false;
-        drop(state);
-        self.wake_writer();
     }
 
     /// The sink fails from now on.
