@@ -56,6 +56,7 @@
 mod channel;
 mod config;
 mod error;
+mod forward_pings;
 mod forward_pongs;
 mod frame;
 mod grid;
@@ -77,6 +78,7 @@ pub use config::{Config, ConfigBuilder, Liveness};
 pub use error::{
     Closed, Error, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut, TimeoutPhase,
 };
+pub use forward_pings::ForwardPings;
 pub use forward_pongs::ForwardPongs;
 pub use frame::{CloseReason, Frame, Ping, Pong};
 pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};

@@ -217,6 +217,43 @@ fn an_error_of_the_sink_ends_it() {
     }
 }
 
+// contract: G47
+#[test]
+fn attached_to_a_stream_it_answers_the_pings_and_passes_everything_on() {
+    use crate::socket::{Msg, Plain};
+    use futures::{FutureExt, StreamExt, stream};
+
+    let run = |messages: Vec<Result<Msg, Broken>>| {
+        let mut answering = answering(10);
+        let pings = answering.pings.take().expect("not dropped");
+        let attached = pings.attach(stream::iter(messages.clone()), Plain);
+        let passed: Vec<_> = attached.collect().now_or_never().expect("it never waits");
+        assert_eq!(passed, messages);
+        let ended = answering.poll();
+        (ended, answering.pongs())
+    };
+    let ping = |byte: u8| Ok(Msg::Ping(vec![byte].into()));
+    let pong = |byte: u8| Bytes::from(vec![byte]);
+
+    let (ended, pongs) = run(vec![
+        ping(1),
+        Ok(Msg::Data(1)),
+        Ok(Msg::Pong("".into())),
+        ping(2),
+    ]);
+    assert_eq!(ended, Poll::Ready(Ok(Stopped::PingsEnded)));
+    assert_eq!(pongs, [pong(1), pong(2)]);
+
+    let too_long = Ok(Msg::Ping(vec![0; 126].into()));
+    let (ended, pongs) = run(vec![ping(1), too_long, Err(Broken), ping(2)]);
+    assert_eq!(ended, Poll::Ready(Ok(Stopped::PingsEnded)));
+    assert_eq!(pongs, [pong(1)]);
+
+    let (ended, pongs) = run(vec![ping(1), Ok(Msg::Close), ping(2)]);
+    assert_eq!(ended, Poll::Ready(Ok(Stopped::Requested)));
+    assert_eq!(pongs, [] as [Bytes; 0], "nothing after the close frame");
+}
+
 // A peer that pings without pause cannot hold the executor.
 #[test]
 fn it_yields_after_a_budget_of_pings() {
