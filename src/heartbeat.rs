@@ -75,6 +75,9 @@ use crate::watch::{Look, Watch};
 /// ready: enough for any honest backlog, and an end to an endless one.
 pub const BACKLOG_LIMIT: u32 = 65_536;
 
+/// How long a round trip usually takes as long as none was measured (RFC 6298 §2.1).
+const UNMEASURED: Span = Span::nanos(1_000_000_000);
+
 /// What the caller is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -563,7 +566,8 @@ impl Heartbeat {
                 suspect_from: self
                     .rtt
                     .timeout(self.granularity())
-                    .and_then(|usual| since.plus(usual).instant(self.origin)),
+                    .map_or(since.plus(UNMEASURED), |usual| since.plus(usual))
+                    .instant(self.origin),
             },
             Phase::Paused => Snapshot::Fixed(State::Paused),
             Phase::Closing { .. } => Snapshot::Fixed(State::Closing),

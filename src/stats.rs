@@ -55,7 +55,8 @@ pub enum State {
     /// A flushed ping waits for its answer, no longer than usual.
     Waiting,
     /// A ping has been unanswered for longer than the round-trip times seen so far explain
-    /// (SRTT + max(G, 4·RTTVAR), RFC 6298), or an earlier one was missed.
+    /// (SRTT + max(G, 4·RTTVAR), and 1 s before the first of them; RFC 6298 §2), or an earlier one
+    /// was missed.
     Suspect,
     /// The verdict has fallen; the close frame is on its way.
     Closing,

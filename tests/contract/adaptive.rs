@@ -174,9 +174,19 @@ fn a_ping_unanswered_for_longer_than_usual_is_suspect_until_its_pong() {
 
 // contract: L74
 #[test]
+fn a_peer_that_never_answered_is_suspect_after_a_second() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(21));
+    assert_eq!(bare.state(), State::Waiting);
+    bare.run_until(s(22));
+    assert_eq!(bare.state(), State::Suspect);
+}
+
+// contract: L74
+#[test]
 fn after_a_miss_it_is_suspect_until_a_proof_of_life() {
     let mut bare = Bare::new(exact().timeout(s(5)).max_missed(3));
-    bare.run_until(s(26));
+    bare.run_until(s(25) + ms(500));
     assert_eq!(bare.state(), State::Suspect);
     assert_eq!(bare.pong_of(0), PongKind::Stale);
     assert_eq!(bare.state(), State::Waiting);
