@@ -15,14 +15,13 @@ use std::time::Duration;
 
 use futures::{SinkExt, Stream, StreamExt, TryStreamExt};
 use futures_pinger::{
-    Closed, Config, Error, Frame, PongKind, PongSender, Stats, Stopped, TimeoutPhase, TokioTimer,
-    pinger,
+    Closed, Config, Error, Frame, FrameSink, PongKind, PongSender, Stats, Stopped, TimeoutPhase,
+    TokioTimer, WebSocket, pinger,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{accept_hdr_async, connect_async};
 
@@ -118,7 +117,7 @@ async fn serve(tcp: TcpStream, config: Config, log: Log) -> Result<Report, WsErr
     // `mpsc::channel(0)` of messages into the sink, and gives the heartbeat one of its senders
     // (`sender.clone().with(..)`) and whoever has data another.
     let mut sent = 0;
-    let outgoing = sink.with(move |frame: Frame| {
+    let outgoing = FrameSink::new(sink, WebSocket).with(move |frame| {
         match &frame {
             Frame::Ping(_) => {
                 sent += 1;
@@ -132,7 +131,7 @@ async fn serve(tcp: TcpStream, config: Config, log: Log) -> Result<Report, WsErr
             }
             Frame::Pong(_) => {}
         }
-        ready(Ok::<_, WsError>(message(frame)))
+        ready(Ok::<_, WsError>(frame))
     });
     let (pongs, pinger) = pinger(outgoing, config);
     let mut pinger = pin!(pinger.with_timer(TokioTimer::new()));
@@ -190,18 +189,6 @@ async fn read(
         *proof = Instant::now();
     }
     Ok(())
-}
-
-/// A frame of the heartbeat as a message of this WebSocket crate.
-fn message(frame: Frame) -> Message {
-    match frame {
-        Frame::Ping(payload) => Message::Ping(payload),
-        Frame::Pong(payload) => Message::Pong(payload),
-        Frame::Close(reason) => Message::Close(Some(CloseFrame {
-            code: reason.code().into(),
-            reason: reason.reason().into(),
-        })),
-    }
 }
 
 // --- the clients ---

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures::future::{self, Either};
 use futures::{SinkExt, StreamExt};
 use futures_pinger::{
-    Config, Error, Frame, PongKind, Stopped, TimedOut, TimeoutPhase, TokioTimer, pinger,
+    Config, Error, Frame, PongKind, Protocol, Stopped, TimedOut, TimeoutPhase, TokioTimer,
+    WebSocket, pinger,
 };
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{accept_async, client_async};
 use turmoil::Sim;
@@ -87,14 +87,7 @@ fn now() -> Duration {
 }
 
 fn message(frame: Frame) -> Message {
-    match frame {
-        Frame::Ping(payload) => Message::Ping(payload),
-        Frame::Pong(payload) => Message::Pong(payload),
-        Frame::Close(reason) => Message::Close(Some(CloseFrame {
-            code: reason.code().into(),
-            reason: reason.reason().to_string().into(),
-        })),
-    }
+    WebSocket.encode(frame)
 }
 
 /// Accepts and reads, for ever; tungstenite answers the pings.

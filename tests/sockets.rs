@@ -14,13 +14,12 @@ use futures::future::{self, Either};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{Sink, SinkExt, StreamExt};
 use futures_pinger::{
-    CloseReason, Config, ConfigBuilder, Error, Frame, PongKind, PongSender, Stopped, TimedOut,
-    TimeoutPhase, TokioTimer, pinger,
+    CloseReason, Config, ConfigBuilder, Error, Frame, PongKind, PongSender, Protocol, Stopped,
+    TimedOut, TimeoutPhase, TokioTimer, WebSocket, pinger,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
@@ -65,14 +64,7 @@ async fn connected() -> io::Result<(Socket, Socket)> {
 }
 
 fn message(frame: Frame) -> Message {
-    match frame {
-        Frame::Ping(payload) => Message::Ping(payload),
-        Frame::Pong(payload) => Message::Pong(payload),
-        Frame::Close(reason) => Message::Close(Some(CloseFrame {
-            code: reason.code().into(),
-            reason: reason.reason().to_string().into(),
-        })),
-    }
+    WebSocket.encode(frame)
 }
 
 fn frames<S>(write: S) -> impl Sink<Frame, Error = tungstenite::Error>

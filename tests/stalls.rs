@@ -579,11 +579,11 @@ mod heartbeats {
     use futures::{SinkExt, StreamExt, future};
     use futures_pinger::{
         AsyncIoTimer, Clock, Config, Error, Frame, FuturesTimer, Instant, PongKind, PongSender,
-        Timer, TokioTimer, pinger,
+        Protocol, Timer, TokioTimer, WebSocket, pinger,
     };
     use tokio::net::TcpStream;
     use tokio::task::JoinSet;
-    use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+    use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
     use tokio_tungstenite::tungstenite::{self, Message};
     use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
@@ -655,14 +655,7 @@ mod heartbeats {
     }
 
     fn message(frame: Frame) -> Message {
-        match frame {
-            Frame::Ping(payload) => Message::Ping(payload),
-            Frame::Pong(payload) => Message::Pong(payload),
-            Frame::Close(reason) => Message::Close(Some(CloseFrame {
-                code: reason.code().into(),
-                reason: reason.reason().to_string().into(),
-            })),
-        }
+        WebSocket.encode(frame)
     }
 
     struct Heartbeat {
