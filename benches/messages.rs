@@ -31,7 +31,8 @@ use futures_pinger::{Clock, Config, KeepAlive, Timer, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{MissedTickBehavior, interval_at, sleep};
 use tokio_tungstenite::WebSocketStream;
-use tungstenite_0_30::{Message, protocol::Role};
+use tungstenite_0_30::Message;
+use tungstenite_0_30::protocol::{Role, WebSocketConfig};
 
 /// Far enough off that no ping falls into a run.
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -161,7 +162,9 @@ fn socket(shape: Shape, messages: usize) -> Socket {
         Shape::Burst | Shape::Single => Role::Client,
         Shape::Send => Role::Server,
     };
-    let socket = Socket::from_raw_socket(Wire::new(shape, messages), role, None);
+    // The default is cleared before each read, all 128 KiB of it: nothing else would be seen.
+    let config = WebSocketConfig::default().read_buffer_size(4096);
+    let socket = Socket::from_raw_socket(Wire::new(shape, messages), role, Some(config));
     socket.now_or_never().expect("there is no handshake")
 }
 

@@ -115,10 +115,9 @@ pin_project! {
         outbox: Outbox<S::Ok>,
         // The socket has a frame of ours that is not flushed.
         flushing: bool,
-        // Messages read since the last look at the time.
-        unlooked: u8,
-        // Something was read since then.
-        active: bool,
+        // Messages that may pass before the next look at the time. None before the first poll and
+        // after the end, so that one test lets a message pass.
+        credit: u8,
         // The socket's stream has ended.
         ended: bool,
         wakers: Option<Arc<Wakers>>,
@@ -186,8 +185,7 @@ impl<S: TryStream> KeepAlive<S> {
             },
             outbox: Outbox::Free,
             flushing: false,
-            unlooked: 0,
-            active: false,
+            credit: 0,
             ended: false,
             wakers: None,
         }
@@ -204,8 +202,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             core: self.core,
             outbox: self.outbox,
             flushing: self.flushing,
-            unlooked: self.unlooked,
-            active: self.active,
+            credit: self.credit,
             ended: self.ended,
             wakers: self.wakers,
         }
@@ -221,8 +218,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             core: self.core,
             outbox: self.outbox,
             flushing: self.flushing,
-            unlooked: self.unlooked,
-            active: self.active,
+            credit: self.credit,
             ended: self.ended,
             wakers: self.wakers,
         }
@@ -248,6 +244,9 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         T: Timer,
     {
         let now = self.alarm.now();
+        if let Core::Unpolled { .. } = self.core {
+            self.credit = BATCH;
+        }
         if let Some(heartbeat) = self.core.started(now) {
             heartbeat.ping_now(now);
         }
@@ -322,42 +321,22 @@ where
 {
     type Item = Result<M, Error<E>>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
-        if *this.ended {
-            return Poll::Ready(None);
+    // Most messages pass here and have nothing to do with the heartbeat: their way is kept short, and
+    // all else out of it.
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.as_mut().project();
+        if *this.credit == 0 {
+            return self.project().poll_after_look(cx);
         }
-        if *this.unlooked >= BATCH {
-            // More is ready, as far as we know.
-            if let Some(error) = this.look(true, cx) {
-                return Poll::Ready(Some(Err(error)));
+        match Stream::poll_next(this.socket, cx) {
+            Poll::Ready(Some(Ok(message)))
+                if matches!(this.protocol.classify(&message), Kind::Data | Kind::Ping(_)) =>
+            {
+                *this.credit -= 1;
+                Poll::Ready(Some(Ok(message)))
             }
-        } else if let Core::Unpolled { .. } = this.core {
-            let now = this.alarm.now();
-            this.core.started(now);
-        }
-        // It ends with the first message that is passed on: a ping is answered but once, so that
-        // few pongs are consumed.
-        loop {
-            match Stream::poll_next(this.socket.as_mut(), cx) {
-                Poll::Ready(Some(Ok(message))) => {
-                    if this.takes(&message) {
-                        continue;
-                    }
-                    return Poll::Ready(Some(Ok(message)));
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(this.broken(error))));
-                }
-                Poll::Ready(None) => return Poll::Ready(this.end().map(Err)),
-                // The socket wakes us if something comes; the rest is up to the heartbeat.
-                Poll::Pending => {
-                    return match this.look(false, cx) {
-                        Some(error) => Poll::Ready(Some(Err(error))),
-                        None => Poll::Pending,
-                    };
-                }
-            }
+            polled => self.project().handle(polled, cx),
         }
     }
 }
@@ -380,6 +359,57 @@ where
     P: Protocol<M>,
     T: Timer,
 {
+    /// The next message once the time has been looked at, or the heartbeat begun.
+    #[inline(never)]
+    fn poll_after_look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<M, Error<E>>>> {
+        if *self.ended {
+            return Poll::Ready(None);
+        }
+        if let Core::Unpolled { .. } = self.core {
+            let now = self.alarm.now();
+            self.core.started(now);
+            *self.credit = BATCH;
+        } else if let Some(error) = self.look(true, cx) {
+            // More is ready, as far as we know.
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = Stream::poll_next(self.socket.as_mut(), cx);
+        self.handle(polled, cx)
+    }
+
+    /// What the socket has said, and what it says after a pong of ours.
+    ///
+    /// It ends with the first message that is passed on: a ping is answered but once, so that few
+    /// pongs are consumed.
+    #[inline(never)]
+    fn handle(
+        &mut self,
+        mut polled: Poll<Option<Result<M, E>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<M, Error<E>>>> {
+        loop {
+            match polled {
+                Poll::Ready(Some(Ok(message))) => {
+                    if !self.takes(&message) {
+                        return Poll::Ready(Some(Ok(message)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(self.broken(error))));
+                }
+                Poll::Ready(None) => return Poll::Ready(self.end().map(Err)),
+                // The socket wakes us if something comes; the rest is up to the heartbeat.
+                Poll::Pending => {
+                    return match self.look(false, cx) {
+                        Some(error) => Poll::Ready(Some(Err(error))),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+            polled = Stream::poll_next(self.socket.as_mut(), cx);
+        }
+    }
+
     /// Whether the message is for the heartbeat alone.
     fn takes(&mut self, message: &M) -> bool {
         match self.protocol.classify(message) {
@@ -403,8 +433,7 @@ where
                 }
             }
         }
-        *self.active = true;
-        *self.unlooked += 1;
+        *self.credit -= 1;
         false
     }
 
@@ -412,10 +441,9 @@ where
     /// more to read, and whoever reads comes back.
     fn look(&mut self, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
         let now = self.alarm.now();
-        let read = mem::take(self.unlooked);
-        let active = mem::take(self.active);
+        let read = BATCH - mem::replace(self.credit, BATCH);
         let heartbeat = self.core.started(now)?;
-        if active {
+        if read > 0 {
             heartbeat.handle_activity(now);
         }
         // Write before judging: a flush that completes now was in time.
@@ -507,6 +535,7 @@ where
             *self.core = Core::TimedOut(timed_out, heartbeat.final_stats());
         }
         *self.ended = true;
+        *self.credit = 0;
         self.wake_writer();
         Error::Timeout(timed_out)
     }
@@ -523,6 +552,7 @@ where
     /// The connection ended.
     fn end(&mut self) -> Option<Error<E>> {
         *self.ended = true;
+        *self.credit = 0;
         if let Some(timed_out) = self.core.verdict() {
             return Some(self.time_out(timed_out));
         }
