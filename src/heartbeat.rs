@@ -279,21 +279,27 @@ impl Heartbeat {
     /// that was ready has been handled; it does no harm at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.backlog = 0;
-        self.judge(self.time(now));
+        // Nearly always, and then not worth a look at the time line.
+        if !matches!(self.phase, Phase::Idle) {
+            self.judge(self.time(now));
+        }
     }
 
     /// Instead of [`handle_timeout`](Self::handle_timeout), when `read` more items have been
     /// handled and further ones are ready. No deadline is judged before [`BACKLOG_LIMIT`] of them
     /// have been read past it; then it is judged, without grace.
     pub fn handle_backlog(&mut self, read: u32, now: Instant) {
-        let now = self.time(now);
         let deadline = match &self.phase {
             Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.deadline(),
             Phase::Waiting { .. } if !self.config.judges_pongs() => self.due,
             Phase::Waiting { watch, .. } => watch.deadline(),
-            Phase::Closing { .. } => return self.judge(now),
-            Phase::Idle | Phase::Due(_) | Phase::Paused | Phase::Done(_) => Time::NEVER,
+            Phase::Closing { .. } => return self.judge(self.time(now)),
+            Phase::Idle | Phase::Due(_) | Phase::Paused | Phase::Done(_) => {
+                self.backlog = 0;
+                return;
+            }
         };
+        let now = self.time(now);
         if now < deadline {
             self.backlog = 0;
             return;
@@ -348,9 +354,11 @@ impl Heartbeat {
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
     /// once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        let at = self.time(now);
-        if self.trusts_activity(at) {
-            self.active(at);
+        if let Liveness::Activity { .. } = self.config.liveness() {
+            let at = self.time(now);
+            if self.trusts_activity(at) {
+                self.active(at);
+            }
         }
     }
 
@@ -525,6 +533,7 @@ impl Heartbeat {
     }
 
     /// Whether [`transmit`](Self::transmit) would return a frame.
+    #[inline]
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
         matches!(
@@ -535,6 +544,14 @@ impl Heartbeat {
                     ..
                 }
         )
+    }
+
+    /// Between two pings with the next not due, and nothing that was read changes that: there is
+    /// nothing to do.
+    pub(crate) fn is_resting(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Idle)
+            && !matches!(self.config.liveness(), Liveness::Activity { .. })
+            && self.time(now) < self.due
     }
 
     /// Whether the verdict has fallen and the close frame is on its way.
@@ -671,6 +688,7 @@ impl Heartbeat {
     fn offer(&mut self, now: Time, cause: Cause) -> Output {
         let write_timeout = Span::from(self.config.write_timeout());
         self.lateness = Span::ZERO;
+        self.backlog = 0;
         self.phase = Phase::Offered {
             since: now,
             watch: Watch::start(now, write_timeout, self.config.stall_grace()),

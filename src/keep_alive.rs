@@ -284,6 +284,12 @@ impl Core {
         if let Self::Unpolled { config, key } = self {
             *self = Self::Running(Heartbeat::keyed(config.clone(), now, *key));
         }
+        self.running()
+    }
+
+    /// The heartbeat while there is one.
+    #[inline]
+    fn running(&mut self) -> Option<&mut Heartbeat> {
         match self {
             Self::Running(heartbeat) => Some(heartbeat),
             _ => None,
@@ -327,7 +333,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
         if *this.credit == 0 {
-            return self.project().poll_after_look(cx);
+            return self.poll_after_look(cx);
         }
         match Stream::poll_next(this.socket, cx) {
             Poll::Ready(Some(Ok(message)))
@@ -336,7 +342,7 @@ where
                 *this.credit -= 1;
                 Poll::Ready(Some(Ok(message)))
             }
-            polled => self.project().handle(polled, cx),
+            polled => self.handle(polled, cx),
         }
     }
 }
@@ -352,8 +358,8 @@ where
     }
 }
 
-/// The reader's side.
-impl<S, P, T, M, E> Parts<'_, S, P, T>
+/// What is off the short way of [`poll_next`](Stream::poll_next).
+impl<S, P, T, M, E> KeepAlive<S, P, T>
 where
     S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
     P: Protocol<M>,
@@ -361,20 +367,30 @@ where
 {
     /// The next message once the time has been looked at, or the heartbeat begun.
     #[inline(never)]
-    fn poll_after_look(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<M, Error<E>>>> {
-        if *self.ended {
+    fn poll_after_look(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<M, Error<E>>>> {
+        let this = self.as_mut().project();
+        if *this.ended {
             return Poll::Ready(None);
         }
-        if let Core::Unpolled { .. } = self.core {
-            let now = self.alarm.now();
-            self.core.started(now);
-            *self.credit = BATCH;
-        } else if let Some(error) = self.look(true, cx) {
+        let now = this.alarm.now();
+        match this.core {
+            Core::Unpolled { .. } => {
+                this.core.started(now);
+            }
+            Core::Running(heartbeat) if !*this.flushing && heartbeat.is_resting(now) => {}
             // More is ready, as far as we know.
-            return Poll::Ready(Some(Err(error)));
+            _ => {
+                if let Some(error) = self.as_mut().project().look(now, true, cx) {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
         }
-        let polled = Stream::poll_next(self.socket.as_mut(), cx);
-        self.handle(polled, cx)
+        *self.as_mut().project().credit = BATCH;
+        // Now it has credit: this is the short way.
+        self.poll_next(cx)
     }
 
     /// What the socket has said, and what it says after a pong of ours.
@@ -383,33 +399,43 @@ where
     /// pongs are consumed.
     #[inline(never)]
     fn handle(
-        &mut self,
+        self: Pin<&mut Self>,
         mut polled: Poll<Option<Result<M, E>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<M, Error<E>>>> {
+        let mut this = self.project();
         loop {
             match polled {
                 Poll::Ready(Some(Ok(message))) => {
-                    if !self.takes(&message) {
+                    if !this.takes(&message) {
                         return Poll::Ready(Some(Ok(message)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(self.broken(error))));
+                    return Poll::Ready(Some(Err(this.broken(error))));
                 }
-                Poll::Ready(None) => return Poll::Ready(self.end().map(Err)),
+                Poll::Ready(None) => return Poll::Ready(this.end().map(Err)),
                 // The socket wakes us if something comes; the rest is up to the heartbeat.
                 Poll::Pending => {
-                    return match self.look(false, cx) {
+                    let now = this.alarm.now();
+                    return match this.look(now, false, cx) {
                         Some(error) => Poll::Ready(Some(Err(error))),
                         None => Poll::Pending,
                     };
                 }
             }
-            polled = Stream::poll_next(self.socket.as_mut(), cx);
+            polled = Stream::poll_next(this.socket.as_mut(), cx);
         }
     }
+}
 
+/// The reader's side.
+impl<S, P, T, M, E> Parts<'_, S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
     /// Whether the message is for the heartbeat alone.
     fn takes(&mut self, message: &M) -> bool {
         match self.protocol.classify(message) {
@@ -439,10 +465,9 @@ where
 
     /// Looks at the time: writes what is due, judges deadlines, arms the timer. `more`: there is
     /// more to read, and whoever reads comes back.
-    fn look(&mut self, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
-        let now = self.alarm.now();
+    fn look(&mut self, now: Instant, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
         let read = BATCH - mem::replace(self.credit, BATCH);
-        let heartbeat = self.core.started(now)?;
+        let heartbeat = self.core.running()?;
         if read > 0 {
             heartbeat.handle_activity(now);
         }
@@ -450,14 +475,14 @@ where
         if let Err(error) = self.write(now, cx) {
             return Some(self.broken(error));
         }
-        let heartbeat = self.core.started(now)?;
+        let heartbeat = self.core.running()?;
         if more {
             heartbeat.handle_backlog(read.into(), now);
         } else {
             heartbeat.handle_timeout(now);
         }
         loop {
-            let heartbeat = self.core.started(now)?;
+            let heartbeat = self.core.running()?;
             match heartbeat.poll_output(now) {
                 Output::Ping => {
                     if let Err(error) = self.write(now, cx) {
