@@ -907,11 +907,11 @@ impl Heartbeat {
     fn time_out(&mut self, phase: TimeoutPhase, elapsed: Span, now: Time) {
         let verdict = TimedOut {
             phase,
-            elapsed: elapsed.to_duration(),
+            elapsed,
             missed: self.misses,
             answered: self.counters.answered,
-            last_rtt: self.rtt.latest(),
-            lateness: self.lateness.to_duration(),
+            last_rtt: self.rtt.latest_span(),
+            lateness: self.lateness,
             close_sent: false,
         };
         // A sink that could not take the ping will not take the close frame either.
