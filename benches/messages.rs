@@ -313,8 +313,8 @@ fn looks(messages: usize) -> bool {
     let (clock_reads, timer_polls) = (Rc::clone(&timer.clock_reads), Rc::clone(&timer.timer_polls));
     let socket = KeepAlive::new(socket(Shape::Burst, messages), config()).with_timer(timer);
     let all = drive(messages, read(socket));
-    println!("clock reads: {}", clock_reads.get());
-    println!("timer polls: {}", timer_polls.get());
+    println!("clock_reads {}", clock_reads.get());
+    println!("timer_polls {}", timer_polls.get());
     all
 }
 

@@ -551,7 +551,7 @@ impl Heartbeat {
     pub(crate) fn is_resting(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Idle)
             && !matches!(self.config.liveness(), Liveness::Activity { .. })
-            && self.time(now) < self.due
+            && self.due.instant(self.origin).is_none_or(|due| now < due)
     }
 
     /// Whether the verdict has fallen and the close frame is on its way.
@@ -561,6 +561,7 @@ impl Heartbeat {
     }
 
     /// The verdict while the close frame is on its way.
+    #[inline]
     pub(crate) fn closing(&self) -> Option<TimedOut> {
         match &self.phase {
             Phase::Closing { verdict, .. } => Some(*verdict),

@@ -331,10 +331,12 @@ where
     // all else out of it.
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.as_mut().project();
-        if *this.credit == 0 {
-            return self.poll_after_look(cx);
+        if self.credit == 0 {
+            if let Some(end) = self.as_mut().renew(cx) {
+                return end;
+            }
         }
+        let this = self.as_mut().project();
         match Stream::poll_next(this.socket, cx) {
             Poll::Ready(Some(Ok(message)))
                 if matches!(this.protocol.classify(&message), Kind::Data | Kind::Ping(_)) =>
@@ -358,6 +360,9 @@ where
     }
 }
 
+/// What the stream answers.
+type Polled<M, E> = Poll<Option<Result<M, Error<E>>>>;
+
 /// What is off the short way of [`poll_next`](Stream::poll_next).
 impl<S, P, T, M, E> KeepAlive<S, P, T>
 where
@@ -365,15 +370,12 @@ where
     P: Protocol<M>,
     T: Timer,
 {
-    /// The next message once the time has been looked at, or the heartbeat begun.
+    /// Begins the heartbeat, or looks at the time: then messages may pass again, unless it ends.
     #[inline(never)]
-    fn poll_after_look(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<M, Error<E>>>> {
+    fn renew(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Polled<M, E>> {
         let this = self.as_mut().project();
         if *this.ended {
-            return Poll::Ready(None);
+            return Some(Poll::Ready(None));
         }
         let now = this.alarm.now();
         match this.core {
@@ -383,14 +385,12 @@ where
             Core::Running(heartbeat) if !*this.flushing && heartbeat.is_resting(now) => {}
             // More is ready, as far as we know.
             _ => {
-                if let Some(error) = self.as_mut().project().look(now, true, cx) {
-                    return Poll::Ready(Some(Err(error)));
-                }
+                let error = self.project().look(now, true, cx)?;
+                return Some(Poll::Ready(Some(Err(error))));
             }
         }
-        *self.as_mut().project().credit = BATCH;
-        // Now it has credit: this is the short way.
-        self.poll_next(cx)
+        *this.credit = BATCH;
+        None
     }
 
     /// What the socket has said, and what it says after a pong of ours.
@@ -402,7 +402,7 @@ where
         self: Pin<&mut Self>,
         mut polled: Poll<Option<Result<M, E>>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<M, Error<E>>>> {
+    ) -> Polled<M, E> {
         let mut this = self.project();
         loop {
             match polled {
@@ -643,7 +643,7 @@ where
         let mut this = self.project();
         ready!(this.poll_held(cx))?;
         // Pending: the socket wakes us.
-        ready!(this.poll_socket(cx, |socket, cx| socket.poll_ready(cx)))?;
+        ready!(this.poll_socket(cx, S::poll_ready))?;
         *this.outbox = Outbox::Reserved;
         Poll::Ready(Ok(()))
     }
@@ -669,7 +669,7 @@ where
         let mut this = self.project();
         ready!(this.poll_held(cx))?;
         // Pending: the socket wakes us.
-        ready!(this.poll_socket(cx, |socket, cx| socket.poll_flush(cx)))?;
+        ready!(this.poll_socket(cx, S::poll_flush))?;
         this.flushed();
         Poll::Ready(Ok(()))
     }
@@ -679,7 +679,7 @@ where
         ready!(this.poll_held(cx))?;
         this.core.pass_through();
         // Pending: the socket wakes us.
-        this.poll_socket(cx, |socket, cx| socket.poll_close(cx))
+        this.poll_socket(cx, S::poll_close)
     }
 }
 
@@ -725,7 +725,7 @@ where
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         if let Outbox::Held(_) = self.outbox {
             // Pending: the socket wakes us.
-            ready!(self.poll_socket(cx, |socket, cx| socket.poll_ready(cx)))?;
+            ready!(self.poll_socket(cx, S::poll_ready))?;
             if let Outbox::Held(message) = mem::replace(self.outbox, Outbox::Free) {
                 let sent = self.socket.as_mut().start_send(message);
                 sent.map_err(Error::Transport)?;
