@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::time::Span;
+
 /// Why a heartbeat failed.
 ///
 /// # Examples
@@ -104,14 +106,17 @@ impl<E: StdError + 'static> StdError for Error<E> {
 /// assert_eq!(verdict.to_string(), "no pong within 1s (after 0 answered pings)");
 /// # Ok::<(), futures_pinger::InvalidConfig>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// Kept short: each message that passes a `KeepAlive` is moved in a `Result` with this in its error,
+// which for tungstenite is no longer than the message, and the message moves no more than without.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TimedOut {
     pub(crate) phase: TimeoutPhase,
-    pub(crate) elapsed: Duration,
+    pub(crate) elapsed: Span,
     pub(crate) missed: u32,
     pub(crate) answered: u64,
-    pub(crate) last_rtt: Option<Duration>,
-    pub(crate) lateness: Duration,
+    /// Never: none was measured.
+    pub(crate) last_rtt: Span,
+    pub(crate) lateness: Span,
     pub(crate) close_sent: bool,
 }
 
@@ -136,7 +141,7 @@ impl TimedOut {
     /// offer to the sink for [`TimeoutPhase::Write`].
     #[must_use]
     pub const fn elapsed(&self) -> Duration {
-        self.elapsed
+        self.elapsed.to_duration()
     }
 
     /// Pings in a row that no pong answered in time. A ping that could not be written counts as
@@ -155,14 +160,14 @@ impl TimedOut {
     /// The latest round-trip time that was measured, if any.
     #[must_use]
     pub const fn last_rtt(&self) -> Option<Duration> {
-        self.last_rtt
+        self.last_rtt.known()
     }
 
     /// How late this side's own polls were at the most, while the fatal ping was out. More than a
     /// few milliseconds tell of a stalled process or an executor that is short of time.
     #[must_use]
     pub const fn lateness(&self) -> Duration {
-        self.lateness
+        self.lateness.to_duration()
     }
 
     /// Whether the close frame was handed to the sink and flushed within the close timeout.
@@ -181,19 +186,33 @@ impl fmt::Display for TimedOut {
             TimeoutPhase::Write => "ping not written",
             TimeoutPhase::Pong => "no pong",
         };
-        write!(f, "{what} within {:?}", legible(self.elapsed))?;
+        write!(f, "{what} within {:?}", legible(self.elapsed()))?;
         if self.missed > 1 {
             write!(f, ", {} pings missed in a row", self.missed)?;
         }
         let plural = if self.answered == 1 { "" } else { "s" };
         write!(f, " (after {} answered ping{plural}", self.answered)?;
-        if let Some(rtt) = self.last_rtt {
+        if let Some(rtt) = self.last_rtt() {
             write!(f, ", last rtt {:?}", legible(rtt))?;
         }
-        if !self.lateness.is_zero() {
-            write!(f, ", this side was late by {:?}", legible(self.lateness))?;
+        if self.lateness != Span::ZERO {
+            write!(f, ", this side was late by {:?}", legible(self.lateness()))?;
         }
         f.write_str(")")
+    }
+}
+
+impl fmt::Debug for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimedOut")
+            .field("phase", &self.phase)
+            .field("elapsed", &self.elapsed())
+            .field("missed", &self.missed)
+            .field("answered", &self.answered)
+            .field("last_rtt", &self.last_rtt())
+            .field("lateness", &self.lateness())
+            .field("close_sent", &self.close_sent)
+            .finish()
     }
 }
 
@@ -318,11 +337,11 @@ mod tests {
     fn verdict() -> TimedOut {
         TimedOut {
             phase: TimeoutPhase::Pong,
-            elapsed: Duration::from_secs(20),
+            elapsed: Duration::from_secs(20).into(),
             missed: 1,
             answered: 12,
-            last_rtt: Some(Duration::from_millis(31)),
-            lateness: Duration::ZERO,
+            last_rtt: Duration::from_millis(31).into(),
+            lateness: Span::ZERO,
             close_sent: true,
         }
     }
@@ -338,8 +357,8 @@ mod tests {
             phase: TimeoutPhase::Write,
             missed: 2,
             answered: 1,
-            last_rtt: None,
-            lateness: Duration::from_millis(1500),
+            last_rtt: Span::NEVER,
+            lateness: Duration::from_millis(1500).into(),
             ..verdict()
         };
         assert_eq!(

@@ -282,21 +282,27 @@ impl Heartbeat {
     /// that was ready has been handled; it does no harm at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.backlog = None;
-        self.judge(self.time(now));
+        // Nearly always, and then not worth a look at the time line.
+        if !matches!(self.phase, Phase::Idle) {
+            self.judge(self.time(now));
+        }
     }
 
     /// Instead of [`handle_timeout`](Self::handle_timeout), when `read` more items have been
     /// handled and further ones are ready. No deadline is judged before [`BACKLOG_LIMIT`] of them
     /// have been read past it; then it is judged, without grace.
     pub fn handle_backlog(&mut self, read: u32, now: Instant) {
-        let now = self.time(now);
         let deadline = match &self.phase {
             Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.deadline(),
             Phase::Waiting { .. } if !self.config.judges_pongs() => self.due,
             Phase::Waiting { watch, .. } => watch.deadline(),
-            Phase::Closing { .. } => return self.judge(now),
-            Phase::Idle | Phase::Due(_) | Phase::Paused | Phase::Done(_) => Time::NEVER,
+            Phase::Closing { .. } => return self.judge(self.time(now)),
+            Phase::Idle | Phase::Due(_) | Phase::Paused | Phase::Done(_) => {
+                self.backlog = None;
+                return;
+            }
         };
+        let now = self.time(now);
         // What was read by the first look past the deadline may have been read before it.
         self.backlog = match self.backlog {
             _ if now < deadline => None,
@@ -319,11 +325,12 @@ impl Heartbeat {
     /// The peer sent a pong. It may be of any length and content.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
         let at = self.time(now);
+        let mut proof = self.ledger.check(payload);
         if matches!(self.phase, Phase::Closing { .. } | Phase::Done(_)) {
-            self.counters.unsolicited += 1;
-            return PongKind::Unsolicited;
+            // Whose pong it is still matters; the verdict stands.
+            self.ledger.newest = Newest::Closed;
+            proof = self.ledger.check(payload);
         }
-        let proof = self.ledger.check(payload);
         match proof {
             Proof::Newest(flight) => {
                 let rtt = at.since(flight.at);
@@ -352,9 +359,11 @@ impl Heartbeat {
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
     /// once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        let at = self.time(now);
-        if self.trusts_activity(at) {
-            self.active(at);
+        if let Liveness::Activity { .. } = self.config.liveness() {
+            let at = self.time(now);
+            if self.trusts_activity(at) {
+                self.active(at);
+            }
         }
     }
 
@@ -529,6 +538,7 @@ impl Heartbeat {
     }
 
     /// Whether [`transmit`](Self::transmit) would return a frame.
+    #[inline]
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
         matches!(
@@ -541,6 +551,14 @@ impl Heartbeat {
         )
     }
 
+    /// Between two pings with the next not due, and nothing that was read changes that: there is
+    /// nothing to do.
+    pub(crate) fn is_resting(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Idle)
+            && !matches!(self.config.liveness(), Liveness::Activity { .. })
+            && self.due.instant(self.origin).is_none_or(|due| now < due)
+    }
+
     /// Whether the verdict has fallen and the close frame is on its way.
     #[must_use]
     pub fn is_closing(&self) -> bool {
@@ -548,6 +566,7 @@ impl Heartbeat {
     }
 
     /// The verdict while the close frame is on its way.
+    #[inline]
     pub(crate) fn closing(&self) -> Option<TimedOut> {
         match &self.phase {
             Phase::Closing { verdict, .. } => Some(*verdict),
@@ -676,6 +695,7 @@ impl Heartbeat {
     fn offer(&mut self, now: Time, cause: Cause) -> Output {
         let write_timeout = Span::from(self.config.write_timeout());
         self.lateness = Span::ZERO;
+        self.backlog = None;
         self.phase = Phase::Offered {
             since: now,
             watch: Watch::start(now, write_timeout, self.config.stall_grace()),
@@ -894,11 +914,11 @@ impl Heartbeat {
     fn time_out(&mut self, phase: TimeoutPhase, elapsed: Span, now: Time) {
         let verdict = TimedOut {
             phase,
-            elapsed: elapsed.to_duration(),
+            elapsed,
             missed: self.misses,
             answered: self.counters.answered,
-            last_rtt: self.rtt.latest(),
-            lateness: self.lateness.to_duration(),
+            last_rtt: self.rtt.latest_span(),
+            lateness: self.lateness,
             close_sent: false,
         };
         // A sink that could not take the ping will not take the close frame either.

@@ -15,7 +15,7 @@ use crate::config::{Config, Liveness};
 use crate::error::{Error, TimedOut};
 use crate::frame::Frame;
 use crate::heartbeat::{Heartbeat, Output, PongKind, Verdict};
-use crate::payload::Key;
+use crate::payload::{Key, Ledger, Proof};
 use crate::protocol::{Kind, Protocol, WebSocket};
 use crate::stats::Stats;
 use crate::time::Instant;
@@ -115,10 +115,9 @@ pin_project! {
         outbox: Outbox<S::Ok>,
         // The socket has a frame of ours that is not flushed.
         flushing: bool,
-        // Messages read since the last look at the time.
-        unlooked: u8,
-        // Something was read since then.
-        active: bool,
+        // Messages that may pass before the next look at the time. None before the first poll and
+        // after the end, so that one test lets a message pass.
+        credit: u8,
         // The socket's stream has ended.
         ended: bool,
         wakers: Option<Arc<Wakers>>,
@@ -136,7 +135,11 @@ enum Core {
     Running(Heartbeat),
     /// No heartbeat any more, a plain socket: a close frame was sent or read, the connection broke
     /// or ended.
-    PassThrough(Stats),
+    PassThrough {
+        stats: Stats,
+        /// For the pong of a ping that was out: it is nobody else's still.
+        ledger: Ledger,
+    },
     /// The peer is gone.
     TimedOut(TimedOut, Stats),
 }
@@ -186,8 +189,7 @@ impl<S: TryStream> KeepAlive<S> {
             },
             outbox: Outbox::Free,
             flushing: false,
-            unlooked: 0,
-            active: false,
+            credit: 0,
             ended: false,
             wakers: None,
         }
@@ -204,8 +206,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             core: self.core,
             outbox: self.outbox,
             flushing: self.flushing,
-            unlooked: self.unlooked,
-            active: self.active,
+            credit: self.credit,
             ended: self.ended,
             wakers: self.wakers,
         }
@@ -221,8 +222,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             core: self.core,
             outbox: self.outbox,
             flushing: self.flushing,
-            unlooked: self.unlooked,
-            active: self.active,
+            credit: self.credit,
             ended: self.ended,
             wakers: self.wakers,
         }
@@ -237,7 +237,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
                 Heartbeat::keyed(config.clone(), Clock::system().now(), *key).stats()
             }
             Core::Running(heartbeat) => heartbeat.stats(),
-            Core::PassThrough(stats) | Core::TimedOut(_, stats) => *stats,
+            Core::PassThrough { stats, .. } | Core::TimedOut(_, stats) => *stats,
         }
     }
 
@@ -248,6 +248,9 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         T: Timer,
     {
         let now = self.alarm.now();
+        if let Core::Unpolled { .. } = self.core {
+            self.credit = BATCH;
+        }
         if let Some(heartbeat) = self.core.started(now) {
             heartbeat.ping_now(now);
         }
@@ -285,6 +288,12 @@ impl Core {
         if let Self::Unpolled { config, key } = self {
             *self = Self::Running(Heartbeat::keyed(config.clone(), now, *key));
         }
+        self.running()
+    }
+
+    /// The heartbeat while there is one.
+    #[inline]
+    fn running(&mut self) -> Option<&mut Heartbeat> {
         match self {
             Self::Running(heartbeat) => Some(heartbeat),
             _ => None,
@@ -292,7 +301,7 @@ impl Core {
     }
 
     fn is_over(&self) -> bool {
-        matches!(self, Self::PassThrough(_) | Self::TimedOut(..))
+        matches!(self, Self::PassThrough { .. } | Self::TimedOut(..))
     }
 
     /// The verdict, if one has fallen, be it that the close frame is still on its way.
@@ -300,21 +309,21 @@ impl Core {
         match self {
             Self::TimedOut(timed_out, _) => Some(*timed_out),
             Self::Running(heartbeat) => heartbeat.closing(),
-            Self::Unpolled { .. } | Self::PassThrough(_) => None,
+            Self::Unpolled { .. } | Self::PassThrough { .. } => None,
         }
     }
 
     /// No further frame of ours.
     fn pass_through(&mut self) {
-        let stats = match self {
-            Self::Unpolled { config, key } => {
-                let now = Clock::system().now();
-                Heartbeat::keyed(config.clone(), now, *key).final_stats()
-            }
-            Self::Running(heartbeat) => heartbeat.final_stats(),
-            Self::PassThrough(_) | Self::TimedOut(..) => return,
-        };
-        *self = Self::PassThrough(stats);
+        if let Self::Unpolled { .. } = self {
+            self.started(Clock::system().now());
+        }
+        if let Self::Running(heartbeat) = self {
+            *self = Self::PassThrough {
+                stats: heartbeat.final_stats(),
+                ledger: *heartbeat.ledger(),
+            };
+        }
     }
 }
 
@@ -326,42 +335,24 @@ where
 {
     type Item = Result<M, Error<E>>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
-        if *this.ended {
-            return Poll::Ready(None);
-        }
-        if *this.unlooked >= BATCH {
-            // More is ready, as far as we know.
-            if let Some(error) = this.look(true, cx) {
-                return Poll::Ready(Some(Err(error)));
+    // Most messages pass here and have nothing to do with the heartbeat: their way is kept short, and
+    // all else out of it.
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.credit == 0 {
+            if let Some(end) = self.as_mut().renew(cx) {
+                return end;
             }
-        } else if let Core::Unpolled { .. } = this.core {
-            let now = this.alarm.now();
-            this.core.started(now);
         }
-        // It ends with the first message that is passed on: a ping is answered but once, so that
-        // few pongs are consumed.
-        loop {
-            match Stream::poll_next(this.socket.as_mut(), cx) {
-                Poll::Ready(Some(Ok(message))) => {
-                    if this.takes(&message) {
-                        continue;
-                    }
-                    return Poll::Ready(Some(Ok(message)));
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(this.broken(error))));
-                }
-                Poll::Ready(None) => return Poll::Ready(this.end().map(Err)),
-                // The socket wakes us if something comes; the rest is up to the heartbeat.
-                Poll::Pending => {
-                    return match this.look(false, cx) {
-                        Some(error) => Poll::Ready(Some(Err(error))),
-                        None => Poll::Pending,
-                    };
-                }
+        let this = self.as_mut().project();
+        match Stream::poll_next(this.socket, cx) {
+            Poll::Ready(Some(Ok(message)))
+                if matches!(this.protocol.classify(&message), Kind::Data | Kind::Ping(_)) =>
+            {
+                *this.credit -= 1;
+                Poll::Ready(Some(Ok(message)))
             }
+            polled => self.handle(polled, cx),
         }
     }
 }
@@ -377,6 +368,81 @@ where
     }
 }
 
+/// What the stream answers.
+type Polled<M, E> = Poll<Option<Result<M, Error<E>>>>;
+
+/// What is off the short way of [`poll_next`](Stream::poll_next).
+impl<S, P, T, M, E> KeepAlive<S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    /// Begins the heartbeat, or looks at the time: then messages may pass again, unless it ends.
+    #[inline(never)]
+    fn renew(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Polled<M, E>> {
+        let this = self.as_mut().project();
+        if *this.ended {
+            return Some(Poll::Ready(None));
+        }
+        *this.credit = BATCH;
+        if this.core.is_over() {
+            return None;
+        }
+        let now = this.alarm.now();
+        match this.core {
+            Core::Running(heartbeat) if *this.flushing || !heartbeat.is_resting(now) => {
+                // More is ready, as far as we know.
+                let error = self.project().look(BATCH, now, true, cx)?;
+                Some(Poll::Ready(Some(Err(error))))
+            }
+            core => {
+                core.started(now);
+                None
+            }
+        }
+    }
+
+    /// What the socket has said, and what it says after a pong of ours.
+    ///
+    /// It ends with the first message that is passed on: a ping is answered but once, so that few
+    /// pongs are consumed.
+    #[inline(never)]
+    fn handle(
+        self: Pin<&mut Self>,
+        mut polled: Poll<Option<Result<M, E>>>,
+        cx: &mut Context<'_>,
+    ) -> Polled<M, E> {
+        let mut this = self.project();
+        loop {
+            match polled {
+                Poll::Ready(Some(Ok(message))) => {
+                    if !this.takes(&message) {
+                        return Poll::Ready(Some(Ok(message)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(this.broken(error))));
+                }
+                Poll::Ready(None) => return Poll::Ready(this.end().map(Err)),
+                // The socket wakes us if something comes; the rest is up to the heartbeat.
+                Poll::Pending => {
+                    if this.core.is_over() {
+                        return Poll::Pending;
+                    }
+                    let read = BATCH - mem::replace(this.credit, BATCH);
+                    let now = this.alarm.now();
+                    return match this.look(read, now, false, cx) {
+                        Some(error) => Poll::Ready(Some(Err(error))),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+            polled = Stream::poll_next(this.socket.as_mut(), cx);
+        }
+    }
+}
+
 /// The reader's side.
 impl<S, P, T, M, E> Parts<'_, S, P, T>
 where
@@ -389,15 +455,25 @@ where
         match self.protocol.classify(message) {
             Kind::Data | Kind::Ping(_) => {}
             Kind::Pong(payload) => {
-                if let Core::Running(heartbeat) = &mut *self.core {
-                    let kind = heartbeat.handle_pong(payload, self.alarm.now());
-                    let any_pong = heartbeat.config().liveness() == Liveness::AnyPong;
-                    match kind {
-                        PongKind::Matched { .. } | PongKind::Stale => return true,
-                        PongKind::Accepted if any_pong => return true,
-                        // As activity it is somebody else's pong.
-                        PongKind::Accepted | PongKind::Unsolicited => {}
+                match &mut *self.core {
+                    Core::Running(heartbeat) => {
+                        let kind = heartbeat.handle_pong(payload, self.alarm.now());
+                        let any_pong = heartbeat.config().liveness() == Liveness::AnyPong;
+                        match kind {
+                            PongKind::Matched { .. } | PongKind::Stale => return true,
+                            PongKind::Accepted if any_pong => return true,
+                            // As activity it is somebody else's pong.
+                            PongKind::Accepted | PongKind::Unsolicited => {}
+                        }
                     }
+                    Core::PassThrough { ledger, .. } => {
+                        let proof = ledger.check(payload);
+                        ledger.enter(proof);
+                        if !matches!(proof, Proof::Nothing) {
+                            return true;
+                        }
+                    }
+                    Core::Unpolled { .. } | Core::TimedOut(..) => {}
                 }
             }
             // Nothing may be sent after the answer to it. A verdict that has fallen stands.
@@ -407,36 +483,35 @@ where
                 }
             }
         }
-        *self.active = true;
-        *self.unlooked += 1;
+        *self.credit -= 1;
         false
     }
 
-    /// Looks at the time: writes what is due, judges deadlines, arms the timer. `more`: there is
-    /// more to read, and whoever reads comes back.
-    fn look(&mut self, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
-        let read = mem::take(self.unlooked);
-        let active = mem::take(self.active);
-        if self.core.is_over() {
-            return None;
-        }
-        let now = self.alarm.now();
-        let heartbeat = self.core.started(now)?;
-        if active {
+    /// Looks at the time, after `read` messages: writes what is due, judges deadlines, arms the
+    /// timer. `more`: there is more to read, and whoever reads comes back.
+    fn look(
+        &mut self,
+        read: u8,
+        now: Instant,
+        more: bool,
+        cx: &mut Context<'_>,
+    ) -> Option<Error<E>> {
+        let heartbeat = self.core.running()?;
+        if read > 0 {
             heartbeat.handle_activity(now);
         }
         // Write before judging: a flush that completes now was in time.
         if let Err(error) = self.write(now, cx) {
             return Some(self.broken(error));
         }
-        let heartbeat = self.core.started(now)?;
+        let heartbeat = self.core.running()?;
         if more {
             heartbeat.handle_backlog(read.into(), now);
         } else {
             heartbeat.handle_timeout(now);
         }
         loop {
-            let heartbeat = self.core.started(now)?;
+            let heartbeat = self.core.running()?;
             match heartbeat.poll_output(now) {
                 Output::Ping => {
                     if let Err(error) = self.write(now, cx) {
@@ -514,6 +589,7 @@ where
             *self.core = Core::TimedOut(timed_out, heartbeat.final_stats());
         }
         *self.ended = true;
+        *self.credit = 0;
         self.wake_writer();
         Error::Timeout(timed_out)
     }
@@ -530,6 +606,7 @@ where
     /// The connection ended.
     fn end(&mut self) -> Option<Error<E>> {
         *self.ended = true;
+        *self.credit = 0;
         if let Some(timed_out) = self.core.verdict() {
             return Some(self.time_out(timed_out));
         }

@@ -53,25 +53,26 @@ impl Rtt {
         Some(self.smoothed.saturating_add(spread.max(g)))
     }
 
+    /// Never before the first sample.
+    pub(crate) fn latest_span(&self) -> Span {
+        self.latest
+    }
+
     pub(crate) fn latest(&self) -> Option<Duration> {
-        known(self.latest)
+        self.latest.known()
     }
 
     pub(crate) fn smoothed(&self) -> Option<Duration> {
-        known(self.smoothed)
+        self.smoothed.known()
     }
 
     pub(crate) fn variation(&self) -> Option<Duration> {
-        known(self.variation)
+        self.variation.known()
     }
 
     pub(crate) fn min(&self) -> Option<Duration> {
-        known(self.min)
+        self.min.known()
     }
-}
-
-fn known(span: Span) -> Option<Duration> {
-    (span != Span::NEVER).then(|| span.to_duration())
 }
 
 #[cfg(test)]

@@ -27,6 +27,14 @@ impl Span {
         Duration::from_nanos(self.0)
     }
 
+    /// None for [`Span::NEVER`].
+    pub(crate) const fn known(self) -> Option<Duration> {
+        match self {
+            Self::NEVER => None,
+            known => Some(known.to_duration()),
+        }
+    }
+
     pub(crate) const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }

@@ -68,6 +68,41 @@ fn our_pongs_are_consumed_and_every_other_message_is_passed_on() {
     assert_eq!(kept.messages(), [Msg::Pong(payload)]);
 }
 
+// The heartbeat ended with the close frame, and the answer to a ping that was out came as a surprise
+// to the user.
+// contract: I55
+#[test]
+fn our_pongs_are_consumed_after_the_close_frame_too() {
+    let pong = |kept: &Kept| match &kept.script.sent()[0].1 {
+        Msg::Ping(payload) => Msg::Pong(payload.clone()),
+        other => panic!("{other:?}"),
+    };
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(21));
+    kept.send(Msg::Close);
+    let ours = pong(&kept);
+    kept.script.receive(ours.clone());
+    kept.script.receive(Msg::Pong("not ours".into()));
+    kept.script.receive(ours.clone());
+    kept.run_until(s(22));
+    assert_eq!(
+        kept.messages(),
+        [Msg::Pong("not ours".into()), ours],
+        "but once"
+    );
+
+    // While our own close frame is on its way.
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(39));
+    kept.script.block();
+    kept.run_until(s(40));
+    let ours = pong(&kept);
+    kept.script.receive(ours);
+    kept.run_until(s(50));
+    assert_eq!(kept.messages(), []);
+    assert_eq!(kept.verdict().0, s(41));
+}
+
 // contract: I55
 #[test]
 fn by_policy_a_pong_that_answers_is_consumed_and_data_is_not() {

@@ -1,0 +1,381 @@
+//! What a heartbeat costs each message that passes it: a bare socket, [`KeepAlive`], and a `select!`
+//! loop around the socket, on tokio-tungstenite with frames of 32 bytes.
+//!
+//! `cargo bench --bench messages` prints how long each takes beside the bare socket. Wall-clock times
+//! of such small things are rough; `.ci/message-cost` counts instructions, for which it calls
+//!
+//! ```text
+//! messages SHAPE CONTESTANT COUNT      one run of COUNT messages
+//! messages looks COUNT                 how often KeepAlive looked at clock and timer in a burst
+//! ```
+//!
+//! A future is polled by hand, and again as soon as it is pending: no scheduler takes part.
+
+// Here the time that passes is the subject; no heartbeat reads it.
+#![allow(clippy::disallowed_methods)]
+
+use std::cell::Cell;
+use std::env;
+use std::future::Future;
+use std::hint::black_box;
+use std::io;
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use futures_pinger::{Clock, Config, KeepAlive, Timer, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{MissedTickBehavior, interval_at, sleep};
+use tokio_tungstenite::WebSocketStream;
+use tungstenite_0_30::Message;
+use tungstenite_0_30::protocol::{Role, WebSocketConfig};
+
+/// Far enough off that no ping falls into a run.
+const INTERVAL: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+const PAYLOAD: [u8; 32] = *b"a message of exactly 32 bytes ..";
+const FRAME: [u8; 34] = {
+    // The last fragment, binary, not masked (RFC 6455 §5.2): from a server.
+    let mut frame = [0; 34];
+    frame[0] = 0x82;
+    frame[1] = 32;
+    let mut i = 0;
+    while i < PAYLOAD.len() {
+        frame[i + 2] = PAYLOAD[i];
+        i += 1;
+    }
+    frame
+};
+
+/// How the messages come and go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Received, the next one there already.
+    Burst,
+    /// Received one at a time, with nothing to read after each.
+    Single,
+    /// Sent and flushed one at a time.
+    Send,
+}
+
+const SHAPES: [(&str, Shape); 3] = [
+    ("burst", Shape::Burst),
+    ("single", Shape::Single),
+    ("send", Shape::Send),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contestant {
+    Bare,
+    KeepAlive,
+    /// Its sender writes to the socket: there is nothing to measure for [`Shape::Send`].
+    Select,
+}
+
+const CONTESTANTS: [(&str, Contestant); 3] = [
+    ("bare", Contestant::Bare),
+    ("keep-alive", Contestant::KeepAlive),
+    ("select", Contestant::Select),
+];
+
+/// A transport that has so many frames to read, and swallows what is written.
+struct Wire {
+    frames: usize,
+    /// How much of the current frame is read.
+    offset: usize,
+    single: bool,
+    /// With `single`: the frame before was read, so say that there is nothing.
+    drained: bool,
+    /// At the end there is nothing to read, instead of the end of the connection.
+    stays: bool,
+}
+
+impl Wire {
+    fn new(shape: Shape, messages: usize) -> Self {
+        let stays = shape == Shape::Send;
+        Self {
+            frames: if stays { 0 } else { messages },
+            offset: 0,
+            single: shape == Shape::Single,
+            drained: true,
+            stays,
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.single && !self.drained {
+            // Pending: whoever polls by hand comes back.
+            self.drained = true;
+            return Poll::Pending;
+        }
+        if self.frames == 0 && self.stays {
+            return Poll::Pending;
+        }
+        while self.frames > 0 && buf.remaining() > 0 {
+            let rest = &FRAME[self.offset..];
+            let n = rest.len().min(buf.remaining());
+            buf.put_slice(&rest[..n]);
+            self.offset += n;
+            if self.offset == FRAME.len() {
+                self.offset = 0;
+                self.frames -= 1;
+            }
+            if self.single {
+                self.drained = false;
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, b: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(b.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+type Socket = WebSocketStream<Wire>;
+
+fn socket(shape: Shape, messages: usize) -> Socket {
+    // A server does not mask what it sends: making masks would be most of the work.
+    let role = match shape {
+        Shape::Burst | Shape::Single => Role::Client,
+        Shape::Send => Role::Server,
+    };
+    // The default is cleared before each read, all 128 KiB of it: nothing else would be seen.
+    let config = WebSocketConfig::default().read_buffer_size(4096);
+    let socket = Socket::from_raw_socket(Wire::new(shape, messages), role, Some(config));
+    socket.now_or_never().expect("there is no handshake")
+}
+
+fn config() -> Config {
+    Config::new(INTERVAL, TIMEOUT).expect("the durations are not zero")
+}
+
+/// Both return how many messages they have read.
+async fn read<S, E>(mut socket: S) -> usize
+where
+    S: Stream<Item = Result<Message, E>> + Unpin,
+{
+    let mut count = 0;
+    while let Some(Ok(message)) = socket.next().await {
+        black_box(&message);
+        count += 1;
+    }
+    count
+}
+
+/// What users write, the careful version: as the loop in `baseline`, but on the socket itself.
+async fn select(mut socket: Socket) -> usize {
+    let mut ticks = interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let deadline = sleep(TIMEOUT);
+    tokio::pin!(deadline);
+    let mut waiting: Option<[u8; 8]> = None;
+    let mut count = 0;
+
+    loop {
+        tokio::select! {
+            message = socket.next() => match message {
+                Some(Ok(Message::Pong(pong))) => {
+                    if waiting.is_some_and(|payload| payload == *pong) {
+                        waiting = None;
+                    }
+                }
+                Some(Ok(message)) => {
+                    black_box(&message);
+                    count += 1;
+                }
+                Some(Err(_)) | None => return count,
+            },
+            _ = ticks.tick(), if waiting.is_none() => {
+                let payload: [u8; 8] = rand::random();
+                let ping = Message::Ping(Bytes::copy_from_slice(&payload));
+                if socket.send(ping).await.is_err() {
+                    return count;
+                }
+                deadline.as_mut().reset(tokio::time::Instant::now() + TIMEOUT);
+                waiting = Some(payload);
+            }
+            () = &mut deadline, if waiting.is_some() => {
+                let _ = socket.close(None).await;
+                return count;
+            }
+        }
+    }
+}
+
+async fn send<S, E>(mut socket: S, messages: usize) -> usize
+where
+    S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
+{
+    // The heartbeat begins with the first look at the stream.
+    assert!(socket.next().now_or_never().is_none(), "nothing to read");
+    let mut count = 0;
+    while count < messages {
+        let message = Message::Binary(Bytes::from_static(&PAYLOAD));
+        if socket.send(message).await.is_err() {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
+/// Whether all of the messages came through.
+fn drive(messages: usize, run: impl Future<Output = usize>) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime can be built");
+    // Entered and not blocked on: inside a task tokio would make every 128th poll yield.
+    let _entered = runtime.enter();
+    let mut run = pin!(run);
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(count) = run.as_mut().poll(&mut cx) {
+            return count == messages;
+        }
+    }
+}
+
+fn keep_alive(
+    shape: Shape,
+    messages: usize,
+) -> KeepAlive<Socket, futures_pinger::WebSocket, TokioTimer> {
+    KeepAlive::new(socket(shape, messages), config()).with_timer(TokioTimer::new())
+}
+
+fn run(shape: Shape, contestant: Contestant, messages: usize) -> bool {
+    match (shape, contestant) {
+        (Shape::Send, Contestant::Bare | Contestant::Select) => {
+            drive(messages, send(socket(shape, messages), messages))
+        }
+        (Shape::Send, Contestant::KeepAlive) => {
+            drive(messages, send(keep_alive(shape, messages), messages))
+        }
+        (_, Contestant::Bare) => drive(messages, read(socket(shape, messages))),
+        (_, Contestant::KeepAlive) => drive(messages, read(keep_alive(shape, messages))),
+        (_, Contestant::Select) => drive(messages, async { select(socket(shape, messages)).await }),
+    }
+}
+
+/// tokio's timer, and how often it was asked.
+#[derive(Default)]
+struct Counted {
+    timer: TokioTimer,
+    clock_reads: Rc<Cell<usize>>,
+    timer_polls: Rc<Cell<usize>>,
+}
+
+impl Timer for Counted {
+    fn clock(&self) -> Clock {
+        self.timer.clock()
+    }
+
+    fn now(&self) -> Instant {
+        self.clock_reads.set(self.clock_reads.get() + 1);
+        self.timer.now()
+    }
+
+    fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+        Pin::new(&mut self.timer).reset(deadline);
+    }
+
+    fn poll_elapsed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer_polls.set(self.timer_polls.get() + 1);
+        Pin::new(&mut self.timer).poll_elapsed(cx)
+    }
+}
+
+fn looks(messages: usize) -> bool {
+    let timer = Counted::default();
+    let (clock_reads, timer_polls) = (Rc::clone(&timer.clock_reads), Rc::clone(&timer.timer_polls));
+    let socket = KeepAlive::new(socket(Shape::Burst, messages), config()).with_timer(timer);
+    let all = drive(messages, read(socket));
+    println!("clock_reads {}", clock_reads.get());
+    println!("timer_polls {}", timer_polls.get());
+    all
+}
+
+/// Wall-clock time of each beside the bare socket's. The best of some runs in turn, so that a busy
+/// machine does not favour one.
+fn table() -> bool {
+    const MESSAGES: usize = 50_000;
+    const ROUNDS: usize = 15;
+
+    println!("{:<8}{:>8}{:>12}{:>9}", "", "bare", "keep-alive", "select!");
+    for (name, shape) in SHAPES {
+        let mut best = [Duration::MAX; 3];
+        for _ in 0..ROUNDS {
+            for ((_, contestant), best) in CONTESTANTS.into_iter().zip(&mut best) {
+                let started = Instant::now();
+                if !run(shape, contestant, MESSAGES) {
+                    return false;
+                }
+                *best = (*best).min(started.elapsed());
+            }
+        }
+        let [bare, keep_alive, select] = best.map(|best| best.as_secs_f64());
+        let (keep_alive, select) = (keep_alive / bare, select / bare);
+        if shape == Shape::Send {
+            println!("{name:<8}{:>8.2}{keep_alive:>12.2}{:>9}", 1.0, "-");
+        } else {
+            println!("{name:<8}{:>8.2}{keep_alive:>12.2}{select:>9.2}", 1.0);
+        }
+    }
+    true
+}
+
+fn named<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
+    let found = table.iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| *value)
+}
+
+fn main() -> ExitCode {
+    // cargo adds this one.
+    let arguments: Vec<String> = env::args().skip(1).filter(|it| it != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        [] => Some(table()),
+        ["looks", count] => count.parse().ok().map(looks),
+        [shape, contestant, count] => named(&SHAPES, shape)
+            .zip(named(&CONTESTANTS, contestant))
+            .zip(count.parse().ok())
+            .map(|((shape, contestant), count)| run(shape, contestant, count)),
+        _ => None,
+    };
+    match done {
+        Some(true) => ExitCode::SUCCESS,
+        Some(false) => {
+            eprintln!("not all of the messages came through");
+            ExitCode::FAILURE
+        }
+        None => {
+            eprintln!(
+                "usage: messages [burst|single|send bare|keep-alive|select COUNT], or looks COUNT"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
