@@ -386,21 +386,21 @@ where
             return Some(Poll::Ready(None));
         }
         *this.credit = BATCH;
-        if this.core.is_over() {
-            return None;
-        }
-        let now = this.alarm.now();
         match this.core {
-            Core::Running(heartbeat) if *this.flushing || !heartbeat.is_resting(now) => {
-                // More is ready, as far as we know.
-                let error = self.project().look(BATCH, now, true, cx)?;
-                Some(Poll::Ready(Some(Err(error))))
+            Core::Running(heartbeat) => {
+                let now = this.alarm.now();
+                if *this.flushing || !heartbeat.is_resting(now) {
+                    // More is ready, as far as we know.
+                    let error = self.project().look(BATCH, now, true, cx)?;
+                    return Some(Poll::Ready(Some(Err(error))));
+                }
             }
-            core => {
-                core.started(now);
-                None
+            core @ Core::Unpolled { .. } => {
+                core.started(this.alarm.now());
             }
+            Core::PassThrough { .. } | Core::TimedOut(..) => {}
         }
+        None
     }
 
     /// What the socket has said, and what it says after a pong of ours.
