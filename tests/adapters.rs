@@ -795,7 +795,6 @@ fn one_protocol_serves_the_messages_of_all_crates_at_once() {
     control_frames_keep_their_meaning::<axum_0_8::extract::ws::Message>();
 }
 
-// contract: I62
 #[test]
 fn it_is_send_with_every_timer_where_the_socket_is() {
     fn is_send<T: Send>(_: &T) {}
