@@ -195,7 +195,8 @@ impl fmt::Display for TimedOut {
         if let Some(rtt) = self.last_rtt() {
             write!(f, ", last rtt {:?}", legible(rtt))?;
         }
-        if self.lateness != Span::ZERO {
+        // Less than a timer's own resolution tells nothing.
+        if self.lateness() >= Duration::from_millis(1) {
             write!(f, ", this side was late by {:?}", legible(self.lateness()))?;
         }
         f.write_str(")")
