@@ -291,6 +291,9 @@ impl Heartbeat {
     /// Instead of [`handle_timeout`](Self::handle_timeout), when `read` more items have been
     /// handled and further ones are ready. No deadline is judged before [`BACKLOG_LIMIT`] of them
     /// have been read past it; then it is judged, without grace.
+    ///
+    /// A caller that cannot know whether more is ready calls this with 1 after each item, and
+    /// [`handle_timeout`](Self::handle_timeout) when its timer fires.
     pub fn handle_backlog(&mut self, read: u32, now: Instant) {
         let deadline = match &self.phase {
             Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.deadline(),

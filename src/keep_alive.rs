@@ -35,7 +35,8 @@ pin_project! {
     /// Data passes through untouched and in order. Pongs that answer the heartbeat's pings are
     /// consumed; every other message, other pongs included, is passed on. When the peer is gone the
     /// stream yields [`Error::Timeout`] once, and then ends; each later call of the sink returns the
-    /// same error. After a close frame, sent or received, no ping is sent.
+    /// same error. After a close frame, sent or received, no ping is sent and nothing is judged: bound
+    /// the closing handshake yourself where the peer may not finish it.
     ///
     /// It works whole, and after `StreamExt::split`.
     ///
