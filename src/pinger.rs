@@ -328,10 +328,8 @@ where
             flushing: self.flushing,
             now,
         };
-        let (out, outgoing) = (&mut self.out, &mut self.outgoing);
-        out.as_mut()
-            .write(outgoing.as_mut(), &mut frames, cx)
-            .map_err(Error::Transport)?;
+        let (outgoing, out) = (&mut self.outgoing, &mut self.out);
+        write(outgoing.as_mut(), out.as_mut(), &mut frames, cx).map_err(Error::Transport)?;
         if more {
             frames.heartbeat.handle_backlog(BUDGET, now);
         } else {
@@ -348,9 +346,8 @@ where
                         // The pong of a missed ping is stale from now on, whenever the next leaves.
                         frames.pongs.as_mut().publish(frames.heartbeat);
                     }
-                    out.as_mut()
-                        .write(outgoing.as_mut(), &mut frames, cx)
-                        .map_err(Error::Transport)?;
+                    let written = write(outgoing.as_mut(), out.as_mut(), &mut frames, cx);
+                    written.map_err(Error::Transport)?;
                 }
                 Output::Wait(next) => {
                     if more {
@@ -399,6 +396,26 @@ fn read<St: PongSource>(
     Input::More
 }
 
+/// Writes what wants to go: pings into `outgoing`, the close frame where it belongs. Whichever sink is
+/// not ready wakes us; the heartbeat goes on meanwhile.
+fn write<Si: Sink<Frame>, St: PongSource, Out: CloseSink>(
+    outgoing: Pin<&mut Si>,
+    out: Pin<&mut Out>,
+    frames: &mut Frames<'_, St>,
+    cx: &mut Context<'_>,
+) -> Result<(), Si::Error> {
+    if frames.heartbeat.is_closing() {
+        if let Poll::Ready(Err(CloseFailed)) = out.poll_close_frame(outgoing, frames, cx) {
+            frames.heartbeat.handle_close_failed();
+        }
+        return Ok(());
+    }
+    match frames.poll_write(outgoing, cx) {
+        Poll::Pending => Ok(()),
+        Poll::Ready(written) => written,
+    }
+}
+
 /// The way of the heartbeat's frames into a sink.
 #[doc(hidden)]
 #[allow(missing_debug_implementations)] // Not of the public API.
@@ -433,42 +450,23 @@ pub trait CloseSink: sealed::Sealed {
     #[doc(hidden)]
     const DESTINATION: Destination;
 
-    /// Writes what wants to go: pings into `outgoing`, the close frame where it belongs. A close
-    /// frame that cannot be written leaves the verdict as it is.
+    /// Writes the close frame where it belongs. Pending: that sink wakes us.
     #[doc(hidden)]
-    fn write<Si: Sink<Frame>, St: PongSource>(
+    fn poll_close_frame<Si: Sink<Frame>, St: PongSource>(
         self: Pin<&mut Self>,
         outgoing: Pin<&mut Si>,
         frames: &mut Frames<'_, St>,
         cx: &mut Context<'_>,
-    ) -> Result<(), Si::Error>;
+    ) -> Poll<Result<(), CloseFailed>>;
 }
+
+/// The close frame cannot be written; why does not matter any more.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct CloseFailed;
 
 mod sealed {
     pub trait Sealed {}
-}
-
-fn write_close<S: Sink<Frame>, St: PongSource>(
-    sink: Pin<&mut S>,
-    frames: &mut Frames<'_, St>,
-    cx: &mut Context<'_>,
-) {
-    // Pending: the sink wakes us.
-    if let Poll::Ready(Err(_)) = frames.poll_write(sink, cx) {
-        frames.heartbeat.handle_close_failed();
-    }
-}
-
-fn write_pings<S: Sink<Frame>, St: PongSource>(
-    sink: Pin<&mut S>,
-    frames: &mut Frames<'_, St>,
-    cx: &mut Context<'_>,
-) -> Result<(), S::Error> {
-    match frames.poll_write(sink, cx) {
-        // Pending: the sink wakes us. The heartbeat goes on meanwhile.
-        Poll::Pending => Ok(()),
-        Poll::Ready(written) => written,
-    }
 }
 
 impl sealed::Sealed for SameSink {}
@@ -476,17 +474,13 @@ impl sealed::Sealed for SameSink {}
 impl CloseSink for SameSink {
     const DESTINATION: Destination = Destination::Outgoing;
 
-    fn write<Si: Sink<Frame>, St: PongSource>(
+    fn poll_close_frame<Si: Sink<Frame>, St: PongSource>(
         self: Pin<&mut Self>,
         outgoing: Pin<&mut Si>,
         frames: &mut Frames<'_, St>,
         cx: &mut Context<'_>,
-    ) -> Result<(), Si::Error> {
-        if frames.heartbeat.is_closing() {
-            write_close(outgoing, frames, cx);
-            return Ok(());
-        }
-        write_pings(outgoing, frames, cx)
+    ) -> Poll<Result<(), CloseFailed>> {
+        frames.poll_write(outgoing, cx).map_err(|_| CloseFailed)
     }
 }
 
@@ -495,17 +489,13 @@ impl<O: Sink<Frame>> sealed::Sealed for O {}
 impl<O: Sink<Frame>> CloseSink for O {
     const DESTINATION: Destination = Destination::Dedicated;
 
-    fn write<Si: Sink<Frame>, St: PongSource>(
+    fn poll_close_frame<Si: Sink<Frame>, St: PongSource>(
         self: Pin<&mut Self>,
-        outgoing: Pin<&mut Si>,
+        _outgoing: Pin<&mut Si>,
         frames: &mut Frames<'_, St>,
         cx: &mut Context<'_>,
-    ) -> Result<(), Si::Error> {
-        if frames.heartbeat.is_closing() {
-            write_close(self, frames, cx);
-            return Ok(());
-        }
-        write_pings(outgoing, frames, cx)
+    ) -> Poll<Result<(), CloseFailed>> {
+        frames.poll_write(self, cx).map_err(|_| CloseFailed)
     }
 }
 

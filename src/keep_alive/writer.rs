@@ -1,0 +1,203 @@
+//! The socket's sink, which the heartbeat and the user share.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use atomic_waker::AtomicWaker;
+use futures_core::{Stream, TryStream};
+use futures_sink::Sink;
+
+use super::{Core, KeepAlive, Parts};
+use crate::error::Error;
+use crate::frame::Frame;
+use crate::protocol::{Kind, Protocol};
+use crate::timer::Timer;
+
+/// What the user's side of the sink has been promised.
+pub(super) enum Outbox<M> {
+    /// Nothing.
+    Free,
+    /// The socket is ready, and the user knows.
+    Reserved,
+    /// The user knows, but a ping has taken that readiness since.
+    Taken,
+    /// The user has made use of what was taken: the message waits for the socket.
+    Held(M),
+}
+
+/// The reader's task and the writer's, which after a split are two, while the socket's sink has
+/// room for the waker of one: so it is given a waker that wakes both.
+#[derive(Default)]
+pub(super) struct Wakers {
+    pub(super) reader: AtomicWaker,
+    pub(super) writer: AtomicWaker,
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.reader.wake();
+        self.writer.wake();
+    }
+}
+
+/// The socket's sink for the heartbeat's frames. A ping may take the readiness that the user was
+/// promised: no reservation, however long it is held, delays a ping.
+pub(super) struct Outgoing<'a, S: TryStream, P> {
+    pub(super) socket: Pin<&'a mut S>,
+    pub(super) protocol: &'a P,
+    pub(super) outbox: &'a mut Outbox<S::Ok>,
+}
+
+// What is pinned in it is behind a reference.
+impl<S: TryStream, P> Unpin for Outgoing<'_, S, P> {}
+
+impl<S, P> Sink<Frame> for Outgoing<'_, S, P>
+where
+    S: TryStream + Sink<S::Ok>,
+    P: Protocol<S::Ok>,
+{
+    type Error = <S as Sink<S::Ok>>::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.socket.as_mut().poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Self::Error> {
+        if let Outbox::Reserved = self.outbox {
+            *self.outbox = Outbox::Taken;
+        }
+        let message = self.protocol.encode(frame);
+        self.socket.as_mut().start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.socket.as_mut().poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.socket.as_mut().poll_close(cx)
+    }
+}
+
+impl<S, P, T, M, E> Sink<M> for KeepAlive<S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    type Error = Error<E>;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        let mut this = self.project();
+        ready!(this.poll_held(cx))?;
+        // Pending: the socket wakes us.
+        ready!(this.poll_socket(cx, S::poll_ready))?;
+        *this.outbox = Outbox::Reserved;
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
+        let this = self.project();
+        if let Some(timed_out) = this.core.verdict() {
+            return Err(Error::Timeout(timed_out));
+        }
+        if let Kind::Close = this.protocol.classify(&message) {
+            // Nothing of ours may follow it (RFC 6455 §5.5.1).
+            this.core.pass_through();
+        }
+        if let Outbox::Taken = this.outbox {
+            *this.outbox = Outbox::Held(message);
+            return Ok(());
+        }
+        *this.outbox = Outbox::Free;
+        this.socket.start_send(message).map_err(Error::Transport)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        let mut this = self.project();
+        ready!(this.poll_held(cx))?;
+        // Pending: the socket wakes us.
+        ready!(this.poll_socket(cx, S::poll_flush))?;
+        this.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        let mut this = self.project();
+        ready!(this.poll_held(cx))?;
+        this.core.pass_through();
+        // Pending: the socket wakes us.
+        this.poll_socket(cx, S::poll_close)
+    }
+}
+
+/// The writer's side.
+impl<S, P, T, M, E> Parts<'_, S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    /// Asks the socket's sink for something on behalf of the writer.
+    fn poll_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<Result<(), E>>,
+    ) -> Poll<Result<(), Error<E>>> {
+        if let Some(timed_out) = self.core.verdict() {
+            return Poll::Ready(Err(Error::Timeout(timed_out)));
+        }
+        let ours = match &*self.core {
+            Core::Running(heartbeat) => *self.flushing || heartbeat.wants_transmit(),
+            _ => false,
+        };
+        let polled = if ours {
+            // A frame of ours waits too: the socket must wake the reader as well.
+            let wakers = self.wakers.get_or_insert_default();
+            wakers.writer.register(cx.waker());
+            let both = Waker::from(Arc::clone(wakers));
+            poll(self.socket.as_mut(), &mut Context::from_waker(&both))
+        } else {
+            let polled = poll(self.socket.as_mut(), cx);
+            if polled.is_pending() {
+                // Should the reader's side poll the sink next, it will wake us as well.
+                let wakers = self.wakers.get_or_insert_default();
+                wakers.writer.register(cx.waker());
+            }
+            polled
+        };
+        polled.map_err(Error::Transport)
+    }
+
+    /// The message that a ping was put before.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        if let Outbox::Held(_) = self.outbox {
+            // Pending: the socket wakes us.
+            ready!(self.poll_socket(cx, S::poll_ready))?;
+            if let Outbox::Held(message) = mem::replace(self.outbox, Outbox::Free) {
+                let sent = self.socket.as_mut().start_send(message);
+                sent.map_err(Error::Transport)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// All that was in the socket is flushed, a frame of ours with it.
+    fn flushed(&mut self) {
+        if mem::take(self.flushing) {
+            if let Core::Running(heartbeat) = &mut *self.core {
+                heartbeat.handle_sent(self.alarm.now());
+            }
+            // The timer is the reader's to arm.
+            if let Some(wakers) = self.wakers {
+                wakers.reader.wake();
+            }
+        }
+    }
+}
