@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::time::Instant;
+use crate::time::{Instant, Span, Time};
 
 /// The first point of the grid at or after `at`. A step of zero is no grid.
 pub(crate) fn round_up(at: Instant, step: Duration) -> Instant {
@@ -17,19 +17,35 @@ pub(crate) fn round_up(at: Instant, step: Duration) -> Instant {
 }
 
 fn round_up_from(start: Instant, at: Instant, step: Duration) -> Instant {
-    let step = step.as_nanos();
+    // Of a step that is longer than the clock can tell, no point but the start is ever reached.
+    let step = Span::from(step).as_nanos();
     let rest = match at.checked_duration_since(start) {
-        Some(after) => match after.as_nanos() % step {
+        Some(after) => match Span::from(after).as_nanos() % step {
             0 => 0,
             past => step - past,
         },
-        None => start.saturating_duration_since(at).as_nanos() % step,
+        None => Span::from(start.saturating_duration_since(at)).as_nanos() % step,
     };
-    // Less than a step, which may be as long as a `Duration` can be.
-    u64::try_from(rest)
-        .ok()
-        .and_then(|rest| at.checked_add(Duration::from_nanos(rest)))
-        .unwrap_or(at)
+    at.checked_add(Duration::from_nanos(rest)).unwrap_or(at)
+}
+
+/// The grid of wake-ups, on the time line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grid {
+    pub(crate) origin: Instant,
+    pub(crate) step: Duration,
+}
+
+impl Grid {
+    /// How much later it is than a wake-up for `asked` had to be: later than the next point of the
+    /// grid, and by more than a step. So much the timers themselves may take.
+    pub(crate) fn lateness(self, asked: Time, now: Time) -> Span {
+        let Some(instant) = asked.instant(self.origin) else {
+            return Span::ZERO;
+        };
+        let point = Time::at(self.origin, round_up(instant, self.step));
+        now.since(point).saturating_sub(self.step.into())
+    }
 }
 
 #[cfg(test)]

@@ -65,10 +65,11 @@ use std::time::Duration;
 use crate::config::{Config, Liveness, Timeout};
 use crate::error::{TimedOut, TimeoutPhase};
 use crate::frame::Frame;
+use crate::grid::Grid;
 use crate::payload::{Key, Ledger, Newest, Proof};
 use crate::rtt::Rtt;
 use crate::stats::{Counters, Snapshot, State, Stats};
-use crate::time::{Grid, Instant, Span, Time};
+use crate::time::{Instant, Span, Time};
 use crate::watch::{Look, Watch};
 
 /// How many further items may be read past a deadline before it is judged although input is still

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::grid::round_up;
-
 /// The instant that every time in this crate is: the standard library's.
 pub use std::time::Instant;
 
@@ -89,25 +87,6 @@ impl Time {
             return Self::NEVER;
         }
         Self(self.0.saturating_sub(span.0))
-    }
-}
-
-/// The grid of wake-ups, on the time line.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Grid {
-    pub(crate) origin: Instant,
-    pub(crate) step: Duration,
-}
-
-impl Grid {
-    /// How much later it is than a wake-up for `asked` had to be: later than the next point of the
-    /// grid, and by more than a step. So much the timers themselves may take.
-    pub(crate) fn lateness(self, asked: Time, now: Time) -> Span {
-        let Some(instant) = asked.instant(self.origin) else {
-            return Span::ZERO;
-        };
-        let point = Time::at(self.origin, round_up(instant, self.step));
-        now.since(point).saturating_sub(self.step.into())
     }
 }
 

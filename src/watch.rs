@@ -2,7 +2,8 @@
 //!
 //! The rule stands in the [docs of the heartbeat](crate::heartbeat).
 
-use crate::time::{Grid, Span, Time};
+use crate::grid::Grid;
+use crate::time::{Span, Time};
 
 /// A deadline with its grace for local stalls.
 #[derive(Debug, Clone, Copy)]

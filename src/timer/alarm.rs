@@ -15,8 +15,24 @@ pin_project! {
     pub(crate) struct Alarm<T> {
         #[pin]
         timer: T,
-        // None before the first use and after it has fired: it must not be polled then.
-        armed: Option<Instant>,
+        armed: Option<Armed>,
+    }
+}
+
+/// What the timer is armed for; none before the first use and after it has fired, when it must not be
+/// polled.
+#[derive(Debug, Clone, Copy)]
+struct Armed {
+    /// As it was asked for: as long as that stays, nothing needs to be rounded.
+    deadline: Instant,
+    granularity: Duration,
+    /// And as it was rounded.
+    at: Instant,
+}
+
+impl Armed {
+    fn is_for(&self, deadline: Instant, granularity: Duration) -> bool {
+        self.deadline == deadline && self.granularity == granularity
     }
 }
 
@@ -44,10 +60,17 @@ impl<T: Timer> Alarm<T> {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut this = self.project();
-        let at = round_up(deadline, granularity);
-        if *this.armed != Some(at) {
-            this.timer.as_mut().reset(at);
-            *this.armed = Some(at);
+        let armed = this.armed.as_ref();
+        if !armed.is_some_and(|armed| armed.is_for(deadline, granularity)) {
+            let at = round_up(deadline, granularity);
+            if armed.is_none_or(|armed| armed.at != at) {
+                this.timer.as_mut().reset(at);
+            }
+            *this.armed = Some(Armed {
+                deadline,
+                granularity,
+                at,
+            });
         }
         // Pending: the timer wakes us, with the waker of this very poll.
         ready!(this.timer.poll_elapsed(cx));
