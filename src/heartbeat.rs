@@ -563,6 +563,16 @@ impl Heartbeat {
             && self.due.instant(self.origin).is_none_or(|due| now < due)
     }
 
+    /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        match &self.phase {
+            Phase::Offered { .. } | Phase::Flushing { .. } | Phase::Waiting { .. } => {
+                self.next_look() <= self.time(now)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the verdict has fallen and the close frame is on its way.
     #[must_use]
     pub fn is_closing(&self) -> bool {

@@ -235,8 +235,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         &self.socket
     }
 
-    /// The socket. Messages sent past the heartbeat are harmless; pongs that are read past it are
-    /// hidden from it.
+    /// The socket. Pongs that are read past the heartbeat are hidden from it, and a close frame that
+    /// is sent past it does not end it.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.socket
     }
@@ -247,7 +247,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         self.project().socket
     }
 
-    /// The socket back, without its heartbeat.
+    /// The socket back, without its heartbeat. Flush first: a message that was accepted may still be
+    /// held.
     pub fn into_inner(self) -> S {
         self.socket
     }
@@ -269,6 +270,10 @@ impl Core {
             Self::Running(heartbeat) => Some(heartbeat),
             _ => None,
         }
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        matches!(self, Self::Running(heartbeat) if heartbeat.is_overdue(now))
     }
 
     fn is_over(&self) -> bool {
@@ -385,12 +390,14 @@ where
         cx: &mut Context<'_>,
     ) -> Polled<M, E> {
         let mut this = self.project();
+        let mut taken = false;
         loop {
             match polled {
                 Poll::Ready(Some(Ok(message))) => {
                     if !this.takes(&message) {
                         return Poll::Ready(Some(Ok(message)));
                     }
+                    taken = true;
                 }
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(Some(Err(this.broken(error))));
@@ -403,7 +410,15 @@ where
                     }
                     let read = BATCH - mem::replace(this.credit, BATCH);
                     let now = this.alarm.now();
-                    return match this.look(read, now, false, cx) {
+                    // A runtime may say that nothing is ready because this task has had its share.
+                    // So what has been read in this turn is followed by another turn before anything
+                    // is judged.
+                    let more = (read > 0 || taken) && this.core.is_overdue(now);
+                    if more {
+                        // Pending: we wake ourselves.
+                        cx.waker().wake_by_ref();
+                    }
+                    return match this.look(read, now, more, cx) {
                         Some(error) => Poll::Ready(Some(Err(error))),
                         None => Poll::Pending,
                     };

@@ -4,6 +4,7 @@
 //!
 //! | You have | Take |
 //! |---|---|
+//! | a whole socket, `Stream` and `Sink` | [`KeepAlive`] |
 //! | split halves, or a writer task behind a channel | [`pinger()`] |
 //! | a stream of pongs, a timer or an executor of your own | [`Pinger::new`] |
 //! | no sink at all: FFI, an event loop, methods instead of traits | [`Heartbeat`] |

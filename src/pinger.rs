@@ -285,8 +285,8 @@ where
 
 /// What reading the pongs has come to.
 enum Input {
-    /// No more for now: the stream wakes us.
-    Drained,
+    /// No more for now, after so many: the stream wakes us.
+    Drained(u32),
     /// The budget is spent, and more may be ready.
     More,
     Ended,
@@ -311,13 +311,16 @@ where
         // Read first: a pong that has arrived wins against a deadline that has passed. Nothing
         // that arrives while the close frame is on its way matters any more.
         let input = if heartbeat.is_closing() {
-            Input::Drained
+            Input::Drained(0)
         } else {
             read(self.pongs.as_mut(), heartbeat, now, cx)
         };
-        let more = match input {
-            Input::Drained => false,
-            Input::More => true,
+        let (read, more) = match input {
+            Input::Drained(0) => (0, false),
+            // A runtime may say that nothing is ready because this task has had its share. So what
+            // has been read in this turn is followed by another turn before anything is judged.
+            Input::Drained(read) => (read, heartbeat.is_overdue(now)),
+            Input::More => (BUDGET, true),
             Input::Ended => return Poll::Ready(Ok(Stopped::PongsEnded)),
         };
 
@@ -331,7 +334,7 @@ where
         let (outgoing, out) = (&mut self.outgoing, &mut self.out);
         write(outgoing.as_mut(), out.as_mut(), &mut frames, cx).map_err(Error::Transport)?;
         if more {
-            frames.heartbeat.handle_backlog(BUDGET, now);
+            frames.heartbeat.handle_backlog(read, now);
         } else {
             frames.heartbeat.handle_timeout(now);
         }
@@ -385,12 +388,12 @@ fn read<St: PongSource>(
     now: Instant,
     cx: &mut Context<'_>,
 ) -> Input {
-    for _ in 0..BUDGET {
+    for read in 0..BUDGET {
         match pongs.as_mut().poll_feed(heartbeat, now, cx) {
             Poll::Ready(Some(())) => {}
             Poll::Ready(None) => return Input::Ended,
             // The pongs wake us.
-            Poll::Pending => return Input::Drained,
+            Poll::Pending => return Input::Drained(read),
         }
     }
     Input::More

@@ -1,7 +1,7 @@
 //! The socket's sink, which the heartbeat and the user share.
 
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::frame::Frame;
 use crate::protocol::{Kind, Protocol};
 use crate::timer::Timer;
+use crate::transmit::poll_transmit;
 
 /// What the user's side of the sink has been promised.
 pub(super) enum Outbox<M> {
@@ -96,6 +97,7 @@ where
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         let mut this = self.project();
         ready!(this.poll_held(cx))?;
+        ready!(this.poll_ours(cx))?;
         // Pending: the socket wakes us.
         ready!(this.poll_socket(cx, S::poll_ready))?;
         *this.outbox = Outbox::Reserved;
@@ -103,7 +105,7 @@ where
     }
 
     fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
-        let this = self.project();
+        let mut this = self.project();
         if let Some(timed_out) = this.core.verdict() {
             return Err(Error::Timeout(timed_out));
         }
@@ -111,11 +113,18 @@ where
             // Nothing of ours may follow it (RFC 6455 §5.5.1).
             this.core.pass_through();
         }
-        if let Outbox::Taken = this.outbox {
-            *this.outbox = Outbox::Held(message);
-            return Ok(());
+        match mem::replace(this.outbox, Outbox::Free) {
+            Outbox::Taken => {
+                *this.outbox = Outbox::Held(message);
+                return Ok(());
+            }
+            // Sent without asking for readiness: that is up to the socket, but nothing is lost.
+            Outbox::Held(first) => {
+                let sent = this.socket.as_mut().start_send(first);
+                sent.map_err(Error::Transport)?;
+            }
+            Outbox::Free | Outbox::Reserved => {}
         }
-        *this.outbox = Outbox::Free;
         this.socket.start_send(message).map_err(Error::Transport)
     }
 
@@ -173,6 +182,36 @@ where
             polled
         };
         polled.map_err(Error::Transport)
+    }
+
+    /// A frame of ours that waits goes first: a writer that never leaves the socket any room would
+    /// else keep it waiting until its write timeout.
+    fn poll_ours(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        if let Some(timed_out) = self.core.verdict() {
+            return Poll::Ready(Err(Error::Timeout(timed_out)));
+        }
+        let Core::Running(heartbeat) = &mut *self.core else {
+            return Poll::Ready(Ok(()));
+        };
+        if !*self.flushing && !heartbeat.wants_transmit() {
+            return Poll::Ready(Ok(()));
+        }
+        let wakers = self.wakers.get_or_insert_default();
+        wakers.writer.register(cx.waker());
+        let both = Waker::from(Arc::clone(wakers));
+        let sink = Outgoing {
+            socket: self.socket.as_mut(),
+            protocol: self.protocol,
+            outbox: self.outbox,
+        };
+        let (now, cx) = (self.alarm.now(), &mut Context::from_waker(&both));
+        let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_| {});
+        if written.is_ready() {
+            // The deadline of what was sent is the reader's to arm.
+            wakers.reader.wake();
+        }
+        // Pending: the socket wakes us, and the reader.
+        written.map_err(Error::Transport)
     }
 
     /// The message that a ping was put before.
