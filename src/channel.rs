@@ -92,7 +92,7 @@ impl PongSender {
     ///
     /// # Wakeups
     ///
-    /// The heartbeat is woken by a pong that proves life, and by nothing else.
+    /// The heartbeat is woken by a pong that proves life or answers by policy, and by no other.
     ///
     /// # Examples
     ///
@@ -106,7 +106,8 @@ impl PongSender {
     /// assert_eq!(pongs.send("nobody asks"), Err(Closed));
     /// ```
     pub fn send(&self, payload: impl AsRef<[u8]>) -> Result<PongKind, Closed> {
-        let (kind, waker) = self.shared.lock().pong(payload.as_ref())?;
+        let payload = payload.as_ref();
+        let (kind, waker) = self.shared.lock().pong(payload)?;
         // Not under the lock: a waker may run the heartbeat here and now.
         wake(waker);
         Ok(kind)
@@ -264,7 +265,8 @@ impl PongSource for Pongs {
         _now: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<Option<()>> {
-        self.shared.lock().poll_feed(heartbeat, cx)
+        let mut old = None;
+        self.shared.lock().poll_feed(heartbeat, &mut old, cx)
     }
 
     fn start(self: Pin<&mut Self>, heartbeat: &Heartbeat, clock: Clock) {
@@ -337,32 +339,25 @@ enum Life {
 /// What has come that the heartbeat has not looked at: never more than this.
 #[derive(Debug, Default)]
 struct Inbox {
-    arrival: Option<Arrival>,
+    /// The latest proof of life. One is enough: a newer says more.
+    verified: Option<([u8; LEN], Instant)>,
+    /// What answered the newest ping by policy.
+    policy: Option<Instant>,
     /// The latest activity that answered nothing.
     activity: Option<Instant>,
     unsolicited: u64,
     stale: u64,
 }
 
-/// A proof of life. One is enough: a newer says more.
-#[derive(Debug, Clone, Copy)]
-enum Arrival {
-    Verified { payload: [u8; LEN], at: Instant },
-    Policy { at: Instant },
-}
-
 impl Inbox {
     fn verified(&mut self, payload: &[u8], at: Instant) {
-        if let Some(Arrival::Verified { .. }) = self.arrival {
+        // What was verified has the length of all our payloads.
+        let verified = payload.try_into().ok().map(|payload| (payload, at));
+        if mem::replace(&mut self.verified, verified).is_some() {
             // It is older, and answers a ping that is no longer the newest: all that it leaves
             // behind is its count.
             self.stale += 1;
         }
-        // What was verified has the length of all our payloads.
-        self.arrival = payload
-            .try_into()
-            .ok()
-            .map(|payload| Arrival::Verified { payload, at });
     }
 }
 
@@ -421,7 +416,7 @@ impl Book {
         }
         if open {
             self.ledger.settle();
-            inbox.arrival.get_or_insert(Arrival::Policy { at });
+            inbox.policy = Some(at);
         } else {
             inbox.activity = Some(at);
         }
@@ -461,32 +456,37 @@ impl Slot {
         self.waker.take()
     }
 
-    fn poll_feed(&mut self, heartbeat: &mut Heartbeat, cx: &mut Context<'_>) -> Poll<Option<()>> {
+    /// A waker that is replaced goes into `old`: dropping it can run foreign code.
+    fn poll_feed(
+        &mut self,
+        heartbeat: &mut Heartbeat,
+        old: &mut Option<Waker>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<()>> {
         let inbox = mem::take(&mut self.inbox);
         heartbeat.count_strays(inbox.unsolicited, inbox.stale);
         if let Some(at) = inbox.activity {
             heartbeat.handle_activity(at);
         }
-        match inbox.arrival {
-            Some(Arrival::Verified { payload, at }) => {
-                heartbeat.handle_pong(&payload, at);
-                Poll::Ready(Some(()))
-            }
-            Some(Arrival::Policy { at }) => {
-                // Any payload that proves nothing will do.
-                heartbeat.handle_pong(&[], at);
-                Poll::Ready(Some(()))
-            }
-            None if self.life == Life::Ended => Poll::Ready(None),
-            None => {
-                // The sender wakes us: by a pong that means something, or by its end.
-                match &mut self.waker {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    None => self.waker = Some(cx.waker().clone()),
-                }
-                Poll::Pending
-            }
+        if let Some((payload, at)) = &inbox.verified {
+            heartbeat.handle_pong(payload, *at);
         }
+        if let Some(at) = inbox.policy {
+            // Any payload that proves nothing will do.
+            heartbeat.handle_pong(&[], at);
+        }
+        if inbox.verified.is_some() || inbox.policy.is_some() {
+            return Poll::Ready(Some(()));
+        }
+        if self.life == Life::Ended {
+            return Poll::Ready(None);
+        }
+        // The sender wakes us: by a pong that means something, or by its end.
+        let known = self.waker.as_ref();
+        if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *old = self.waker.replace(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 

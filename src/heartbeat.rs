@@ -36,8 +36,9 @@
 //!
 //! Due times lie on a grid: the start + initial delay, then every interval. A ping that leaves late
 //! (a long round trip, a pause, a stall) moves no later one, and what was skipped is not made up
-//! for. Only [`ping_now`](Heartbeat::ping_now), [`resume`](Heartbeat::resume) and, with
-//! [`Liveness::Activity`], the peer's data start a new grid.
+//! for. Only [`ping_now`](Heartbeat::ping_now), [`resume`](Heartbeat::resume), another interval by
+//! [`set_config`](Heartbeat::set_config) and, with [`Liveness::Activity`], the peer's data start a new
+//! grid.
 //!
 //! # A local stall is not the peer's silence
 //!
@@ -214,6 +215,8 @@ pub struct Heartbeat {
     base: Time,
     /// The random share of the jitter in the wait between them.
     drawn: u32,
+    /// Activity has put `due` off.
+    postponed: bool,
     /// Consecutive pings without an answer.
     misses: u32,
     /// How often the adaptive timeout has doubled.
@@ -251,6 +254,7 @@ impl Heartbeat {
             due: Time::ORIGIN,
             base: Time::ORIGIN,
             drawn: 0,
+            postponed: false,
             misses: 0,
             doublings: 0,
             proof: Time::ORIGIN,
@@ -421,16 +425,25 @@ impl Heartbeat {
         }
         let now = self.time(now);
         self.config = config;
-        self.due = if self.ledger.issued() == 0 && self.base == Time::ORIGIN {
-            self.first_due()
-        } else {
-            let due = self.base.plus(self.wait());
-            match self.trusted_until() {
-                // Activity has put it off: no further than to the end of the trust in it.
-                Some(limit) if self.base > self.proof => due.min(limit.max(self.base)),
-                _ => due,
+        let going = matches!(
+            self.phase,
+            Phase::Offered {
+                cause: Cause::Schedule,
+                ..
             }
-        };
+        );
+        // While a ping is on its way into the sink, `due` is its own: the next is counted from it.
+        if !going {
+            self.due = if self.ledger.issued() == 0 && self.base == Time::ORIGIN {
+                self.first_due()
+            } else {
+                self.base.plus(self.wait())
+            };
+            if let Some(limit) = self.trusted_until().filter(|_| self.postponed) {
+                // No further than to the end of the trust in activity.
+                self.due = self.due.min(limit.max(self.base));
+            }
+        }
 
         let grace = self.config.stall_grace();
         let write_timeout = Span::from(self.config.write_timeout());
@@ -449,8 +462,11 @@ impl Heartbeat {
     /// Sends a ping at once, unless one is out already or the heartbeat is paused. The next one is
     /// due an interval after it.
     pub fn ping_now(&mut self, _now: Instant) {
-        if matches!(self.phase, Phase::Idle) {
-            self.phase = Phase::Due(Cause::Request);
+        match &mut self.phase {
+            Phase::Idle => self.phase = Phase::Due(Cause::Request),
+            // On its way anyway; from now on it is asked for.
+            Phase::Due(cause) | Phase::Offered { cause, .. } => *cause = Cause::Request,
+            _ => {}
         }
     }
 
@@ -469,6 +485,7 @@ impl Heartbeat {
             let now = self.time(now);
             self.ledger.newest = Newest::Closed;
             self.misses = 0;
+            self.doublings = 0;
             self.proof = now;
             self.phase = Phase::Idle;
             self.rebase(now);
@@ -680,6 +697,7 @@ impl Heartbeat {
 
     /// To the next point of the grid that lies in the future.
     fn advance(&mut self, now: Time) {
+        self.postponed = false;
         self.draw();
         // Full jitter can draw a wait of nothing.
         let wait = self.wait().max(Span::nanos(1));
@@ -690,6 +708,7 @@ impl Heartbeat {
 
     /// A new grid from now on.
     fn rebase(&mut self, now: Time) {
+        self.postponed = false;
         self.draw();
         self.base = now;
         self.due = now.plus(self.wait());
@@ -703,6 +722,7 @@ impl Heartbeat {
         if due > self.due {
             self.base = at;
             self.due = due;
+            self.postponed = true;
         }
     }
 

@@ -115,8 +115,9 @@ impl PingSender {
         if len > MAX_PAYLOAD {
             return Err(SendPingError::TooLong(len));
         }
-        // What gives way is dropped outside of the lock: its bytes may be anybody's.
-        let displaced = lock(&self.queue).force_send(ping);
+        // Not under the lock: it wakes the ponger, which may run here and now.
+        let queue = lock(&self.queue).clone();
+        let displaced = queue.force_send(ping);
         displaced.map(drop).map_err(|_| SendPingError::Closed)
     }
 
@@ -127,7 +128,8 @@ impl PingSender {
         // Either of them wakes the ponger, which then sees the flag: the one if it waits for its
         // sink, the other if it waits for pings.
         self.closing.waker.wake();
-        lock(&self.queue).close();
+        let queue = lock(&self.queue).clone();
+        queue.close();
     }
 }
 
@@ -249,6 +251,7 @@ impl<Si: Sink<Frame>> Future for Ponger<Si> {
             ready!(this.answer(cx))
         };
         *this.stage = Stage::Finished;
+        this.closing.waker.take();
         this.pings.close();
         Poll::Ready(outcome)
     }

@@ -11,6 +11,8 @@ pub(crate) struct Watch {
     deadline: Time,
     /// The timeout that led to the deadline.
     span: Span,
+    /// Whether it began with a grace.
+    grace: bool,
     stage: Stage,
 }
 
@@ -38,6 +40,7 @@ impl Watch {
         Self {
             deadline: since.plus(span),
             span,
+            grace,
             stage: if grace {
                 Stage::Checkpoint
             } else {
@@ -51,6 +54,10 @@ impl Watch {
     /// A deadline that thereby lies in the past is judged at the next turn of the timer: in the
     /// time until then input is read.
     pub(crate) fn restart(self, since: Time, span: Span, grace: bool, now: Time) -> Self {
+        if self.span == span && self.grace == grace {
+            // A grace that was granted, or is yet to be granted, stays.
+            return self;
+        }
         let mut watch = Self::start(since, span, grace);
         if watch.deadline <= now {
             let turn = now.plus(Span::nanos(1));
