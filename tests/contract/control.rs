@@ -463,3 +463,93 @@ fn policy_answers_are_no_samples() {
     assert_eq!(bare.stats().answered(), 1);
     assert_eq!(bare.stats().smoothed_rtt(), None);
 }
+
+// The ping in the sink took the new interval for its own, and the next came a whole one later.
+// contract: J64
+#[test]
+fn a_longer_interval_while_a_ping_waits_for_the_sink_counts_from_that_pings_due_time() {
+    let mut bare = Bare::new(exact().interval(s(10)));
+    bare.ready = false;
+    bare.run_until(s(11));
+    bare.set_config(exact().interval(s(60)));
+    bare.run_until(s(12));
+    bare.unblock();
+    bare.answer();
+    bare.run_until(s(75));
+    assert_eq!(bare.times(), [s(12), s(70)]);
+}
+
+// An app that sets its configuration now and then lost live peers after each stall.
+// contract: J63
+#[test]
+fn the_same_configuration_again_takes_no_grace_away() {
+    let config = || exact().interval(s(10));
+    for looked_before in [true, false] {
+        let mut stalled = Bare::new(config());
+        stalled.run_until(s(10));
+        stalled.now = s(60);
+        let now = stalled.instant();
+        if looked_before {
+            stalled.heartbeat.handle_timeout(now);
+        }
+        stalled.set_config(config());
+        stalled.heartbeat.handle_timeout(now);
+        stalled.run_until(s(79));
+        assert_eq!(stalled.done, None);
+        assert!(matches!(stalled.answer(), PongKind::Matched { .. }));
+    }
+}
+
+// contract: J64
+#[test]
+fn a_configuration_after_a_miss_moves_no_ping_that_activity_has_not_put_off() {
+    let liveness = Liveness::Activity {
+        max_unproven: s(10),
+    };
+    let config = || {
+        exact()
+            .interval(s(40))
+            .timeout(s(5))
+            .max_missed(3)
+            .liveness(liveness)
+    };
+    let mut bare = Bare::new(config());
+    bare.run_until(s(46));
+    bare.set_config(config());
+    bare.run_until(s(47));
+    bare.answer();
+    bare.run_until(s(79));
+    assert_eq!(bare.times(), [s(40), s(45)]);
+}
+
+// contract: J66
+#[test]
+fn a_request_for_a_ping_that_waits_already_keeps_activity_from_cancelling_it() {
+    let liveness = Liveness::Activity {
+        max_unproven: s(1000),
+    };
+    let mut bare = Bare::new(exact().liveness(liveness));
+    bare.ready = false;
+    bare.run_until(s(21));
+    let now = bare.instant();
+    bare.heartbeat.ping_now(now);
+    bare.heartbeat.handle_activity(now);
+    bare.unblock();
+    assert_eq!(bare.times(), [s(21)]);
+}
+
+// contract: J65
+#[test]
+fn a_pause_ends_the_doubling_of_the_adaptive_timeout_too() {
+    let mut bare = Bare::new(exact().adaptive_timeout(s(1)..=s(60)).max_missed(9));
+    bare.run_until(s(20));
+    bare.run_until(s(20) + ms(100));
+    bare.answer();
+    bare.run_until(s(44));
+    assert_eq!(bare.stats().missed(), 2, "after one second, and two more");
+    let now = bare.instant();
+    bare.heartbeat.pause(now);
+    bare.heartbeat.resume(now);
+    bare.run_until(s(65));
+    assert_eq!(bare.stats().missed(), 3, "one second again");
+}

@@ -267,6 +267,30 @@ fn a_ping_that_the_writer_flushed_is_timed_by_the_reader() {
     assert_eq!(kept.verdict().0, s(30));
 }
 
+// A writer that fed the socket without a flush kept the ping from its own for ever.
+// contract: I61
+#[test]
+fn a_writer_helps_a_ping_out_before_it_writes_on() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(10));
+    kept.script.block_flush();
+    kept.run_until(s(20));
+    assert_eq!(kept.script.pings(), [s(20)]);
+    assert!(kept.poll_ready().is_pending(), "the ping is not flushed");
+    kept.script.unblock_quietly();
+    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    assert_eq!(kept.stats().sent(), 1);
+    assert!(kept.reader_woken(), "its deadline is the reader's to arm");
+
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(10));
+    kept.script.block();
+    kept.run_until(s(20));
+    kept.script.unblock_quietly();
+    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    assert_eq!(kept.script.pings().len(), 1, "the ping is first");
+}
+
 // contract: I57
 #[test]
 fn split_into_two_tasks_both_go_on() {
@@ -492,6 +516,33 @@ fn a_pong_behind_a_thousand_unread_messages_is_found_by_a_slow_app() {
     kept.read_once();
     kept.assert_alive();
     assert_eq!(kept.stats().answered(), 1);
+}
+
+// A runtime's cooperative budget says Pending in the middle of a backlog; that was taken for its end.
+// contract: I60
+#[test]
+fn a_runtime_that_gives_each_turn_a_share_of_the_backlog_earns_no_false_verdict() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(20));
+    let Msg::Ping(payload) = kept.script.sent()[0].1.clone() else {
+        panic!("a ping")
+    };
+    for number in 0..1000 {
+        kept.script.receive(Msg::Data(number));
+    }
+    kept.script.receive(Msg::Pong(payload));
+    kept.script.share(50);
+    let mut now = s(20);
+    while kept.stats().answered() == 0 {
+        if kept.read_once() {
+            now += ms(100);
+            kept.idle_until(now);
+        } else if kept.stats().answered() == 0 {
+            assert!(kept.reader_woken(), "it comes back");
+        }
+        kept.assert_alive();
+    }
+    assert_eq!(kept.messages().len(), 1000);
 }
 
 // contract: I60

@@ -54,6 +54,9 @@ struct State {
     /// Always one more message of data.
     endless: bool,
     read: u32,
+    /// Says Pending after so many messages, as if the task had had its share.
+    share: Option<u32>,
+    shared: u32,
     reader: Option<Waker>,
     blocked: bool,
     flush_blocked: bool,
@@ -132,6 +135,11 @@ impl Script {
         state.flush_blocked = false;
     }
 
+    /// Each turn of the task gets so many messages.
+    pub fn share(&self, messages: u32) {
+        self.state.borrow_mut().share = Some(messages);
+    }
+
     /// The sink fails from now on.
     pub fn break_sink(&self) {
         self.state.borrow_mut().broken = true;
@@ -169,7 +177,13 @@ impl Stream for Socket {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.state.borrow_mut();
+        if state.share.is_some_and(|share| state.shared >= share) {
+            state.shared = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(next) = state.incoming.pop_front() {
+            state.shared += 1;
             return Poll::Ready(Some(next));
         }
         if state.ended {

@@ -412,3 +412,27 @@ fn a_sender_dropped_before_the_first_poll_ends_the_heartbeat() {
     rig.run_until(s(0));
     assert_eq!(rig.outcome(), Some(Ok(Stopped::PongsEnded)));
 }
+
+// They shared one place, and the later took the earlier away.
+// contract: B17
+#[test]
+fn an_answer_by_policy_and_a_stale_pong_between_two_polls_are_both_counted() {
+    for policy_first in [false, true] {
+        let config = exact()
+            .timeout(s(5))
+            .max_missed(3)
+            .liveness(Liveness::AnyPong);
+        let mut rig = Rig::new(Path::Slot, config);
+        rig.run_until(s(26));
+        assert_eq!(rig.sink.pings(), [s(20), s(25)]);
+        if policy_first {
+            assert_eq!(rig.reader.send(""), Ok(PongKind::Accepted));
+        }
+        assert_eq!(rig.reader.send(rig.sink.payload(0)), Ok(PongKind::Stale));
+        if !policy_first {
+            assert_eq!(rig.reader.send(""), Ok(PongKind::Accepted));
+        }
+        rig.run_until(s(27));
+        assert_eq!((rig.stats().answered(), rig.stats().stale()), (1, 1));
+    }
+}
