@@ -120,6 +120,8 @@ pin_project! {
         // Messages that may pass before the next look at the time. None before the first poll and
         // after the end, so that one test lets a message pass.
         credit: u8,
+        // A whole batch has passed since the socket had nothing more.
+        batch_passed: bool,
         // The socket's stream has ended.
         ended: bool,
         wakers: Option<Arc<Wakers>>,
@@ -161,6 +163,7 @@ impl<S: TryStream> KeepAlive<S> {
             outbox: Outbox::Free,
             flushing: false,
             credit: 0,
+            batch_passed: false,
             ended: false,
             wakers: None,
         }
@@ -178,6 +181,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             outbox: self.outbox,
             flushing: self.flushing,
             credit: self.credit,
+            batch_passed: self.batch_passed,
             ended: self.ended,
             wakers: self.wakers,
         }
@@ -194,6 +198,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             outbox: self.outbox,
             flushing: self.flushing,
             credit: self.credit,
+            batch_passed: self.batch_passed,
             ended: self.ended,
             wakers: self.wakers,
         }
@@ -364,6 +369,7 @@ where
         *this.credit = BATCH;
         match this.core {
             Core::Running(heartbeat) => {
+                *this.batch_passed = true;
                 let now = this.alarm.now();
                 if *this.flushing || !heartbeat.is_resting(now) {
                     // More is ready, as far as we know.
@@ -413,7 +419,8 @@ where
                     // A runtime may say that nothing is ready because this task has had its share.
                     // So what has been read in this turn is followed by another turn before anything
                     // is judged.
-                    let more = (read > 0 || taken) && this.core.is_overdue(now);
+                    let any = mem::take(this.batch_passed) || read > 0 || taken;
+                    let more = any && this.core.is_overdue(now);
                     if more {
                         // Pending: we wake ourselves.
                         cx.waker().wake_by_ref();

@@ -522,6 +522,13 @@ fn a_pong_behind_a_thousand_unread_messages_is_found_by_a_slow_app() {
 // contract: I60
 #[test]
 fn a_runtime_that_gives_each_turn_a_share_of_the_backlog_earns_no_false_verdict() {
+    // 64 and 128: whole batches between two looks at the time.
+    for share in [1, 50, 64, 128] {
+        shared_backlog(share);
+    }
+}
+
+fn shared_backlog(share: u32) {
     let mut kept = Kept::new(exact());
     kept.run_until(s(20));
     let Msg::Ping(payload) = kept.script.sent()[0].1.clone() else {
@@ -531,7 +538,7 @@ fn a_runtime_that_gives_each_turn_a_share_of_the_backlog_earns_no_false_verdict(
         kept.script.receive(Msg::Data(number));
     }
     kept.script.receive(Msg::Pong(payload));
-    kept.script.share(50);
+    kept.script.share(share);
     let mut now = s(20);
     while kept.stats().answered() == 0 {
         if kept.read_once() {
