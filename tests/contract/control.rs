@@ -198,7 +198,7 @@ fn a_new_interval_keeps_the_share_of_the_jitter_that_was_drawn() {
 fn a_new_configuration_does_not_put_off_the_proof_that_activity_is_no_substitute_for() {
     let config = || {
         exact().liveness(Liveness::Activity {
-            max_unproven: s(60),
+            max_unproven: s(60) + ms(500),
         })
     };
     let mut bare = Bare::new(config());
@@ -208,8 +208,8 @@ fn a_new_configuration_does_not_put_off_the_proof_that_activity_is_no_substitute
         bare.heartbeat.handle_activity(now);
         bare.set_config(config());
     }
-    bare.run_until(s(60));
-    assert_eq!(bare.times(), [s(60)]);
+    bare.run_until(s(61));
+    assert_eq!(bare.times(), [s(60) + ms(500)]);
 }
 
 // contract: J65

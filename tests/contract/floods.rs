@@ -64,6 +64,27 @@ fn a_pong_behind_a_long_backlog_is_read_before_any_verdict() {
     }
 }
 
+// A runtime's cooperative budget says Pending in the middle of a backlog; that was taken for its end.
+// contract: G45
+#[test]
+fn a_backlog_that_a_runtime_hands_out_in_shares_is_read_before_any_verdict() {
+    let mut rig = Rig::new(Path::Stream, exact().stall_grace(false));
+    let Reader::Stream(pongs) = rig.reader.clone() else {
+        unreachable!()
+    };
+    pongs.share(10);
+    let sink = rig.sink.clone();
+    rig.at(s(40), move || {
+        for _ in 0..1000 {
+            pongs.push(Bytes::from_static(b"stray"));
+        }
+        pongs.push(sink.payload(0));
+    });
+    rig.run_until(s(41));
+    rig.assert_alive();
+    assert_eq!(rig.stats().answered(), 1);
+}
+
 // contract: N81
 #[test]
 fn an_endless_flood_cannot_postpone_the_verdict_for_ever() {

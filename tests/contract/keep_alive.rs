@@ -195,6 +195,19 @@ fn a_held_message_goes_first_in_each_flush_and_close_and_holds_off_the_next() {
 
 // contract: I56
 #[test]
+fn a_held_message_is_not_lost_to_one_that_is_sent_without_asking() {
+    let mut kept = Kept::new(exact());
+    kept.script.tolerate();
+    kept.run_until(s(10));
+    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    kept.run_until(s(20));
+    assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
+    assert_eq!(kept.start_send(Msg::Data(2)), Ok(()));
+    assert_eq!(kept.script.data(), [1, 2]);
+}
+
+// contract: I56
+#[test]
 fn a_reservation_that_is_never_used_delays_no_ping_and_earns_no_verdict() {
     let mut kept = Kept::new(exact());
     kept.answer_after(ms(5));

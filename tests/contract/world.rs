@@ -476,8 +476,11 @@ struct PongState {
     ended: bool,
     /// Always one more.
     endless: bool,
+    /// Says Pending after so many, as if the task had had its share.
+    share: Option<usize>,
     waker: Option<Waker>,
     read: usize,
+    shared: usize,
 }
 
 /// The pong stream that a heartbeat is given.
@@ -528,6 +531,11 @@ impl PongScript {
         self.wake();
     }
 
+    /// Each turn of the task gets so many pongs.
+    pub fn share(&self, pongs: usize) {
+        self.state.borrow_mut().share = Some(pongs);
+    }
+
     /// How many pongs were taken.
     pub fn read(&self) -> usize {
         self.state.borrow().read
@@ -543,8 +551,14 @@ impl Stream for ScriptedPongs {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Pong>> {
         let mut state = self.state.borrow_mut();
+        if state.share.is_some_and(|share| state.shared >= share) {
+            state.shared = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(pong) = state.queue.pop_front() {
             state.read += 1;
+            state.shared += 1;
             return Poll::Ready(Some(pong));
         }
         if state.ended {
