@@ -380,7 +380,7 @@ impl Heartbeat {
         let at = self.time(now);
         match self.phase {
             Phase::Flushing { since, .. } => {
-                self.counters.write_blocked += at.since(since).to_duration();
+                self.counters.blocked(at.since(since));
                 let grace = self.config.stall_grace();
                 if let Some(flight) = self.ledger.open() {
                     flight.at = at;
@@ -781,7 +781,7 @@ impl Heartbeat {
         self.counters.sent = self.ledger.issued();
         match self.phase {
             Phase::Flushing { since, .. } => {
-                self.counters.write_blocked += at.since(since).to_duration();
+                self.counters.blocked(at.since(since));
                 self.phase = Phase::Idle;
             }
             Phase::Waiting { .. } => self.phase = Phase::Idle,
@@ -876,8 +876,7 @@ impl Heartbeat {
             return;
         }
         self.counters.late_wakes += 1;
-        let worst = self.counters.worst_lateness.max(late.to_duration());
-        self.counters.worst_lateness = worst;
+        self.counters.worst_lateness = self.counters.worst_lateness.max(late);
         self.lateness = self.lateness.max(late);
     }
 
@@ -891,7 +890,7 @@ impl Heartbeat {
                     Look::Late(late) => self.late(late),
                     Look::Expired(late) => {
                         self.count_late(late);
-                        self.counters.write_blocked += now.since(since).to_duration();
+                        self.counters.blocked(now.since(since));
                         self.time_out(TimeoutPhase::Write, now.since(since), now);
                     }
                 }
