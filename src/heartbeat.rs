@@ -367,7 +367,7 @@ impl Heartbeat {
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
     /// once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        if let Liveness::Activity { .. } = self.config.liveness() {
+        if self.heeds_activity() {
             let at = self.time(now);
             if self.trusts_activity(at) {
                 self.active(at);
@@ -576,7 +576,7 @@ impl Heartbeat {
     /// nothing to do.
     pub(crate) fn is_resting(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Idle)
-            && !matches!(self.config.liveness(), Liveness::Activity { .. })
+            && !self.heeds_activity()
             && self.due.instant(self.origin).is_none_or(|due| now < due)
     }
 
@@ -632,10 +632,18 @@ impl Heartbeat {
 
     /// The same for good: whatever it was doing, it is over.
     pub(crate) fn final_stats(&self) -> Stats {
-        Stats {
-            state: Snapshot::Fixed(State::Gone),
-            ..self.stats()
-        }
+        self.stats().gone()
+    }
+
+    /// Whether activity means anything to it.
+    pub(crate) fn heeds_activity(&self) -> bool {
+        matches!(self.config.liveness(), Liveness::Activity { .. })
+    }
+
+    /// The number of the ping that is out.
+    pub(crate) fn unanswered(&self) -> Option<u64> {
+        let open = matches!(self.ledger.newest, Newest::Open(_));
+        open.then(|| self.ledger.issued())
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

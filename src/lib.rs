@@ -56,6 +56,7 @@
 
 mod channel;
 mod config;
+mod control;
 mod error;
 mod forward_pings;
 mod forward_pongs;
@@ -69,6 +70,7 @@ mod ponger;
 mod protocol;
 mod rtt;
 mod stats;
+mod sync;
 mod time;
 mod timer;
 mod transmit;
@@ -76,6 +78,7 @@ mod watch;
 
 pub use channel::{PongSender, PongSource, Pongs, pinger};
 pub use config::{Config, ConfigBuilder, Liveness};
+pub use control::Controller;
 pub use error::{
     Closed, Error, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut, TimeoutPhase,
 };

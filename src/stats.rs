@@ -74,6 +74,14 @@ pub enum State {
 }
 
 impl Stats {
+    /// The same for good: whatever it was doing, it is over.
+    pub(crate) fn gone(self) -> Self {
+        Self {
+            state: Snapshot::Fixed(State::Gone),
+            ..self
+        }
+    }
+
     /// Pings that were flushed.
     #[must_use]
     pub const fn sent(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! A scripted socket for [`KeepAlive`] in the [`World`], with the manners of the real ones: one
 //! waker for each direction, one message for each readiness.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -299,9 +299,17 @@ impl Kept {
 
     /// The peer answers each ping after `rtt`.
     pub fn answer_after(&self, rtt: Duration) {
+        self.answer(move |_| Some(rtt));
+    }
+
+    /// The peer answers the ping of that number (from 0) after what `rtt` says, if anything.
+    pub fn answer(&self, rtt: impl Fn(usize) -> Option<Duration> + 'static) {
         let (world, script) = (self.world.clone(), self.script.clone());
+        let number = Cell::new(0);
         let answer = move |message| {
-            if let Msg::Ping(payload) = message {
+            let Msg::Ping(payload) = message else { return };
+            let ping = number.replace(number.get() + 1);
+            if let Some(rtt) = rtt(ping) {
                 let script = script.clone();
                 world.at(world.elapsed() + rtt, move || {
                     script.receive(Msg::Pong(payload));

@@ -20,8 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Sink, Stream};
 use futures_pinger::{
-    Clock, CloseSink, Config, ConfigBuilder, Error, Frame, Instant, Pinger, Pong, PongKind,
-    PongSource, SameSink, Stats, Stopped, TimedOut, Timer, pinger,
+    Clock, CloseSink, Config, ConfigBuilder, Controller, Error, Frame, Instant, Pinger, Pong,
+    PongKind, PongSource, SameSink, Stats, Stopped, TimedOut, Timer, pinger,
 };
 
 /// Whole seconds.
@@ -597,13 +597,20 @@ pub type Transcript = (Vec<(Duration, usize, u64)>, Option<(Duration, Outcome)>)
 pub type Outcome = Result<Stopped, Error<Broken>>;
 
 /// Any kind of [`Pinger`] over the World's parts.
-pub trait Heart: Future<Output = Outcome> {
+pub trait Heart: Future<Output = Outcome> + Unpin {
     fn stats(&self) -> Stats;
+    fn controller(&mut self) -> Controller;
 }
 
-impl<St: PongSource, Out: CloseSink> Heart for Pinger<ScriptedSink, St, ManualTimer, Out> {
+impl<St: PongSource + Unpin, Out: CloseSink + Unpin> Heart
+    for Pinger<ScriptedSink, St, ManualTimer, Out>
+{
     fn stats(&self) -> Stats {
         Pinger::stats(self)
+    }
+
+    fn controller(&mut self) -> Controller {
+        Pinger::controller(self)
     }
 }
 
@@ -689,6 +696,8 @@ pub struct Rig {
     pub extra_polls: usize,
     /// A new waker for each poll.
     pub moving: bool,
+    /// Pings that were out when it was paused and resumed.
+    pub written_off: u64,
     polls: usize,
     stats: Option<Stats>,
     /// When the last proof of life was seen.
@@ -707,11 +716,15 @@ impl Rig {
         (Self::in_world(world, path, config, out), script)
     }
 
-    fn with_close<Out: CloseSink + 'static>(path: Path, config: ConfigBuilder, out: Out) -> Self {
+    fn with_close<Out: CloseSink + Unpin + 'static>(
+        path: Path,
+        config: ConfigBuilder,
+        out: Out,
+    ) -> Self {
         Self::in_world(World::new(), path, config, out)
     }
 
-    fn in_world<Out: CloseSink + 'static>(
+    fn in_world<Out: CloseSink + Unpin + 'static>(
         world: World,
         path: Path,
         config: ConfigBuilder,
@@ -745,6 +758,7 @@ impl Rig {
             stalls: Vec::new(),
             extra_polls: 0,
             moving: false,
+            written_off: 0,
             polls: 0,
             stats: None,
             proof: None,
@@ -851,7 +865,7 @@ impl Rig {
         }
         self.stats = Some(stats);
         let pings = self.sink.state.borrow().pings;
-        let settled = stats.answered() + stats.missed();
+        let settled = stats.answered() + stats.missed() + self.written_off;
         assert!(pings <= settled + 1, "two pings in flight");
     }
 
@@ -894,6 +908,11 @@ impl Rig {
         assert!(self.outcome.is_some());
         let heart = self.heart.as_mut().expect("not dropped");
         let _ = heart.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// A handle that steers it.
+    pub fn controller(&mut self) -> Controller {
+        self.heart.as_mut().expect("not dropped").controller()
     }
 
     pub fn drop_heart(&mut self) {
