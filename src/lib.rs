@@ -73,6 +73,7 @@ mod stats;
 mod sync;
 mod time;
 mod timer;
+mod trace;
 mod transmit;
 mod watch;
 
