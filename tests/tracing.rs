@@ -521,6 +521,39 @@ fn a_verdict_is_told_although_nobody_waits_for_its_close_frame() {
     assert!(warnings[0].ends_with("close_sent=false"), "{warnings:?}");
 }
 
+#[test]
+fn however_the_close_frame_ends_the_verdict_is_told_once() {
+    let ends: [(&str, fn(&mut Heartbeat, Instant)); 5] = [
+        ("sent", Heartbeat::handle_sent),
+        ("broken", |heartbeat, _| heartbeat.handle_close_failed()),
+        ("late", |heartbeat, now| {
+            heartbeat.handle_timeout(now + s(1))
+        }),
+        ("stopped", |heartbeat, _| heartbeat.stop()),
+        ("dropped", |_, _| {}),
+    ];
+    for (how, end) in ends {
+        let recorder = Recorder::new(Level::INFO);
+        recorder.record(|| {
+            let mut drive = Drive::new(exact());
+            drive.until(ms(13_999));
+            let verdict = drive.start + s(14);
+            drive.heartbeat.handle_timeout(verdict);
+            assert!(matches!(
+                drive.heartbeat.poll_output(verdict),
+                Output::Close(_)
+            ));
+            assert!(drive.heartbeat.transmit(verdict).is_some());
+            assert_eq!(recorder.events(), [""; 0], "{how}");
+            end(&mut drive.heartbeat, verdict);
+        });
+        let events = recorder.events();
+        assert_eq!(events.len(), 1, "{how}: {events:?}");
+        let sent = format!("close_sent={}", how == "sent");
+        assert!(events[0].ends_with(&sent), "{how}: {events:?}");
+    }
+}
+
 /// A socket of two channels.
 struct Socket {
     incoming: mpsc::UnboundedReceiver<Result<Message, SendError>>,
@@ -656,6 +689,28 @@ fn a_normal_end_says_nothing() {
     });
     assert_eq!(recorder.events(), [""; 0]);
     assert_eq!(recorder.heartbeats().len(), 4);
+}
+
+#[test]
+fn a_stop_is_no_warning() {
+    let recorder = Recorder::new(Level::DEBUG);
+    run(&recorder, async {
+        let (outgoing, _frames) = queue();
+        let (_pongs, mut heartbeat) = pinger(outgoing, Config::default());
+        let controller = heartbeat.controller();
+        let (ended, stopped) = futures::join!(heartbeat.with_timer(TokioTimer::new()), async {
+            controller.stop()
+        });
+        assert_eq!((ended, stopped), (Ok(Stopped::Requested), Ok(())));
+
+        let (mut socket, _peer) = socket();
+        let controller = socket.controller();
+        assert!(socket.next().now_or_never().is_none());
+        controller.stop().expect("it runs");
+        assert!(socket.next().now_or_never().is_none());
+        assert!(!controller.is_alive());
+    });
+    assert_eq!(recorder.events(), ["DEBUG stopped"; 2]);
 }
 
 // --- the span ---
