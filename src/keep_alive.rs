@@ -21,7 +21,7 @@ use crate::payload::{Key, Ledger, Proof};
 use crate::protocol::{Kind, Protocol, WebSocket};
 use crate::stats::Stats;
 use crate::time::Instant;
-use crate::timer::{Alarm, Clock, FuturesTimer, Timer};
+use crate::timer::{Alarm, FuturesTimer, Timer};
 use crate::transmit::poll_transmit;
 
 /// Messages between two looks at the time.
@@ -269,10 +269,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
 impl Core {
     fn stats(&self) -> Stats {
         match self {
-            // Any instant will do: nothing has happened.
-            Self::Unpolled { config, key } => {
-                Heartbeat::keyed(config.clone(), Clock::system().now(), *key).stats()
-            }
+            Self::Unpolled { .. } => Stats::unstarted(),
             Self::Running(heartbeat) => heartbeat.stats(),
             Self::PassThrough { stats, .. } | Self::TimedOut(_, stats) => *stats,
         }
@@ -314,15 +311,12 @@ impl Core {
 
     /// No further frame of ours.
     fn pass_through(&mut self) {
-        if let Self::Unpolled { .. } = self {
-            self.started(Clock::system().now());
-        }
-        if let Self::Running(heartbeat) = self {
-            *self = Self::PassThrough {
-                stats: heartbeat.final_stats(),
-                ledger: *heartbeat.ledger(),
-            };
-        }
+        let (stats, ledger) = match self {
+            Self::Unpolled { key, .. } => (Stats::unstarted().gone(), Ledger::new(*key)),
+            Self::Running(heartbeat) => (heartbeat.final_stats(), *heartbeat.ledger()),
+            Self::PassThrough { .. } | Self::TimedOut(..) => return,
+        };
+        *self = Self::PassThrough { stats, ledger };
     }
 }
 

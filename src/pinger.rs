@@ -18,7 +18,7 @@ use crate::heartbeat::{Destination, Heartbeat, Output, Verdict};
 use crate::payload::Key;
 use crate::stats::Stats;
 use crate::time::Instant;
-use crate::timer::{Alarm, Clock, FuturesTimer, Timer};
+use crate::timer::{Alarm, FuturesTimer, Timer};
 use crate::transmit::poll_transmit;
 
 /// Pongs read in one poll before the executor's other tasks have their turn.
@@ -124,10 +124,7 @@ enum Core {
 impl Core {
     fn stats(&self) -> Stats {
         match self {
-            // Any instant will do: nothing has happened.
-            Self::Unpolled { config, key } => {
-                Heartbeat::keyed(config.clone(), Clock::system().now(), *key).stats()
-            }
+            Self::Unpolled { .. } => Stats::unstarted(),
             Self::Running(heartbeat) => heartbeat.stats(),
             Self::Finished(stats) => *stats,
         }
