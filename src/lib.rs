@@ -86,6 +86,8 @@ mod forward_pings;
 mod forward_pongs;
 mod frame;
 mod grid;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod heartbeat;
 mod keep_alive;
 mod payload;
