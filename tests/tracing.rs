@@ -523,11 +523,12 @@ fn a_verdict_is_told_although_nobody_waits_for_its_close_frame() {
 
 #[test]
 fn however_the_close_frame_ends_the_verdict_is_told_once() {
-    let ends: [(&str, fn(&mut Heartbeat, Instant)); 5] = [
+    type End = fn(&mut Heartbeat, Instant);
+    let ends: [(&str, End); 5] = [
         ("sent", Heartbeat::handle_sent),
         ("broken", |heartbeat, _| heartbeat.handle_close_failed()),
         ("late", |heartbeat, now| {
-            heartbeat.handle_timeout(now + s(1))
+            heartbeat.handle_timeout(now + s(1));
         }),
         ("stopped", |heartbeat, _| heartbeat.stop()),
         ("dropped", |_, _| {}),
