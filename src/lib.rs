@@ -69,6 +69,9 @@ mod ponger;
 mod protocol;
 mod rtt;
 mod stats;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 mod time;
 mod timer;
 mod transmit;
