@@ -58,7 +58,10 @@ impl<T> Incoming<T> {
     }
 
     pub(super) fn flood(&self, source: impl FnMut() -> T + Send + 'static) {
-        self.change(|state| state.endless = Some(Arc::new(Mutex::new(source))));
+        let source: Source<T> = Arc::new(Mutex::new(source));
+        let mut old = None;
+        self.change(|state| old = state.endless.replace(source));
+        drop(old);
     }
 
     pub(super) fn budget(&self, items: usize) {

@@ -26,6 +26,7 @@ impl StdError for Broken {}
 
 /// Where a scripted sink fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fault {
     /// In `poll_ready`.
     Ready,
@@ -142,7 +143,8 @@ impl<M: Clone> Outgoing<M> {
     }
 
     pub(super) fn on_wire(&self, peer: impl FnMut(M) + Send + 'static) {
-        lock(&self.0).on_wire = Some(Arc::new(Mutex::new(peer)));
+        let old = lock(&self.0).on_wire.replace(Arc::new(Mutex::new(peer)));
+        drop(old);
     }
 
     pub(super) fn sent(&self) -> Vec<(Duration, M)> {

@@ -11,6 +11,7 @@ use super::time::{Time, lock};
 /// What a [`Peer`] does with a ping. Delays run from the arrival of the ping; one of zero answers
 /// within the flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Answer {
     /// Nothing: the ping or its pong is lost.
     Lost,
@@ -41,7 +42,9 @@ type Behaviour = Arc<Mutex<dyn FnMut(usize) -> Answer + Send>>;
 /// let world = World::new();
 /// let (outgoing, sink) = world.sink();
 /// let (pongs, pinger) = pinger(outgoing, Config::builder().max_missed(2).build()?);
-/// let peer = sink.peer(move |payload| drop(pongs.send(payload)));
+/// let peer = sink.peer(move |payload| {
+///     let _ = pongs.send(payload); // The heartbeat may have ended.
+/// });
 /// // Each third pong is lost.
 /// peer.answer(|ping| match ping % 3 {
 ///     2 => Answer::Lost,
@@ -95,7 +98,9 @@ impl Peer {
 
     /// Does from now on with each ping what that says of it; pings are numbered from 0.
     pub fn answer(&self, behaviour: impl FnMut(usize) -> Answer + Send + 'static) {
-        lock(&self.state).behaviour = Arc::new(Mutex::new(behaviour));
+        let behaviour: Behaviour = Arc::new(Mutex::new(behaviour));
+        let old = std::mem::replace(&mut lock(&self.state).behaviour, behaviour);
+        drop(old);
     }
 
     /// Sends a pong that nobody asked for, now.

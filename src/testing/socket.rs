@@ -144,7 +144,8 @@ impl<M: Clone + Send + 'static> SocketScript<M> {
     /// # });
     /// ```
     pub fn on_wire(&self, peer: impl FnMut(M) + Send + 'static) {
-        *lock(&self.hook) = Some(Arc::new(Mutex::new(peer)));
+        let old = lock(&self.hook).replace(Arc::new(Mutex::new(peer)));
+        drop(old);
     }
 
     /// A message arrives.

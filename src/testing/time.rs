@@ -85,6 +85,13 @@ impl Armed {
     }
 }
 
+impl Agenda {
+    fn timer(&mut self, id: u64) -> &mut Armed {
+        let armed = self.timers.get_mut(&id);
+        armed.expect("it is there until the timer is dropped")
+    }
+}
+
 impl Time {
     pub(super) fn new() -> Self {
         // One start for all: runs of the same script round to the same grid of wake-ups.
@@ -206,13 +213,13 @@ impl Time {
         let mut agenda = lock(&self.agenda);
         agenda.resets += 1;
         let deadline = deadline.saturating_duration_since(self.now.start);
-        agenda.timers.entry(id).or_default().deadline = Some(deadline);
+        agenda.timer(id).deadline = Some(deadline);
     }
 
     pub(super) fn poll_elapsed(&self, id: u64, cx: &Context<'_>) -> Poll<()> {
         let mut agenda = lock(&self.agenda);
         let early = agenda.early;
-        let armed = agenda.timers.entry(id).or_default();
+        let armed = agenda.timer(id);
         let deadline = armed.deadline.expect(
             "a timer was polled though it is not armed: reset it first, and again after it was ready",
         );
