@@ -138,7 +138,7 @@ fn connect(world: &World, case: &Case) -> ScriptedSocket<Message> {
     script.peer().answer_after(SECOND / 20);
     let fault = case.fault;
     world.at(world.elapsed() + case.minutes * MINUTE, move || {
-        fault(&script)
+        fault(&script);
     });
     socket
 }
