@@ -310,9 +310,28 @@ fn strays_are_counted_and_answer_nothing() {
 }
 
 #[test]
-fn an_answer_without_delay_is_there_before_the_flush_is_over() {
+fn an_answer_without_delay_is_there_when_the_flush_is_over() {
     let seen = seen(&exact(), |_, peer| peer.answer_after(s(0)), s(25));
     assert_eq!((seen.stats.answered, seen.stats.rtt), (1, Some(s(0))));
+
+    for eager in [false, true] {
+        let world = World::new();
+        let ((mut sink, script), (mut pongs, feed)) = (world.sink(), world.pongs());
+        let peer = script.peer(move |payload| feed.push(payload));
+        peer.answer_after(s(0));
+        if eager {
+            script.eager();
+        }
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(sink.poll_ready_unpin(cx).is_ready());
+        sink.start_send_unpin(Frame::Ping("now".into()))
+            .expect("open");
+        // An eager one does not wait for the flush.
+        assert_eq!(pongs.poll_next_unpin(cx).is_ready(), eager);
+        assert!(sink.poll_flush_unpin(cx).is_ready());
+        assert_eq!(pongs.poll_next_unpin(cx).is_ready(), !eager);
+        assert_eq!(peer.pings(), 1);
+    }
 }
 
 #[test]
@@ -450,6 +469,28 @@ fn each_fault_breaks_the_sink_where_it_says() {
         assert_eq!(sink.frames().len(), usize::from(fault == Fault::Flush));
         assert_eq!(sink.readies(), usize::from(fault != Fault::Ready));
     }
+}
+
+#[test]
+fn whoever_waits_for_room_is_told_of_it_and_of_its_end() {
+    type Change = fn(&SocketScript<Msg>);
+    let room: Change = SocketScript::unblock;
+    let fault: Change = |script| script.fail(Fault::Flush);
+    for (change, sent) in [(room, Ok(())), (fault, Err(Broken))] {
+        let world = World::new();
+        let (mut socket, script) = world.socket(Plain);
+        script.block_flush();
+        world.at(s(5), move || change(&script));
+        let ended = world.run_within(s(10), socket.send(Msg::Data(1)));
+        assert_eq!((world.elapsed(), ended), (s(5), sent));
+    }
+
+    let world = World::new();
+    let (mut sink, script) = world.sink();
+    script.block();
+    world.at(s(5), move || script.fail(Fault::Ready));
+    let ended = world.run_within(s(10), sink.send(Frame::Ping("never".into())));
+    assert_eq!((world.elapsed(), ended), (s(5), Err(Broken)));
 }
 
 #[test]
@@ -600,7 +641,16 @@ fn bad_manners_are_held_against_whoever_uses_the_sink() {
 fn bad_manners_are_held_against_whoever_uses_the_socket() {
     type Socket = ScriptedSocket<Msg>;
     type OnSocket = fn(Pin<&mut Socket>, &mut Context<'_>);
-    let cases: [(OnSocket, &str); 3] = [
+    let cases: [(OnSocket, &str); 4] = [
+        (
+            |mut socket, cx| {
+                assert!(socket.as_mut().poll_ready(cx).is_ready());
+                for _ in 0..2 {
+                    assert!(socket.as_mut().start_send(Msg::Data(1)).is_ok());
+                }
+            },
+            "a message without readiness at 7s",
+        ),
         (
             |socket, _| assert!(socket.start_send(Msg::Data(1)).is_ok()),
             "a message without readiness at 7s",
@@ -680,6 +730,50 @@ fn a_lost_wake_up_hangs_and_the_world_says_so() {
     world.at(s(60), || {});
     let said = panic_of(|| world.run_within(s(40), loses(&world)));
     assert!(said.contains("it waits while other things go on"), "{said}");
+}
+
+#[test]
+fn with_fresh_wakers_a_future_that_keeps_its_first_one_hangs() {
+    for fresh in [false, true] {
+        let world = World::new();
+        world.fresh_wakers(fresh);
+        let first = Arc::new(Mutex::new(None::<Waker>));
+        for time in [s(1), s(2)] {
+            let first = Arc::clone(&first);
+            world.at(time, move || {
+                let first = first.lock().expect("no panic");
+                first.as_ref().expect("polled").wake_by_ref();
+            });
+        }
+        let mut polls = 0;
+        let mut task = world.task(poll_fn(move |cx| {
+            let mut first = first.lock().expect("no panic");
+            first.get_or_insert_with(|| cx.waker().clone());
+            polls += 1;
+            if polls < 3 {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        }));
+        task.run_until(s(10));
+        assert_eq!(task.is_finished(), !fresh);
+        assert_eq!(
+            (task.polls(), task.wakes()),
+            if fresh { (2, 1) } else { (3, 2) }
+        );
+    }
+}
+
+#[test]
+fn spurious_polls_come_at_each_thing_that_happens() {
+    let world = World::new();
+    world.spurious_polls(2);
+    let mut task = world.task(std::future::pending::<()>());
+    world.at(s(1), || {});
+    task.run_until(s(1));
+    // The first, and two each at the start, at 1 s, and at the end.
+    assert_eq!((task.polls(), task.wakes()), (7, 0));
 }
 
 #[test]
@@ -763,6 +857,24 @@ fn spawned_tasks_are_polled_each_by_its_own_wake_ups() {
     assert_eq!((world.elapsed(), polls.load(Ordering::Relaxed)), (s(2), 1));
     world.run_until(s(60));
     assert_eq!((polls.load(Ordering::Relaxed), world.timers()), (2, 0));
+}
+
+#[test]
+fn a_task_may_spawn_another() {
+    let world = World::new();
+    let (sender, mut receiver) = mpsc::unbounded();
+    world.spawn({
+        let world = world.clone();
+        async move {
+            let sleep = world.sleep(s(1));
+            world.spawn(async move {
+                sleep.await;
+                sender.unbounded_send("grandchild").expect("open");
+            });
+        }
+    });
+    let received = world.run_within(s(1), receiver.next());
+    assert_eq!((world.elapsed(), received), (s(1), Some("grandchild")));
 }
 
 #[test]

@@ -260,7 +260,6 @@ impl<M: Clone> Sink<M> for ScriptedSocket<M> {
 
 impl<M> Drop for ScriptedSocket<M> {
     fn drop(&mut self) {
-        self.incoming.release();
         self.outgoing.release();
     }
 }

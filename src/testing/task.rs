@@ -68,10 +68,8 @@ impl<F: Future + Unpin> Routine<F> {
         };
         if time.has_fresh_wakers() {
             // Whoever still holds the old one wakes nobody.
-            let flag = self.woken.flag.load(Ordering::Relaxed);
             self.wakes_before += self.woken.count.load(Ordering::Relaxed);
             self.woken = Arc::default();
-            self.woken.flag.store(flag, Ordering::Relaxed);
         }
         self.polls += 1;
         self.polled_at = Some(time.elapsed());
