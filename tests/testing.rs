@@ -733,6 +733,17 @@ fn a_lost_wake_up_hangs_and_the_world_says_so() {
 }
 
 #[test]
+fn a_limit_runs_from_now() {
+    let world = World::new();
+    world.run_until(s(30));
+    world.run_within(s(5), world.sleep(s(5)));
+    assert_eq!(world.elapsed(), s(35));
+    let said = panic_of(|| world.run_within(s(5), world.sleep(s(6))));
+    assert!(said.starts_with("not ended after 5s"), "{said}");
+    assert_eq!(world.elapsed(), s(40));
+}
+
+#[test]
 fn with_fresh_wakers_a_future_that_keeps_its_first_one_hangs() {
     for fresh in [false, true] {
         let world = World::new();
@@ -770,10 +781,17 @@ fn spurious_polls_come_at_each_thing_that_happens() {
     let world = World::new();
     world.spurious_polls(2);
     let mut task = world.task(std::future::pending::<()>());
+    let spawned = Arc::new(AtomicUsize::new(0));
+    let polls = Arc::clone(&spawned);
+    world.spawn(poll_fn(move |_| {
+        polls.fetch_add(1, Ordering::Relaxed);
+        Poll::Pending
+    }));
     world.at(s(1), || {});
     task.run_until(s(1));
     // The first, and two each at the start, at 1 s, and at the end.
     assert_eq!((task.polls(), task.wakes()), (7, 0));
+    assert_eq!(spawned.load(Ordering::Relaxed), 7);
 }
 
 #[test]

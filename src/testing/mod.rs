@@ -27,20 +27,18 @@
 //! the silence, and that it logs why:
 //!
 //! ```
-//! use std::cell::RefCell;
 //! use std::time::Duration;
 //!
-//! use futures::StreamExt;
+//! use futures::{Sink, Stream, StreamExt, TryStream};
 //! use futures_pinger::testing::World;
 //! use futures_pinger::{Config, Error, KeepAlive, Timer, WebSocket};
 //! use tungstenite_0_30::Message;
-//! # use futures::{Sink, TryStream, stream::Stream};
 //!
 //! /// Under test: reads until the connection ends, and says why it did.
 //! async fn session<S, E, T>(socket: S, timer: T) -> String
 //! where
-//!     S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
-//! #   S: TryStream<Ok = Message, Error = E>,
+//!     S: Stream<Item = Result<Message, E>> + TryStream<Ok = Message, Error = E>,
+//!     S: Sink<Message, Error = E> + Unpin,
 //!     T: Timer + Unpin,
 //!     E: std::error::Error,
 //! {
@@ -55,8 +53,6 @@
 //!     "ended".to_owned()
 //! }
 //!
-//! # // #[test]
-//! # fn a_silent_peer_is_logged_and_connected_again() {
 //! const SECOND: Duration = Duration::from_secs(1);
 //! let world = World::new();
 //!
@@ -68,23 +64,21 @@
 //! script.peer().answer_after(SECOND / 10);
 //! world.at(200 * SECOND, move || script.end());
 //!
-//! let log = RefCell::new(Vec::new());
-//! world.run_within(201 * SECOND, async {
+//! let log = world.run_within(201 * SECOND, async {
+//!     let mut log = Vec::new();
 //!     for socket in [first, second] {
 //!         let why = session(socket, world.timer()).await;
-//!         log.borrow_mut().push((world.elapsed(), why));
+//!         log.push((world.elapsed(), why));
 //!         world.sleep(SECOND).await;
 //!     }
+//!     log
 //! });
 //!
-//! let log = log.into_inner();
 //! let (at, why) = &log[0];
 //! assert!(*at <= 105 * SECOND, "{at:?}");
 //! assert!(why.starts_with("no pong within 20s"), "{why}");
 //! assert_eq!(log[1], (200 * SECOND, "ended".to_owned()));
 //! assert_eq!(world.timers(), 0, "nothing is left behind");
-//! # }
-//! # a_silent_peer_is_logged_and_connected_again();
 //! ```
 
 mod incoming;

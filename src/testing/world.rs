@@ -222,16 +222,17 @@ impl World {
     pub fn run_within<F: Future>(&self, limit: Duration, future: F) -> F::Output {
         let mut task = self.task(future);
         task.run_to_end(self.elapsed() + limit);
-        let (polls, polled_at) = (task.polls(), task.polled_at());
-        task.into_output().unwrap_or_else(|| {
-            let last = polled_at.unwrap_or_default();
+        let (polls, last) = (task.polls(), task.polled_at().unwrap_or_default());
+        // Not in a closure: the panic is the caller's.
+        let Some(output) = task.into_output() else {
             let why = if self.time.is_idle() {
                 "nothing is left in this world that could wake it"
             } else {
                 "it waits while other things go on"
             };
             panic!("not ended after {limit:?}: {why} (polls: {polls}, the last at {last:?})")
-        })
+        };
+        output
     }
 
     /// Runs what was [spawned](Self::spawn) until that time after the start.
