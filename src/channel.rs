@@ -6,7 +6,6 @@
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
@@ -18,6 +17,7 @@ use crate::heartbeat::{Heartbeat, PongKind};
 use crate::payload::{LEN, Ledger, Newest, Proof};
 use crate::pinger::Pinger;
 use crate::stats::Stats;
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::time::{Instant, Time};
 use crate::timer::Clock;
 
@@ -304,8 +304,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Slot> {
-        // Whatever panicked left no half of a change: each is a plain store.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slot)
     }
 
     fn close(&self) {

@@ -71,6 +71,7 @@ use crate::payload::{Key, Ledger, Newest, Proof};
 use crate::rtt::Rtt;
 use crate::stats::{Counters, Snapshot, State, Stats};
 use crate::time::{Instant, Span, Time};
+use crate::trace::Trace;
 use crate::watch::{Look, Watch};
 
 /// How many further items may be read past a deadline before it is judged although input is still
@@ -133,7 +134,7 @@ pub enum PongKind {
 
 /// Why a ping is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
+pub(crate) enum Cause {
     Schedule,
     Miss,
     Request,
@@ -230,6 +231,7 @@ pub struct Heartbeat {
     rtt: Rtt,
     counters: Counters,
     close_to: Destination,
+    trace: Trace,
 }
 
 impl Heartbeat {
@@ -263,6 +265,7 @@ impl Heartbeat {
             rtt: Rtt::NONE,
             counters: Counters::default(),
             close_to: Destination::Outgoing,
+            trace: Trace::new(&config),
             config,
         };
         heartbeat.draw();
@@ -349,12 +352,13 @@ impl Heartbeat {
                 self.proof = at;
                 self.answered(at);
                 self.ledger.enter(proof);
+                self.trace.pong(self.ledger.issued(), rtt);
                 PongKind::Matched {
                     rtt: rtt.to_duration(),
                 }
             }
             Proof::Earlier(_) => {
-                self.counters.stale += 1;
+                self.count_strays(0, 1);
                 self.misses = 0;
                 self.proof = at;
                 self.ledger.enter(proof);
@@ -367,7 +371,7 @@ impl Heartbeat {
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
     /// once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        if let Liveness::Activity { .. } = self.config.liveness() {
+        if self.heeds_activity() {
             let at = self.time(now);
             if self.trusts_activity(at) {
                 self.active(at);
@@ -380,7 +384,7 @@ impl Heartbeat {
         let at = self.time(now);
         match self.phase {
             Phase::Flushing { since, .. } => {
-                self.counters.write_blocked += at.since(since).to_duration();
+                self.counters.blocked(at.since(since));
                 let grace = self.config.stall_grace();
                 if let Some(flight) = self.ledger.open() {
                     flight.at = at;
@@ -396,7 +400,7 @@ impl Heartbeat {
                 ..
             } => {
                 verdict.close_sent = true;
-                self.phase = Phase::Done(Verdict::TimedOut(verdict));
+                self.end(verdict);
                 return;
             }
             // Answered before the flush was seen to complete, paused, or over.
@@ -410,7 +414,7 @@ impl Heartbeat {
     /// Before a verdict it does nothing: a broken transport is the caller's to report.
     pub fn handle_close_failed(&mut self) {
         if let Phase::Closing { verdict, .. } = self.phase {
-            self.phase = Phase::Done(Verdict::TimedOut(verdict));
+            self.end(verdict);
         }
     }
 
@@ -425,6 +429,7 @@ impl Heartbeat {
         }
         let now = self.time(now);
         self.config = config;
+        self.trace.configured(&self.config);
         let going = matches!(
             self.phase,
             Phase::Offered {
@@ -473,8 +478,12 @@ impl Heartbeat {
     /// No pings and no verdicts until [`resume`](Self::resume). Pongs are still welcome, a flush
     /// that has begun should be completed, and a close frame on its way goes on.
     pub fn pause(&mut self, _now: Instant) {
-        if !matches!(self.phase, Phase::Closing { .. } | Phase::Done(_)) {
+        if !matches!(
+            self.phase,
+            Phase::Paused | Phase::Closing { .. } | Phase::Done(_)
+        ) {
             self.phase = Phase::Paused;
+            self.trace.paused();
         }
     }
 
@@ -489,16 +498,20 @@ impl Heartbeat {
             self.proof = now;
             self.phase = Phase::Idle;
             self.rebase(now);
+            self.trace.resumed();
         }
     }
 
     /// Ends the heartbeat: no further frame. A verdict that has fallen stands.
     pub fn stop(&mut self) {
-        self.phase = match self.phase {
-            Phase::Done(verdict) => Phase::Done(verdict),
-            Phase::Closing { verdict, .. } => Phase::Done(Verdict::TimedOut(verdict)),
-            _ => Phase::Done(Verdict::Requested),
-        };
+        match self.phase {
+            Phase::Done(_) => {}
+            Phase::Closing { verdict, .. } => self.end(verdict),
+            _ => {
+                self.phase = Phase::Done(Verdict::Requested);
+                self.trace.stopped();
+            }
+        }
     }
 
     /// What to do next; call it until it says [`Output::Wait`] or [`Output::Done`].
@@ -545,6 +558,7 @@ impl Heartbeat {
                     Cause::Miss if self.due <= at => self.advance(at),
                     Cause::Miss => {}
                 }
+                self.trace.ping(self.ledger.issued(), cause);
                 Some(Frame::Ping(payload))
             }
             Phase::Closing {
@@ -576,7 +590,7 @@ impl Heartbeat {
     /// nothing to do.
     pub(crate) fn is_resting(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Idle)
-            && !matches!(self.config.liveness(), Liveness::Activity { .. })
+            && !self.heeds_activity()
             && self.due.instant(self.origin).is_none_or(|due| now < due)
     }
 
@@ -632,10 +646,18 @@ impl Heartbeat {
 
     /// The same for good: whatever it was doing, it is over.
     pub(crate) fn final_stats(&self) -> Stats {
-        Stats {
-            state: Snapshot::Fixed(State::Gone),
-            ..self.stats()
-        }
+        self.stats().gone()
+    }
+
+    /// Whether activity means anything to it.
+    pub(crate) fn heeds_activity(&self) -> bool {
+        matches!(self.config.liveness(), Liveness::Activity { .. })
+    }
+
+    /// The number of the ping that is out.
+    pub(crate) fn unanswered(&self) -> Option<u64> {
+        let open = matches!(self.ledger.newest, Newest::Open(_));
+        open.then(|| self.ledger.issued())
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {
@@ -656,10 +678,12 @@ impl Heartbeat {
         self.proof
     }
 
-    /// Pongs that a shell has dropped on their way here.
+    /// Pongs that mean nothing here, or that a shell has dropped on their way.
     pub(crate) fn count_strays(&mut self, unsolicited: u64, stale: u64) {
+        let before = self.counters;
         self.counters.unsolicited += unsolicited;
         self.counters.stale += stale;
+        self.trace.strays(&before, &self.counters);
     }
 
     fn time(&self, now: Instant) -> Time {
@@ -781,7 +805,7 @@ impl Heartbeat {
         self.counters.sent = self.ledger.issued();
         match self.phase {
             Phase::Flushing { since, .. } => {
-                self.counters.write_blocked += at.since(since).to_duration();
+                self.counters.blocked(at.since(since));
                 self.phase = Phase::Idle;
             }
             Phase::Waiting { .. } => self.phase = Phase::Idle,
@@ -790,14 +814,19 @@ impl Heartbeat {
         }
     }
 
+    fn answered_by_policy(&mut self, at: Time) {
+        self.answered(at);
+        self.ledger.settle();
+        self.trace.answered_by_policy(self.ledger.issued());
+    }
+
     fn handle_stray(&mut self, at: Time) -> PongKind {
         let open = matches!(self.ledger.newest, Newest::Open(_));
         let answers = match self.config.liveness() {
             Liveness::Pong => false,
             Liveness::AnyPong => {
                 if open {
-                    self.answered(at);
-                    self.ledger.settle();
+                    self.answered_by_policy(at);
                 }
                 open
             }
@@ -806,7 +835,7 @@ impl Heartbeat {
         if answers {
             return PongKind::Accepted;
         }
-        self.counters.unsolicited += 1;
+        self.count_strays(1, 0);
         PongKind::Unsolicited
     }
 
@@ -844,8 +873,7 @@ impl Heartbeat {
                 // What was stamped before the ping was handed over is no answer to it.
                 let answers = self.ledger.open().is_some_and(|flight| at >= flight.at);
                 if answers {
-                    self.answered(at);
-                    self.ledger.settle();
+                    self.answered_by_policy(at);
                     self.postpone(at);
                 }
                 answers
@@ -876,9 +904,9 @@ impl Heartbeat {
             return;
         }
         self.counters.late_wakes += 1;
-        let worst = self.counters.worst_lateness.max(late.to_duration());
-        self.counters.worst_lateness = worst;
+        self.counters.worst_lateness = self.counters.worst_lateness.max(late);
         self.lateness = self.lateness.max(late);
+        self.trace.late_wake(late);
     }
 
     fn judge(&mut self, now: Time) {
@@ -891,7 +919,7 @@ impl Heartbeat {
                     Look::Late(late) => self.late(late),
                     Look::Expired(late) => {
                         self.count_late(late);
-                        self.counters.write_blocked += now.since(since).to_duration();
+                        self.counters.blocked(now.since(since));
                         self.time_out(TimeoutPhase::Write, now.since(since), now);
                     }
                 }
@@ -911,7 +939,8 @@ impl Heartbeat {
             Phase::Closing {
                 deadline, verdict, ..
             } if now >= *deadline => {
-                self.phase = Phase::Done(Verdict::TimedOut(*verdict));
+                let verdict = *verdict;
+                self.end(verdict);
             }
             _ => {}
         }
@@ -923,6 +952,7 @@ impl Heartbeat {
             self.counters.missed += 1;
             self.ledger.newest = Newest::Closed;
             self.phase = Phase::Idle;
+            self.trace.written_off(self.ledger.issued());
         }
     }
 
@@ -938,6 +968,7 @@ impl Heartbeat {
         self.misses = self.misses.saturating_add(1);
         self.doublings = self.doublings.saturating_add(1);
         self.ledger.newest = Newest::Closed;
+        self.trace.miss(self.ledger.issued(), elapsed, self.misses);
         if self.misses >= self.config.max_missed() {
             self.time_out(TimeoutPhase::Pong, elapsed, now);
         } else {
@@ -957,14 +988,27 @@ impl Heartbeat {
         };
         // A sink that could not take the ping will not take the close frame either.
         let has_sink = phase == TimeoutPhase::Pong || self.close_to == Destination::Dedicated;
-        self.phase = if has_sink && self.config.close().is_some() {
-            Phase::Closing {
+        if has_sink && self.config.close().is_some() {
+            self.phase = Phase::Closing {
                 step: CloseStep::Due,
                 deadline: now.plus(self.config.close_timeout().into()),
                 verdict,
-            }
+            };
         } else {
-            Phase::Done(Verdict::TimedOut(verdict))
-        };
+            self.end(verdict);
+        }
+    }
+
+    /// The verdict is final, whatever has become of the close frame.
+    fn end(&mut self, verdict: TimedOut) {
+        self.phase = Phase::Done(Verdict::TimedOut(verdict));
+        self.trace.timed_out(&verdict);
+    }
+}
+
+/// A verdict is told also where nobody waits for its close frame any more.
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.handle_close_failed();
     }
 }

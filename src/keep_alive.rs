@@ -14,13 +14,14 @@ use pin_project_lite::pin_project;
 
 use self::writer::{Outbox, Outgoing, Wakers};
 use crate::config::{Config, Liveness};
+use crate::control::{Controlled, Controller};
 use crate::error::{Error, TimedOut};
 use crate::heartbeat::{Heartbeat, Output, PongKind, Verdict};
 use crate::payload::{Key, Ledger, Proof};
 use crate::protocol::{Kind, Protocol, WebSocket};
 use crate::stats::Stats;
 use crate::time::Instant;
-use crate::timer::{Alarm, Clock, FuturesTimer, Timer};
+use crate::timer::{Alarm, FuturesTimer, Timer};
 use crate::transmit::poll_transmit;
 
 /// Messages between two looks at the time.
@@ -125,6 +126,7 @@ pin_project! {
         // The socket's stream has ended.
         ended: bool,
         wakers: Option<Arc<Wakers>>,
+        control: Controlled,
     }
 }
 
@@ -166,6 +168,7 @@ impl<S: TryStream> KeepAlive<S> {
             batch_passed: false,
             ended: false,
             wakers: None,
+            control: Controlled::default(),
         }
     }
 }
@@ -184,6 +187,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             batch_passed: self.batch_passed,
             ended: self.ended,
             wakers: self.wakers,
+            control: self.control,
         }
     }
 
@@ -201,20 +205,23 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             batch_passed: self.batch_passed,
             ended: self.ended,
             wakers: self.wakers,
+            control: self.control,
         }
     }
 
     /// What has been counted and measured so far; the last figures after the end.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        match &self.core {
-            // Any instant will do: nothing has happened.
-            Core::Unpolled { config, key } => {
-                Heartbeat::keyed(config.clone(), Clock::system().now(), *key).stats()
-            }
-            Core::Running(heartbeat) => heartbeat.stats(),
-            Core::PassThrough { stats, .. } | Core::TimedOut(_, stats) => *stats,
-        }
+        self.core.stats()
+    }
+
+    /// A handle that steers the heartbeat, and tells its figures, from anywhere: from the writer's
+    /// task after a split, say. It costs nothing until it is asked for.
+    ///
+    /// Its orders are carried out while the stream is polled.
+    pub fn controller(&mut self) -> Controller {
+        let alive = !self.core.is_over();
+        self.control.controller(self.core.stats(), alive)
     }
 
     /// Sends a ping with the next poll of the stream, unless one is out; the next is due an interval
@@ -260,6 +267,14 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
 }
 
 impl Core {
+    fn stats(&self) -> Stats {
+        match self {
+            Self::Unpolled { .. } => Stats::unstarted(),
+            Self::Running(heartbeat) => heartbeat.stats(),
+            Self::PassThrough { stats, .. } | Self::TimedOut(_, stats) => *stats,
+        }
+    }
+
     /// The heartbeat, begun if it has not; none once it is over.
     fn started(&mut self, now: Instant) -> Option<&mut Heartbeat> {
         if let Self::Unpolled { config, key } = self {
@@ -296,15 +311,12 @@ impl Core {
 
     /// No further frame of ours.
     fn pass_through(&mut self) {
-        if let Self::Unpolled { .. } = self {
-            self.started(Clock::system().now());
-        }
-        if let Self::Running(heartbeat) = self {
-            *self = Self::PassThrough {
-                stats: heartbeat.final_stats(),
-                ledger: *heartbeat.ledger(),
-            };
-        }
+        let (stats, ledger) = match self {
+            Self::Unpolled { key, .. } => (Stats::unstarted().gone(), Ledger::new(*key)),
+            Self::Running(heartbeat) => (heartbeat.final_stats(), *heartbeat.ledger()),
+            Self::PassThrough { .. } | Self::TimedOut(..) => return,
+        };
+        *self = Self::PassThrough { stats, ledger };
     }
 }
 
@@ -371,11 +383,15 @@ where
             Core::Running(heartbeat) => {
                 *this.batch_passed = true;
                 let now = this.alarm.now();
-                if *this.flushing || !heartbeat.is_resting(now) {
+                this.control.obey(heartbeat, now, cx);
+                let resting = !*this.flushing && heartbeat.is_resting(now);
+                let mut this = self.project();
+                if !resting {
                     // More is ready, as far as we know.
-                    let error = self.project().look(BATCH, now, true, cx)?;
+                    let error = this.look(BATCH, now, true, cx)?;
                     return Some(Poll::Ready(Some(Err(error))));
                 }
+                this.report();
             }
             core @ Core::Unpolled { .. } => {
                 core.started(this.alarm.now());
@@ -416,6 +432,9 @@ where
                     }
                     let read = BATCH - mem::replace(this.credit, BATCH);
                     let now = this.alarm.now();
+                    if let Core::Running(heartbeat) = this.core {
+                        this.control.obey(heartbeat, now, cx);
+                    }
                     // A runtime may say that nothing is ready because this task has had its share.
                     // So what has been read in this turn is followed by another turn before anything
                     // is judged.
@@ -472,7 +491,7 @@ where
             // Nothing may be sent after the answer to it. A verdict that has fallen stands.
             Kind::Close => {
                 if self.core.verdict().is_none() {
-                    self.core.pass_through();
+                    self.pass_through();
                 }
             }
         }
@@ -483,6 +502,18 @@ where
     /// Looks at the time, after `read` messages: writes what is due, judges deadlines, arms the
     /// timer. `more`: there is more to read, and whoever reads comes back.
     fn look(
+        &mut self,
+        read: u8,
+        now: Instant,
+        more: bool,
+        cx: &mut Context<'_>,
+    ) -> Option<Error<E>> {
+        let error = self.turn(read, now, more, cx);
+        self.report();
+        error
+    }
+
+    fn turn(
         &mut self,
         read: u8,
         now: Instant,
@@ -537,7 +568,7 @@ where
                     return Some(self.time_out(timed_out));
                 }
                 Output::Done(Verdict::Requested) => {
-                    self.core.pass_through();
+                    self.pass_through();
                     return None;
                 }
             }
@@ -577,7 +608,24 @@ where
         }
     }
 
+    /// No further frame of ours.
+    fn pass_through(&mut self) {
+        self.report();
+        self.core.pass_through();
+        self.control.end();
+    }
+
+    /// Tells the controllers, if there are any, what the heartbeat has come to.
+    fn report(&self) {
+        if let Core::Running(heartbeat) = &*self.core {
+            self.control
+                .report(heartbeat, || self.alarm.clock(), |_| {});
+        }
+    }
+
     fn time_out(&mut self, timed_out: TimedOut) -> Error<E> {
+        self.report();
+        self.control.end();
         if let Core::Running(heartbeat) = &*self.core {
             *self.core = Core::TimedOut(timed_out, heartbeat.final_stats());
         }
@@ -592,7 +640,7 @@ where
         if let Some(timed_out) = self.core.verdict() {
             return self.time_out(timed_out);
         }
-        self.core.pass_through();
+        self.pass_through();
         Error::Transport(error)
     }
 
@@ -603,7 +651,7 @@ where
         if let Some(timed_out) = self.core.verdict() {
             return Some(self.time_out(timed_out));
         }
-        self.core.pass_through();
+        self.pass_through();
         None
     }
 

@@ -50,17 +50,44 @@
 //! | `tokio-websockets-0_13` | `tokio_websockets::Message` | tokio-websockets 0.13 (needs Rust 1.89) |
 //!
 //! All may be on at once. For others, and for pings above the protocol, implement [`Protocol`].
+//!
+//! # Tracing
+//!
+//! With the feature `tracing`, each heartbeat is a span `heartbeat` of the target `futures_pinger`,
+//! at the level `WARN`. It begins with the heartbeat (a [`Pinger`]'s and a [`KeepAlive`]'s with the
+//! first poll), as a child of the span that is current then, and its fields are the options:
+//! `interval`, `timeout` or `adaptive_timeout`, `write_timeout`, `max_missed`, `liveness`. In it:
+//!
+//! | Level | Event | Fields |
+//! |---|---|---|
+//! | `WARN` | `the peer is gone`: once for a verdict, when its close frame is flushed or given up | all of [`TimedOut`] |
+//! | `DEBUG` | `ping missed` | `sequence`, `elapsed`, `missed` (in a row) |
+//! | `DEBUG` | `ping written off`: unanswered, without a timeout, when the next is due | `sequence` |
+//! | `DEBUG` | `late wake`: this process stalled, by 1 ms or more | `lateness` |
+//! | `DEBUG` | `stray pongs`: whenever a total reaches or passes a power of two | the totals, `unsolicited` and `stale` |
+//! | `DEBUG` | `paused`, `resumed`, `stopped` | |
+//! | `DEBUG` | `new configuration` | the options, as in the span |
+//! | `TRACE` | `ping`: the sink has taken it | `sequence`, `cause` |
+//! | `TRACE` | `pong`: the newest ping's own | `sequence`, `rtt` |
+//! | `TRACE` | `answered by policy`: see [`Liveness`] | `sequence` |
+//!
+//! So a million stray pongs are twenty events. A heartbeat that is dropped, or whose connection
+//! ends, says nothing. No payload is ever logged, and no text of a close frame. An event that nobody
+//! wants costs a look at its level, and without the feature there is nothing to look at.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Tests subtract what they have just added.
 #![cfg_attr(test, allow(clippy::unchecked_time_subtraction))]
 
 mod channel;
 mod config;
+mod control;
 mod error;
 mod forward_pings;
 mod forward_pongs;
 mod frame;
 mod grid;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod heartbeat;
 mod keep_alive;
 mod payload;
@@ -69,16 +96,19 @@ mod ponger;
 mod protocol;
 mod rtt;
 mod stats;
+mod sync;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod testing;
 mod time;
 mod timer;
+mod trace;
 mod transmit;
 mod watch;
 
 pub use channel::{PongSender, PongSource, Pongs, pinger};
 pub use config::{Config, ConfigBuilder, Liveness};
+pub use control::Controller;
 pub use error::{
     Closed, Error, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut, TimeoutPhase,
 };

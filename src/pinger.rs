@@ -11,13 +11,14 @@ use pin_project_lite::pin_project;
 
 use crate::channel::PongSource;
 use crate::config::Config;
+use crate::control::{Controlled, Controller};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::heartbeat::{Destination, Heartbeat, Output, Verdict};
 use crate::payload::Key;
 use crate::stats::Stats;
 use crate::time::Instant;
-use crate::timer::{Alarm, Clock, FuturesTimer, Timer};
+use crate::timer::{Alarm, FuturesTimer, Timer};
 use crate::transmit::poll_transmit;
 
 /// Pongs read in one poll before the executor's other tasks have their turn.
@@ -104,6 +105,7 @@ pin_project! {
         // The sink has a frame of ours that is not flushed.
         flushing: bool,
         core: Core,
+        control: Controlled,
     }
 }
 
@@ -117,6 +119,16 @@ enum Core {
     },
     Running(Heartbeat),
     Finished(Stats),
+}
+
+impl Core {
+    fn stats(&self) -> Stats {
+        match self {
+            Self::Unpolled { .. } => Stats::unstarted(),
+            Self::Running(heartbeat) => heartbeat.stats(),
+            Self::Finished(stats) => *stats,
+        }
+    }
 }
 
 impl<Si, St> Pinger<Si, St> {
@@ -133,6 +145,7 @@ impl<Si, St> Pinger<Si, St> {
                 config,
                 key: Key::unique(),
             },
+            control: Controlled::default(),
         }
     }
 }
@@ -159,6 +172,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             out: self.out,
             flushing: self.flushing,
             core: self.core,
+            control: self.control,
         }
     }
 
@@ -197,6 +211,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             out,
             flushing: self.flushing,
             core,
+            control: self.control,
         }
     }
 
@@ -206,16 +221,35 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
     where
         St: PongSource,
     {
-        let mut stats = match &self.core {
-            // Any instant will do: nothing has happened.
-            Core::Unpolled { config, key } => {
-                Heartbeat::keyed(config.clone(), Clock::system().now(), *key).stats()
-            }
-            Core::Running(heartbeat) => heartbeat.stats(),
-            Core::Finished(stats) => *stats,
-        };
+        let mut stats = self.core.stats();
         self.pongs.add_to(&mut stats);
         stats
+    }
+
+    /// A handle that steers the heartbeat, and tells its figures, from anywhere. It costs nothing
+    /// until it is asked for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures_pinger::{Config, State, pinger};
+    ///
+    /// # let (outgoing, frames) = futures::channel::mpsc::channel(0);
+    /// let (pongs, mut pinger) = pinger(outgoing, Config::default());
+    /// let controller = pinger.controller();
+    /// # let controller2 = controller.clone();
+    /// let page = move || controller.stats().smoothed_rtt(); // shown elsewhere
+    /// # assert_eq!(page(), None);
+    /// # controller2.stop().unwrap();
+    ///
+    /// pinger.await.unwrap();
+    /// # drop((pongs, frames));
+    /// # });
+    /// ```
+    pub fn controller(&mut self) -> Controller {
+        let alive = !matches!(self.core, Core::Finished(_));
+        self.control.controller(self.core.stats(), alive)
     }
 
     /// The sink and the pongs.
@@ -262,10 +296,15 @@ where
             this.pongs.as_mut().start(&heartbeat, this.alarm.clock());
             *this.core = Core::Running(heartbeat);
         }
+        // Pending: as `drive` says.
         let outcome = ready!(this.drive(now, cx));
         if let Core::Running(heartbeat) = this.core {
+            let (alarm, pongs) = (this.alarm, this.pongs.as_ref());
+            this.control
+                .report(heartbeat, || alarm.clock(), |stats| pongs.add_to(stats));
             *this.core = Core::Finished(heartbeat.final_stats());
         }
+        this.control.end();
         this.pongs.close();
         Poll::Ready(outcome)
     }
@@ -307,6 +346,10 @@ where
         let Core::Running(heartbeat) = &mut *self.core else {
             panic!("`Pinger` polled after completion");
         };
+
+        if self.control.obey(heartbeat, now, cx) {
+            self.pongs.as_mut().publish(heartbeat);
+        }
 
         // Read first: a pong that has arrived wins against a deadline that has passed. Nothing
         // that arrives while the close frame is on its way matters any more.
@@ -353,6 +396,10 @@ where
                     written.map_err(Error::Transport)?;
                 }
                 Output::Wait(next) => {
+                    let (alarm, pongs) = (self.alarm.as_ref(), frames.pongs.as_ref());
+                    let complete = |stats: &mut Stats| pongs.add_to(stats);
+                    self.control
+                        .report(frames.heartbeat, || alarm.clock(), complete);
                     if more {
                         // Pending: we wake ourselves, to go on reading.
                         cx.waker().wake_by_ref();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rtt::Rtt;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 
 /// What a heartbeat has counted and measured so far: a copy, taken when it was asked for.
 ///
@@ -33,8 +33,15 @@ pub(crate) struct Counters {
     pub(crate) stale: u64,
     pub(crate) unsolicited: u64,
     pub(crate) late_wakes: u64,
-    pub(crate) worst_lateness: Duration,
-    pub(crate) write_blocked: Duration,
+    pub(crate) worst_lateness: Span,
+    pub(crate) write_blocked: Span,
+}
+
+impl Counters {
+    /// A ping has waited for the sink.
+    pub(crate) fn blocked(&mut self, wait: Span) {
+        self.write_blocked = self.write_blocked.saturating_add(wait);
+    }
 }
 
 /// The state, and from when on a wait is suspect.
@@ -67,6 +74,23 @@ pub enum State {
 }
 
 impl Stats {
+    /// Of a heartbeat that has not begun.
+    pub(crate) fn unstarted() -> Self {
+        Self {
+            counters: Counters::default(),
+            rtt: Rtt::NONE,
+            state: Snapshot::Fixed(State::Idle),
+        }
+    }
+
+    /// The same for good: whatever it was doing, it is over.
+    pub(crate) fn gone(self) -> Self {
+        Self {
+            state: Snapshot::Fixed(State::Gone),
+            ..self
+        }
+    }
+
     /// Pings that were flushed.
     #[must_use]
     pub const fn sent(&self) -> u64 {
@@ -106,13 +130,13 @@ impl Stats {
     /// The worst of that lateness.
     #[must_use]
     pub const fn worst_lateness(&self) -> Duration {
-        self.counters.worst_lateness
+        self.counters.worst_lateness.to_duration()
     }
 
     /// How long pings waited for the sink to take and flush them, all together.
     #[must_use]
     pub const fn write_blocked(&self) -> Duration {
-        self.counters.write_blocked
+        self.counters.write_blocked.to_duration()
     }
 
     /// The latest round-trip time: from the flushed ping to its pong.

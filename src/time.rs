@@ -6,7 +6,7 @@ use std::time::Duration;
 pub use std::time::Instant;
 
 /// A span of time in nanoseconds. One that does not fit (584 years) is [`Span::NEVER`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span(u64);
 
 impl Span {

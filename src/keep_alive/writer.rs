@@ -111,7 +111,7 @@ where
         }
         if let Kind::Close = this.protocol.classify(&message) {
             // Nothing of ours may follow it (RFC 6455 §5.5.1).
-            this.core.pass_through();
+            this.pass_through();
         }
         match mem::replace(this.outbox, Outbox::Free) {
             Outbox::Taken => {
@@ -140,7 +140,7 @@ where
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         let mut this = self.project();
         ready!(this.poll_held(cx))?;
-        this.core.pass_through();
+        this.pass_through();
         // Pending: the socket wakes us.
         this.poll_socket(cx, S::poll_close)
     }

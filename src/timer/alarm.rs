@@ -53,6 +53,7 @@ impl<T: Timer> Alarm<T> {
 
     /// Wakes the task at `deadline` rounded up to the grid. Ready means that the timer fired, early
     /// perhaps: look at the clock.
+    #[inline]
     pub(crate) fn poll_at(
         self: Pin<&mut Self>,
         deadline: Instant,

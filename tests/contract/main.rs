@@ -15,6 +15,7 @@ mod bare;
 mod bounds;
 mod close;
 mod control;
+mod controller;
 mod deadlines;
 mod floods;
 mod keep_alive;

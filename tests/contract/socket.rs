@@ -3,13 +3,13 @@
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
-use futures_pinger::testing::{ScriptedSocket, SocketScript};
+use futures_pinger::testing::{Answer, ScriptedSocket, SocketScript};
 use futures_pinger::{ConfigBuilder, Error, Frame, KeepAlive, Kind, Protocol, Stats, TimedOut};
 
 use crate::world::{Broken, Fault, ManualTimer, World};
@@ -152,11 +152,13 @@ impl Sink<Msg> for Socket {
 #[derive(Default)]
 pub struct Woken {
     pub flag: AtomicBool,
+    pub count: AtomicUsize,
 }
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.flag.store(true, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -203,6 +205,12 @@ impl Kept {
     /// The peer answers each ping after `rtt`.
     pub fn answer_after(&self, rtt: Duration) {
         self.script.peer().answer_after(rtt);
+    }
+
+    /// The peer answers the ping of that number (from 0) after what `rtt` says, if anything.
+    pub fn answer(&self, rtt: impl Fn(usize) -> Option<Duration> + Send + 'static) {
+        let peer = self.script.peer();
+        peer.answer(move |ping| rtt(ping).map_or(Answer::Lost, Answer::After));
     }
 
     pub fn at(&self, time: Duration, event: impl FnOnce(&Script) + Send + 'static) {

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures_pinger::testing::{Answer, PongScript, Task};
 pub use futures_pinger::testing::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World};
 use futures_pinger::{
-    CloseSink, Closed, Config, ConfigBuilder, Error, Frame, Pinger, PongKind, PongSender,
-    PongSource, SameSink, Stats, Stopped, TimedOut, pinger,
+    CloseSink, Closed, Config, ConfigBuilder, Controller, Error, Frame, Pinger, PongKind,
+    PongSender, PongSource, SameSink, Stats, Stopped, TimedOut, pinger,
 };
 
 /// Whole seconds.
@@ -38,13 +38,20 @@ pub type Transcript = (Vec<(Duration, usize, u64)>, Option<(Duration, Outcome)>)
 pub type Outcome = Result<Stopped, Error<Broken>>;
 
 /// Any kind of [`Pinger`] over the World's parts.
-pub trait Heart: Future<Output = Outcome> {
+pub trait Heart: Future<Output = Outcome> + Unpin {
     fn stats(&self) -> Stats;
+    fn controller(&mut self) -> Controller;
 }
 
-impl<St: PongSource, Out: CloseSink> Heart for Pinger<ScriptedSink, St, ManualTimer, Out> {
+impl<St: PongSource + Unpin, Out: CloseSink + Unpin> Heart
+    for Pinger<ScriptedSink, St, ManualTimer, Out>
+{
     fn stats(&self) -> Stats {
         Pinger::stats(self)
+    }
+
+    fn controller(&mut self) -> Controller {
+        Pinger::controller(self)
     }
 }
 
@@ -136,6 +143,7 @@ struct Book {
     stats: Option<Stats>,
     /// When the last proof of life was seen.
     proof: Option<Duration>,
+    written_off: u64,
 }
 
 impl Future for Beat {
@@ -154,7 +162,7 @@ impl Future for Beat {
             book.proof = Some(self.world.elapsed());
         }
         book.stats = Some(stats);
-        let settled = stats.answered() + stats.missed();
+        let settled = stats.answered() + stats.missed() + book.written_off;
         let pings = self.sink.pings().len() as u64;
         assert!(pings <= settled + 1, "two pings in flight");
         polled
@@ -174,6 +182,8 @@ pub struct Rig {
     pub extra_polls: usize,
     /// A new waker for each poll.
     pub moving: bool,
+    /// Pings that were out when it was paused and resumed.
+    pub written_off: u64,
 }
 
 impl Rig {
@@ -188,11 +198,15 @@ impl Rig {
         (Self::in_world(world, path, config, out), script)
     }
 
-    fn with_close<Out: CloseSink + 'static>(path: Path, config: ConfigBuilder, out: Out) -> Self {
+    fn with_close<Out: CloseSink + Unpin + 'static>(
+        path: Path,
+        config: ConfigBuilder,
+        out: Out,
+    ) -> Self {
         Self::in_world(World::new(), path, config, out)
     }
 
-    fn in_world<Out: CloseSink + 'static>(
+    fn in_world<Out: CloseSink + Unpin + 'static>(
         world: World,
         path: Path,
         config: ConfigBuilder,
@@ -232,6 +246,7 @@ impl Rig {
             stalls: Vec::new(),
             extra_polls: 0,
             moving: false,
+            written_off: 0,
         }
     }
 
@@ -273,6 +288,7 @@ impl Rig {
     fn set_up(&self) {
         self.world.spurious_polls(self.extra_polls);
         self.world.fresh_wakers(self.moving);
+        self.book.borrow_mut().written_off = self.written_off;
     }
 
     /// Time goes on to `time` without a poll: for tests that poll by hand.
@@ -328,6 +344,12 @@ impl Rig {
         let mut heart = self.heart.borrow_mut();
         let heart = heart.as_mut().expect("not dropped");
         let _ = heart.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// A handle that steers it.
+    pub fn controller(&mut self) -> Controller {
+        let mut heart = self.heart.borrow_mut();
+        heart.as_mut().expect("not dropped").controller()
     }
 
     pub fn drop_heart(&mut self) {
