@@ -97,6 +97,9 @@ mod protocol;
 mod rtt;
 mod stats;
 mod sync;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 mod time;
 mod timer;
 mod trace;

@@ -4,9 +4,8 @@
 //! [`Pinger`]: futures_pinger::Pinger
 //! [`KeepAlive`]: futures_pinger::KeepAlive
 
-use std::cell::Cell;
-use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -52,7 +51,7 @@ impl Shell {
         }
     }
 
-    fn answer(&self, rtt: impl Fn(usize) -> Option<Duration> + 'static) {
+    fn answer(&self, rtt: impl Fn(usize) -> Option<Duration> + Send + 'static) {
         match self {
             Self::Pinger(rig) => rig.answer(rtt),
             Self::KeepAlive(kept) => kept.answer(rtt),
@@ -687,15 +686,15 @@ fn the_task_that_polled_last_is_the_one_that_is_woken() {
 fn an_order_from_within_the_heartbeats_own_poll_is_carried_out() {
     let mut rig = Rig::new(Path::Slot, exact());
     let controller = rig.controller();
-    let asked = Rc::new(Cell::new(false));
-    let (once, handle) = (Rc::clone(&asked), controller.clone());
+    let asked = Arc::new(AtomicBool::new(false));
+    let (once, handle) = (Arc::clone(&asked), controller.clone());
     // The peer's reaction runs inside the sink's flush.
     rig.sink.on_wire(move |_| {
-        once.set(true);
+        once.store(true, Ordering::Relaxed);
         handle.stop().unwrap();
     });
     rig.run_until(s(20));
-    assert!(asked.get());
+    assert!(asked.load(Ordering::Relaxed));
     assert_eq!(rig.outcome(), Some(Ok(Stopped::Requested)));
 }
 

@@ -72,7 +72,7 @@ fn a_backlog_that_a_runtime_hands_out_in_shares_is_read_before_any_verdict() {
     let Reader::Stream(pongs) = rig.reader.clone() else {
         unreachable!()
     };
-    pongs.share(10);
+    pongs.budget(10);
     let sink = rig.sink.clone();
     rig.at(s(40), move || {
         for _ in 0..1000 {

@@ -541,7 +541,7 @@ fn a_runtime_that_gives_each_turn_a_share_of_the_backlog_earns_no_false_verdict(
     }
 }
 
-fn shared_backlog(share: u32) {
+fn shared_backlog(share: usize) {
     let mut kept = Kept::new(exact());
     kept.run_until(s(20));
     let Msg::Ping(payload) = kept.script.sent()[0].1.clone() else {
@@ -551,7 +551,7 @@ fn shared_backlog(share: u32) {
         kept.script.receive(Msg::Data(number));
     }
     kept.script.receive(Msg::Pong(payload));
-    kept.script.share(share);
+    kept.script.budget(share);
     let mut now = s(20);
     while kept.stats().answered() == 0 {
         if kept.read_once() {

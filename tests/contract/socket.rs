@@ -1,20 +1,18 @@
-//! A scripted socket for [`KeepAlive`] in the [`World`], with the manners of the real ones: one
-//! waker for each direction, one message for each readiness.
+//! A [`KeepAlive`] over the scripted socket of `futures_pinger::testing`, polled by hand.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::ops::Deref;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Sink, Stream};
+use futures::{Sink, SinkExt, Stream, StreamExt};
+use futures_pinger::testing::{Answer, ScriptedSocket, SocketScript};
 use futures_pinger::{ConfigBuilder, Error, Frame, KeepAlive, Kind, Protocol, Stats, TimedOut};
 
-use crate::world::{Broken, ManualTimer, Woken, World};
+use crate::world::{Broken, Fault, ManualTimer, World};
 
 /// The messages of the scripted socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,122 +45,65 @@ impl Protocol<Msg> for Plain {
     }
 }
 
-#[derive(Default)]
-struct State {
-    incoming: VecDeque<Result<Msg, Broken>>,
-    ended: bool,
-    /// Always one more message of data.
-    endless: bool,
-    read: u32,
-    /// Says Pending after so many messages, as if the task had had its share.
-    share: Option<u32>,
-    shared: u32,
-    reader: Option<Waker>,
-    blocked: bool,
-    flush_blocked: bool,
-    broken: bool,
-    reserved: bool,
-    /// Takes messages without readiness too, as some sockets do.
-    tolerant: bool,
-    closed: bool,
-    writer: Option<Waker>,
-    unflushed: Vec<Msg>,
-    sent: Vec<(Duration, Msg)>,
-    on_wire: Option<Rc<dyn Fn(Msg)>>,
-}
-
+/// The socket of the kit, and what some sockets put up with beyond it.
 pub struct Socket {
-    world: World,
-    state: Rc<RefCell<State>>,
+    socket: ScriptedSocket<Msg>,
+    tolerant: Arc<AtomicBool>,
 }
 
 /// The handle by which a test moves the socket.
 #[derive(Clone)]
 pub struct Script {
-    state: Rc<RefCell<State>>,
+    script: SocketScript<Msg>,
+    tolerant: Arc<AtomicBool>,
 }
 
+impl Deref for Script {
+    type Target = SocketScript<Msg>;
+
+    fn deref(&self) -> &SocketScript<Msg> {
+        &self.script
+    }
+}
+
+// Tests take some of these by their path, which finds no method of the target.
 impl Script {
-    fn wake_reader(&self) {
-        let waker = self.state.borrow_mut().reader.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    fn wake_writer(&self) {
-        let waker = self.state.borrow_mut().writer.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    pub fn receive(&self, message: Msg) {
-        self.state.borrow_mut().incoming.push_back(Ok(message));
-        self.wake_reader();
-    }
-
     pub fn receive_error(&self) {
-        self.state.borrow_mut().incoming.push_back(Err(Broken));
-        self.wake_reader();
+        self.script.receive_error();
     }
 
     pub fn end(&self) {
-        self.state.borrow_mut().ended = true;
-        self.wake_reader();
-    }
-
-    pub fn flood(&self) {
-        self.state.borrow_mut().endless = true;
-        self.wake_reader();
+        self.script.end();
     }
 
     pub fn block(&self) {
-        self.state.borrow_mut().blocked = true;
+        self.script.block();
     }
 
     pub fn block_flush(&self) {
-        self.state.borrow_mut().flush_blocked = true;
+        self.script.block_flush();
     }
 
-    pub fn unblock(&self) {
-        self.unblock_quietly();
-        self.wake_writer();
-    }
-
-    /// There is room, and nobody was told yet.
     pub fn unblock_quietly(&self) {
-        let mut state = self.state.borrow_mut();
-        state.blocked = false;
-        state.flush_blocked = false;
+        self.script.unblock_quietly();
+    }
+
+    /// Always one more message of data.
+    pub fn flood(&self) {
+        let mut numbers = 1..;
+        self.script
+            .flood(move || Msg::Data(numbers.next().expect("endless")));
     }
 
     /// Takes messages without readiness too, as some sockets do.
     pub fn tolerate(&self) {
-        self.state.borrow_mut().tolerant = true;
-    }
-
-    /// Each turn of the task gets so many messages.
-    pub fn share(&self, messages: u32) {
-        self.state.borrow_mut().share = Some(messages);
+        self.tolerant.store(true, Ordering::Relaxed);
     }
 
     /// The sink fails from now on.
     pub fn break_sink(&self) {
-        self.state.borrow_mut().broken = true;
-        self.wake_writer();
-    }
-
-    /// All messages handed to the socket, in order, with their times.
-    pub fn sent(&self) -> Vec<(Duration, Msg)> {
-        self.state.borrow().sent.clone()
-    }
-
-    /// The times of the pings among them.
-    pub fn pings(&self) -> Vec<Duration> {
-        let sent = self.sent().into_iter();
-        let pings = sent.filter(|(_, message)| matches!(message, Msg::Ping(_)));
-        pings.map(|(at, _)| at).collect()
+        self.script.fail(Fault::Ready);
+        self.script.fail(Fault::Flush);
     }
 
     pub fn data(&self) -> Vec<u32> {
@@ -173,88 +114,51 @@ impl Script {
         });
         data.collect()
     }
-
-    pub fn is_closed(&self) -> bool {
-        self.state.borrow().closed
-    }
 }
 
 impl Stream for Socket {
     type Item = Result<Msg, Broken>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut state = self.state.borrow_mut();
-        if state.share.is_some_and(|share| state.shared >= share) {
-            state.shared = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if let Some(next) = state.incoming.pop_front() {
-            state.shared += 1;
-            return Poll::Ready(Some(next));
-        }
-        if state.ended {
-            return Poll::Ready(None);
-        }
-        if state.endless {
-            state.read += 1;
-            return Poll::Ready(Some(Ok(Msg::Data(state.read))));
-        }
-        state.reader = Some(cx.waker().clone());
-        Poll::Pending
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.socket.poll_next_unpin(cx)
     }
 }
 
 impl Sink<Msg> for Socket {
     type Error = Broken;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let mut state = self.state.borrow_mut();
-        if state.broken {
-            return Poll::Ready(Err(Broken));
-        }
-        if state.blocked {
-            state.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        state.reserved = true;
-        Poll::Ready(Ok(()))
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.socket.poll_ready_unpin(cx)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Msg) -> Result<(), Broken> {
-        let mut state = self.state.borrow_mut();
-        assert!(
-            state.reserved || state.tolerant,
-            "a message without readiness"
-        );
-        state.reserved = false;
-        let closed = state.sent.iter().any(|(_, sent)| *sent == Msg::Close);
-        assert!(!closed, "a message after the close frame");
-        state.sent.push((self.world.elapsed(), message.clone()));
-        state.unflushed.push(message);
-        Ok(())
+    fn start_send(mut self: Pin<&mut Self>, message: Msg) -> Result<(), Broken> {
+        if self.tolerant.load(Ordering::Relaxed) {
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = self.socket.poll_ready_unpin(&mut cx);
+        }
+        self.socket.start_send_unpin(message)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let mut state = self.state.borrow_mut();
-        if state.broken {
-            return Poll::Ready(Err(Broken));
-        }
-        if state.flush_blocked {
-            state.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let (flushed, on_wire) = (std::mem::take(&mut state.unflushed), state.on_wire.clone());
-        drop(state);
-        if let Some(on_wire) = on_wire {
-            flushed.into_iter().for_each(|message| on_wire(message));
-        }
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.socket.poll_flush_unpin(cx)
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.state.borrow_mut().closed = true;
-        self.poll_flush(cx)
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.socket.poll_close_unpin(cx)
+    }
+}
+
+/// A waker of a test that polls by hand.
+#[derive(Default)]
+pub struct Woken {
+    pub flag: AtomicBool,
+    pub count: AtomicUsize,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.flag.store(true, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -276,10 +180,11 @@ pub struct Kept {
 impl Kept {
     pub fn new(config: ConfigBuilder) -> Self {
         let world = World::new();
-        let state = Rc::<RefCell<State>>::default();
+        let (socket, script) = world.socket(Plain);
+        let tolerant = Arc::default();
         let socket = Socket {
-            world: world.clone(),
-            state: Rc::clone(&state),
+            socket,
+            tolerant: Arc::clone(&tolerant),
         };
         let alive = KeepAlive::new(socket, config.build().expect("valid"));
         let alive = alive.with_protocol(Plain).with_timer(world.timer());
@@ -287,7 +192,7 @@ impl Kept {
         reader.flag.store(true, Ordering::Relaxed);
         Self {
             world,
-            script: Script { state },
+            script: Script { script, tolerant },
             alive: Box::pin(alive),
             reader,
             writer: Arc::default(),
@@ -299,27 +204,16 @@ impl Kept {
 
     /// The peer answers each ping after `rtt`.
     pub fn answer_after(&self, rtt: Duration) {
-        self.answer(move |_| Some(rtt));
+        self.script.peer().answer_after(rtt);
     }
 
     /// The peer answers the ping of that number (from 0) after what `rtt` says, if anything.
-    pub fn answer(&self, rtt: impl Fn(usize) -> Option<Duration> + 'static) {
-        let (world, script) = (self.world.clone(), self.script.clone());
-        let number = Cell::new(0);
-        let answer = move |message| {
-            let Msg::Ping(payload) = message else { return };
-            let ping = number.replace(number.get() + 1);
-            if let Some(rtt) = rtt(ping) {
-                let script = script.clone();
-                world.at(world.elapsed() + rtt, move || {
-                    script.receive(Msg::Pong(payload));
-                });
-            }
-        };
-        self.script.state.borrow_mut().on_wire = Some(Rc::new(answer));
+    pub fn answer(&self, rtt: impl Fn(usize) -> Option<Duration> + Send + 'static) {
+        let peer = self.script.peer();
+        peer.answer(move |ping| rtt(ping).map_or(Answer::Lost, Answer::After));
     }
 
-    pub fn at(&self, time: Duration, event: impl FnOnce(&Script) + 'static) {
+    pub fn at(&self, time: Duration, event: impl FnOnce(&Script) + Send + 'static) {
         let script = self.script.clone();
         self.world.at(time, move || event(&script));
     }
