@@ -240,8 +240,7 @@ impl World {
     /// # Panics
     ///
     /// If a task wakes itself 100 000 times at one instant, which is a busy loop, and if it is called
-    /// in a
-    /// task of this world. Panics of tasks and events pass through.
+    /// in a task of this world. Panics of tasks and events pass through.
     #[track_caller]
     pub fn run_until(&self, time: Duration) {
         self.drive(time, &mut (), |()| false);
