@@ -1,9 +1,9 @@
-//! L. The adaptive timeout, against the core.
+//! L. The adaptive timeout, against the core and, where it wakes them, against the shells.
 
 use futures_pinger::{Liveness, PongKind, State};
 
 use crate::bare::Bare;
-use crate::world::{exact, ms, s};
+use crate::world::{Rig, each_path, exact, ms, s};
 
 /// One cycle with that round-trip time.
 fn cycle(bare: &mut Bare, rtt: std::time::Duration) {
@@ -148,6 +148,61 @@ fn by_default_it_takes_three_misses() {
     let (at, verdict) = bare.timed_out();
     assert_eq!(verdict.missed(), 3);
     assert_eq!(at, s(40) + s(1) + s(2) + s(4));
+}
+
+// contract: L73
+#[test]
+fn the_shells_wake_for_the_timeout_that_was_measured() {
+    each_path(|path| {
+        let mut rig = Rig::new(path, exact().adaptive_timeout(s(1)..=s(20)));
+        // SRTT 400 ms and RTTVAR 200 ms.
+        rig.answer(|ping| (ping == 0).then_some(ms(400)));
+        rig.run_until(s(100));
+        let (first, second, third) = (ms(1200), ms(2400), ms(4800));
+        assert_eq!(
+            rig.sink.pings(),
+            [s(20), s(40), s(40) + first, s(40) + first + second]
+        );
+        let (at, verdict) = rig.verdict();
+        assert_eq!(at, s(40) + first + second + third);
+        assert_eq!((verdict.missed(), verdict.elapsed()), (3, third));
+    });
+}
+
+// contract: L73
+#[test]
+fn a_pong_that_is_read_after_a_stall_gives_the_shells_no_sample() {
+    each_path(|path| {
+        let mut rig = Rig::new(path, exact().adaptive_timeout(s(1)..=s(8)));
+        // It has arrived long since, but neither the reader nor the heartbeat has run.
+        rig.answer(|ping| (ping == 0).then_some(s(30)));
+        rig.stall(s(21)..s(50));
+        rig.run_until(s(51));
+        let stats = rig.stats();
+        assert_eq!((stats.answered(), stats.late_wakes()), (1, 1));
+        assert_eq!(stats.smoothed_rtt(), None);
+        // The next ping waits for as long as the first did.
+        let next = rig.sink.pings()[1];
+        rig.run_until(next + s(8));
+        assert_eq!(rig.stats().missed(), 1);
+    });
+}
+
+// contract: L74
+#[test]
+fn the_shells_show_a_suspect_until_its_pong() {
+    each_path(|path| {
+        let mut rig = Rig::new(path, exact().adaptive_timeout(s(5)..=s(20)));
+        rig.answer(|ping| Some([ms(400), s(3)][ping.min(1)]));
+        let state = |rig: &mut Rig, at| {
+            rig.run_until(at);
+            rig.stats().state_at(rig.world.instant(at))
+        };
+        assert_eq!(state(&mut rig, s(41)), State::Waiting);
+        assert_eq!(state(&mut rig, s(42)), State::Suspect);
+        assert_eq!(state(&mut rig, s(44)), State::Idle);
+        rig.assert_alive();
+    });
 }
 
 // contract: L74
