@@ -213,7 +213,7 @@ pub trait PongSource: sealed::Sealed {
     fn poll_feed(
         self: Pin<&mut Self>,
         heartbeat: &mut Heartbeat,
-        now: Instant,
+        now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Option<()>>;
 
@@ -244,13 +244,13 @@ impl<S: Stream<Item = Pong>> PongSource for S {
     fn poll_feed(
         self: Pin<&mut Self>,
         heartbeat: &mut Heartbeat,
-        now: Instant,
+        now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Option<()>> {
         // Pending: the stream wakes us.
         self.poll_next(cx).map(|pong| {
             let Pong(payload) = pong?;
-            heartbeat.handle_pong(&payload, now);
+            heartbeat.handle_pong_at(&payload, now);
             Some(())
         })
     }
@@ -262,7 +262,7 @@ impl PongSource for Pongs {
     fn poll_feed(
         self: Pin<&mut Self>,
         heartbeat: &mut Heartbeat,
-        _now: Instant,
+        _now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Option<()>> {
         let mut old = None;
@@ -339,17 +339,17 @@ enum Life {
 #[derive(Debug, Default)]
 struct Inbox {
     /// The latest proof of life. One is enough: a newer says more.
-    verified: Option<([u8; LEN], Instant)>,
+    verified: Option<([u8; LEN], Time)>,
     /// What answered the newest ping by policy.
-    policy: Option<Instant>,
+    policy: Option<Time>,
     /// The latest activity that answered nothing.
-    activity: Option<Instant>,
+    activity: Option<Time>,
     unsolicited: u64,
     stale: u64,
 }
 
 impl Inbox {
-    fn verified(&mut self, payload: &[u8], at: Instant) {
+    fn verified(&mut self, payload: &[u8], at: Time) {
         // What was verified has the length of all our payloads.
         let verified = payload.try_into().ok().map(|payload| (payload, at));
         if mem::replace(&mut self.verified, verified).is_some() {
@@ -371,6 +371,10 @@ struct Book {
 }
 
 impl Book {
+    fn now(&self) -> Time {
+        Time::at(self.origin, self.clock.now())
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.ledger.newest, Newest::Open(_))
     }
@@ -385,13 +389,13 @@ impl Book {
             return PongKind::Unsolicited;
         }
         // The clock is read for pongs that mean something, not for each stray.
-        let at = self.clock.now();
-        self.proof = Time::at(self.origin, at);
+        let at = self.now();
+        self.proof = at;
         self.ledger.enter(proof);
         inbox.verified(payload, at);
         match proof {
             Proof::Newest(flight) => PongKind::Matched {
-                rtt: self.proof.since(flight.at).to_duration(),
+                rtt: at.since(flight.at).to_duration(),
             },
             _ => PongKind::Stale,
         }
@@ -408,9 +412,9 @@ impl Book {
         if !open && max_unproven.is_none() {
             return false;
         }
-        let at = self.clock.now();
+        let at = self.now();
         let trusted_until = max_unproven.map(|unproven| self.proof.plus(unproven.into()));
-        if trusted_until.is_some_and(|until| Time::at(self.origin, at) >= until) {
+        if trusted_until.is_some_and(|until| at >= until) {
             return false;
         }
         if open {
@@ -465,14 +469,14 @@ impl Slot {
         let inbox = mem::take(&mut self.inbox);
         heartbeat.count_strays(inbox.unsolicited, inbox.stale);
         if let Some(at) = inbox.activity {
-            heartbeat.handle_activity(at);
+            heartbeat.handle_activity_at(at);
         }
         if let Some((payload, at)) = &inbox.verified {
-            heartbeat.handle_pong(payload, *at);
+            heartbeat.handle_pong_at(payload, *at);
         }
         if let Some(at) = inbox.policy {
             // Any payload that proves nothing will do.
-            heartbeat.handle_pong(&[], at);
+            heartbeat.handle_pong_at(&[], at);
         }
         if inbox.verified.is_some() || inbox.policy.is_some() {
             return Poll::Ready(Some(()));

@@ -97,6 +97,15 @@ pub enum Output {
     Done(Verdict),
 }
 
+/// An [`Output`] on the heartbeat's own time line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    Ping,
+    Close(Destination),
+    Wait(Time),
+    Done(Verdict),
+}
+
 /// Where the close frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Destination {
@@ -289,10 +298,15 @@ impl Heartbeat {
     /// Judges the deadlines. Call it when the instant of [`Output::Wait`] has come, after all input
     /// that was ready has been handled; it does no harm at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout_at(self.time(now));
+    }
+
+    #[inline]
+    pub(crate) fn handle_timeout_at(&mut self, now: Time) {
         self.backlog = None;
-        // Nearly always, and then not worth a look at the time line.
+        // Nearly always, and then there is nothing to judge.
         if !matches!(self.phase, Phase::Idle) {
-            self.judge(self.time(now));
+            self.judge(now);
         }
     }
 
@@ -303,17 +317,20 @@ impl Heartbeat {
     /// A caller that cannot know whether more is ready calls this with 1 after each item, and
     /// [`handle_timeout`](Self::handle_timeout) when its timer fires.
     pub fn handle_backlog(&mut self, read: u32, now: Instant) {
+        self.handle_backlog_at(read, self.time(now));
+    }
+
+    pub(crate) fn handle_backlog_at(&mut self, read: u32, now: Time) {
         let deadline = match &self.phase {
             Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.deadline(),
             Phase::Waiting { .. } if !self.config.judges_pongs() => self.due,
             Phase::Waiting { watch, .. } => watch.deadline(),
-            Phase::Closing { .. } => return self.judge(self.time(now)),
+            Phase::Closing { .. } => return self.judge(now),
             Phase::Idle | Phase::Due(_) | Phase::Paused | Phase::Done(_) => {
                 self.backlog = None;
                 return;
             }
         };
-        let now = self.time(now);
         // What was read by the first look past the deadline may have been read before it.
         self.backlog = match self.backlog {
             _ if now < deadline => None,
@@ -335,7 +352,10 @@ impl Heartbeat {
 
     /// The peer sent a pong. It may be of any length and content.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
-        let at = self.time(now);
+        self.handle_pong_at(payload, self.time(now))
+    }
+
+    pub(crate) fn handle_pong_at(&mut self, payload: &[u8], at: Time) -> PongKind {
         let mut proof = self.ledger.check(payload);
         if matches!(self.phase, Phase::Closing { .. } | Phase::Done(_)) {
             // Whose pong it is still matters; the verdict stands.
@@ -371,17 +391,21 @@ impl Heartbeat {
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
     /// once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        if self.heeds_activity() {
-            let at = self.time(now);
-            if self.trusts_activity(at) {
-                self.active(at);
-            }
+        self.handle_activity_at(self.time(now));
+    }
+
+    pub(crate) fn handle_activity_at(&mut self, at: Time) {
+        if self.heeds_activity() && self.trusts_activity(at) {
+            self.active(at);
         }
     }
 
     /// The frame that [`transmit`](Self::transmit) returned is flushed.
     pub fn handle_sent(&mut self, now: Instant) {
-        let at = self.time(now);
+        self.handle_sent_at(self.time(now));
+    }
+
+    pub(crate) fn handle_sent_at(&mut self, at: Time) {
         match self.phase {
             Phase::Flushing { since, .. } => {
                 self.counters.blocked(at.since(since));
@@ -518,7 +542,15 @@ impl Heartbeat {
     ///
     /// The answer may change after any other call, and when the instant of [`Output::Wait`] comes.
     pub fn poll_output(&mut self, now: Instant) -> Output {
-        let at = self.time(now);
+        match self.poll_step(self.time(now)) {
+            Step::Ping => Output::Ping,
+            Step::Close(destination) => Output::Close(destination),
+            Step::Wait(until) => Output::Wait(until.instant(self.origin)),
+            Step::Done(verdict) => Output::Done(verdict),
+        }
+    }
+
+    pub(crate) fn poll_step(&mut self, at: Time) -> Step {
         match &mut self.phase {
             Phase::Idle if at >= self.due => self.offer(at, Cause::Schedule),
             Phase::Due(cause) => {
@@ -530,10 +562,10 @@ impl Heartbeat {
                 ..
             } => {
                 *step = CloseStep::Offered;
-                Output::Close(self.close_to)
+                Step::Close(self.close_to)
             }
-            Phase::Done(verdict) => Output::Done(*verdict),
-            _ => Output::Wait(self.next_look().instant(self.origin)),
+            Phase::Done(verdict) => Step::Done(*verdict),
+            _ => Step::Wait(self.next_look()),
         }
     }
 
@@ -541,7 +573,10 @@ impl Heartbeat {
     /// sink at once: nothing is buffered here, and nothing is kept. None where nothing wants to go
     /// (any more).
     pub fn transmit(&mut self, now: Instant) -> Option<Frame> {
-        let at = self.time(now);
+        self.transmit_at(self.time(now))
+    }
+
+    pub(crate) fn transmit_at(&mut self, at: Time) -> Option<Frame> {
         match &mut self.phase {
             Phase::Offered {
                 since,
@@ -588,17 +623,15 @@ impl Heartbeat {
 
     /// Between two pings with the next not due, and nothing that was read changes that: there is
     /// nothing to do.
-    pub(crate) fn is_resting(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Idle)
-            && !self.heeds_activity()
-            && self.due.instant(self.origin).is_none_or(|due| now < due)
+    pub(crate) fn is_resting(&self, now: Time) -> bool {
+        matches!(self.phase, Phase::Idle) && !self.heeds_activity() && now < self.due
     }
 
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
-    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
         match &self.phase {
             Phase::Offered { .. } | Phase::Flushing { .. } | Phase::Waiting { .. } => {
-                self.next_look() <= self.time(now)
+                self.next_look() <= now
             }
             _ => false,
         }
@@ -686,7 +719,9 @@ impl Heartbeat {
         self.trace.strays(&before, &self.counters);
     }
 
-    fn time(&self, now: Instant) -> Time {
+    /// The shells of this crate tell the time once in each poll.
+    #[inline]
+    pub(crate) fn time(&self, now: Instant) -> Time {
         Time::at(self.origin, now)
     }
 
@@ -694,10 +729,12 @@ impl Heartbeat {
         self.config.granularity().into()
     }
 
-    fn grid(&self) -> Grid {
+    /// The wake-ups that it asks for are rounded up to this.
+    #[inline]
+    pub(crate) fn grid(&self) -> Grid {
         Grid {
             origin: self.origin,
-            step: self.config.granularity(),
+            step: self.granularity(),
         }
     }
 
@@ -750,7 +787,7 @@ impl Heartbeat {
         }
     }
 
-    fn offer(&mut self, now: Time, cause: Cause) -> Output {
+    fn offer(&mut self, now: Time, cause: Cause) -> Step {
         let write_timeout = Span::from(self.config.write_timeout());
         self.lateness = Span::ZERO;
         self.backlog = None;
@@ -759,7 +796,7 @@ impl Heartbeat {
             watch: Watch::start(now, write_timeout, self.config.stall_grace()),
             cause,
         };
-        Output::Ping
+        Step::Ping
     }
 
     fn next_look(&self) -> Time {

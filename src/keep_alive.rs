@@ -16,11 +16,11 @@ use self::writer::{Outbox, Outgoing, Wakers};
 use crate::config::{Config, Liveness};
 use crate::control::{Controlled, Controller};
 use crate::error::{Error, TimedOut};
-use crate::heartbeat::{Heartbeat, Output, PongKind, Verdict};
+use crate::heartbeat::{Heartbeat, PongKind, Step, Verdict};
 use crate::payload::{Key, Ledger, Proof};
 use crate::protocol::{Kind, Protocol, WebSocket};
 use crate::stats::Stats;
-use crate::time::Instant;
+use crate::time::{Instant, Time};
 use crate::timer::{Alarm, FuturesTimer, Timer};
 use crate::transmit::poll_transmit;
 
@@ -292,7 +292,7 @@ impl Core {
         }
     }
 
-    fn is_overdue(&self, now: Instant) -> bool {
+    fn is_overdue(&self, now: Time) -> bool {
         matches!(self, Self::Running(heartbeat) if heartbeat.is_overdue(now))
     }
 
@@ -384,6 +384,7 @@ where
                 *this.batch_passed = true;
                 let now = this.alarm.now();
                 this.control.obey(heartbeat, now, cx);
+                let now = heartbeat.time(now);
                 let resting = !*this.flushing && heartbeat.is_resting(now);
                 let mut this = self.project();
                 if !resting {
@@ -427,14 +428,13 @@ where
                 Poll::Ready(None) => return Poll::Ready(this.end().map(Err)),
                 // The socket wakes us if something comes; the rest is up to the heartbeat.
                 Poll::Pending => {
-                    if this.core.is_over() {
+                    let Core::Running(heartbeat) = &mut *this.core else {
                         return Poll::Pending;
-                    }
+                    };
                     let read = BATCH - mem::replace(this.credit, BATCH);
                     let now = this.alarm.now();
-                    if let Core::Running(heartbeat) = this.core {
-                        this.control.obey(heartbeat, now, cx);
-                    }
+                    this.control.obey(heartbeat, now, cx);
+                    let now = heartbeat.time(now);
                     // A runtime may say that nothing is ready because this task has had its share.
                     // So what has been read in this turn is followed by another turn before anything
                     // is judged.
@@ -501,28 +501,16 @@ where
 
     /// Looks at the time, after `read` messages: writes what is due, judges deadlines, arms the
     /// timer. `more`: there is more to read, and whoever reads comes back.
-    fn look(
-        &mut self,
-        read: u8,
-        now: Instant,
-        more: bool,
-        cx: &mut Context<'_>,
-    ) -> Option<Error<E>> {
+    fn look(&mut self, read: u8, now: Time, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
         let error = self.turn(read, now, more, cx);
         self.report();
         error
     }
 
-    fn turn(
-        &mut self,
-        read: u8,
-        now: Instant,
-        more: bool,
-        cx: &mut Context<'_>,
-    ) -> Option<Error<E>> {
+    fn turn(&mut self, read: u8, now: Time, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
         let heartbeat = self.core.running()?;
         if read > 0 {
-            heartbeat.handle_activity(now);
+            heartbeat.handle_activity_at(now);
         }
         // Write before judging: a flush that completes now was in time.
         if let Err(error) = self.write(now, cx) {
@@ -530,44 +518,41 @@ where
         }
         let heartbeat = self.core.running()?;
         if more {
-            heartbeat.handle_backlog(read.into(), now);
+            heartbeat.handle_backlog_at(read.into(), now);
         } else {
-            heartbeat.handle_timeout(now);
+            heartbeat.handle_timeout_at(now);
         }
         loop {
             let heartbeat = self.core.running()?;
-            match heartbeat.poll_output(now) {
-                Output::Ping => {
+            match heartbeat.poll_step(now) {
+                Step::Ping => {
                     if let Err(error) = self.write(now, cx) {
                         return Some(self.broken(error));
                     }
                 }
-                Output::Close(_) => {
+                Step::Close(_) => {
                     // The verdict has fallen: a writer that is blocked has waited long enough.
                     self.wake_writer();
                     *self.flushing = false;
                     // It never fails: a close frame that cannot be written leaves the verdict.
                     let _ = self.write(now, cx);
                 }
-                Output::Wait(next) => {
-                    let next = next.filter(|_| !more)?;
-                    let granularity = heartbeat.config().granularity();
-                    if self
-                        .alarm
-                        .as_mut()
-                        .poll_at(next, granularity, cx)
-                        .is_ready()
-                    {
+                Step::Wait(next) => {
+                    if more || next == Time::NEVER {
+                        return None;
+                    }
+                    let grid = heartbeat.grid();
+                    if self.alarm.as_mut().poll_at(next, grid, cx).is_ready() {
                         // The instant has come since `now` was read, or the timer is early. By way
                         // of the executor, so that a broken timer cannot hold us here.
                         cx.waker().wake_by_ref();
                     }
                     return None;
                 }
-                Output::Done(Verdict::TimedOut(timed_out)) => {
+                Step::Done(Verdict::TimedOut(timed_out)) => {
                     return Some(self.time_out(timed_out));
                 }
-                Output::Done(Verdict::Requested) => {
+                Step::Done(Verdict::Requested) => {
                     self.pass_through();
                     return None;
                 }
@@ -576,7 +561,7 @@ where
     }
 
     /// The heartbeat's frames into the socket.
-    fn write(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<(), E> {
+    fn write(&mut self, now: Time, cx: &mut Context<'_>) -> Result<(), E> {
         let Core::Running(heartbeat) = &mut *self.core else {
             return Ok(());
         };

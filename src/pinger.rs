@@ -14,10 +14,10 @@ use crate::config::Config;
 use crate::control::{Controlled, Controller};
 use crate::error::Error;
 use crate::frame::Frame;
-use crate::heartbeat::{Destination, Heartbeat, Output, Verdict};
+use crate::heartbeat::{Destination, Heartbeat, Step, Verdict};
 use crate::payload::Key;
 use crate::stats::Stats;
-use crate::time::Instant;
+use crate::time::{Instant, Time};
 use crate::timer::{Alarm, FuturesTimer, Timer};
 use crate::transmit::poll_transmit;
 
@@ -350,6 +350,7 @@ where
         if self.control.obey(heartbeat, now, cx) {
             self.pongs.as_mut().publish(heartbeat);
         }
+        let now = heartbeat.time(now);
 
         // Read first: a pong that has arrived wins against a deadline that has passed. Nothing
         // that arrives while the close frame is on its way matters any more.
@@ -377,15 +378,15 @@ where
         let (outgoing, out) = (&mut self.outgoing, &mut self.out);
         write(outgoing.as_mut(), out.as_mut(), &mut frames, cx).map_err(Error::Transport)?;
         if more {
-            frames.heartbeat.handle_backlog(read, now);
+            frames.heartbeat.handle_backlog_at(read, now);
         } else {
-            frames.heartbeat.handle_timeout(now);
+            frames.heartbeat.handle_timeout_at(now);
         }
 
         loop {
-            match frames.heartbeat.poll_output(now) {
-                output @ (Output::Ping | Output::Close(_)) => {
-                    if let Output::Close(_) = output {
+            match frames.heartbeat.poll_step(now) {
+                step @ (Step::Ping | Step::Close(_)) => {
+                    if let Step::Close(_) = step {
                         // Either nothing is in the sink, or the sink is given up.
                         *frames.flushing = false;
                     } else if frames.heartbeat.has_missed() {
@@ -395,7 +396,7 @@ where
                     let written = write(outgoing.as_mut(), out.as_mut(), &mut frames, cx);
                     written.map_err(Error::Transport)?;
                 }
-                Output::Wait(next) => {
+                Step::Wait(next) => {
                     let (alarm, pongs) = (self.alarm.as_ref(), frames.pongs.as_ref());
                     let complete = |stats: &mut Stats| pongs.add_to(stats);
                     self.control
@@ -405,10 +406,9 @@ where
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    if let Some(next) = next {
-                        let granularity = frames.heartbeat.config().granularity();
-                        let fired = self.alarm.as_mut().poll_at(next, granularity, cx);
-                        if fired.is_ready() {
+                    if next < Time::NEVER {
+                        let grid = frames.heartbeat.grid();
+                        if self.alarm.as_mut().poll_at(next, grid, cx).is_ready() {
                             // The instant has come since `now` was read, or the timer is early. By
                             // way of the executor, so that a broken timer cannot hold us here.
                             cx.waker().wake_by_ref();
@@ -418,10 +418,10 @@ where
                     // sink if a frame waits for it, and the pongs unless we are closing.
                     return Poll::Pending;
                 }
-                Output::Done(Verdict::TimedOut(timed_out)) => {
+                Step::Done(Verdict::TimedOut(timed_out)) => {
                     return Poll::Ready(Err(Error::Timeout(timed_out)));
                 }
-                Output::Done(Verdict::Requested) => {
+                Step::Done(Verdict::Requested) => {
                     return Poll::Ready(Ok(Stopped::Requested));
                 }
             }
@@ -429,10 +429,11 @@ where
     }
 }
 
+#[inline]
 fn read<St: PongSource>(
     mut pongs: Pin<&mut St>,
     heartbeat: &mut Heartbeat,
-    now: Instant,
+    now: Time,
     cx: &mut Context<'_>,
 ) -> Input {
     for read in 0..BUDGET {
@@ -448,12 +449,16 @@ fn read<St: PongSource>(
 
 /// Writes what wants to go: pings into `outgoing`, the close frame where it belongs. Whichever sink is
 /// not ready wakes us; the heartbeat goes on meanwhile.
+#[inline]
 fn write<Si: Sink<Frame>, St: PongSource, Out: CloseSink>(
     outgoing: Pin<&mut Si>,
     out: Pin<&mut Out>,
     frames: &mut Frames<'_, St>,
     cx: &mut Context<'_>,
 ) -> Result<(), Si::Error> {
+    if !*frames.flushing && !frames.heartbeat.wants_transmit() {
+        return Ok(());
+    }
     if frames.heartbeat.is_closing() {
         if let Poll::Ready(Err(CloseFailed)) = out.poll_close_frame(outgoing, frames, cx) {
             frames.heartbeat.handle_close_failed();
@@ -473,7 +478,7 @@ pub struct Frames<'a, St> {
     heartbeat: &'a mut Heartbeat,
     pongs: Pin<&'a mut St>,
     flushing: &'a mut bool,
-    now: Instant,
+    now: Time,
 }
 
 impl<St: PongSource> Frames<'_, St> {

@@ -52,10 +52,10 @@ impl From<Duration> for Span {
     }
 }
 
-/// A point on the time line: nanoseconds since its origin. What comes after the end is
+/// A point on the time line: nanoseconds since its origin. It is public in name only. What comes after the end is
 /// [`Time::NEVER`], what came before the origin is the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Time(u64);
+pub struct Time(u64);
 
 impl Time {
     pub(crate) const ORIGIN: Self = Self(0);

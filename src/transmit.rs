@@ -7,7 +7,7 @@ use futures_sink::Sink;
 
 use crate::frame::Frame;
 use crate::heartbeat::Heartbeat;
-use crate::time::Instant;
+use crate::time::Time;
 
 /// Finishes the flush that has begun, then passes on the frame that wants to go and flushes it.
 /// `changed` is told of each change before the frame is out of our hands: its answer may come at
@@ -18,7 +18,7 @@ pub(crate) fn poll_transmit<Si: Sink<Frame>>(
     mut sink: Pin<&mut Si>,
     heartbeat: &mut Heartbeat,
     flushing: &mut bool,
-    now: Instant,
+    now: Time,
     cx: &mut Context<'_>,
     mut changed: impl FnMut(&Heartbeat),
 ) -> Poll<Result<(), Si::Error>> {
@@ -26,14 +26,14 @@ pub(crate) fn poll_transmit<Si: Sink<Frame>>(
         if *flushing {
             ready!(sink.as_mut().poll_flush(cx))?;
             *flushing = false;
-            heartbeat.handle_sent(now);
+            heartbeat.handle_sent_at(now);
             changed(heartbeat);
         }
         if !heartbeat.wants_transmit() {
             return Poll::Ready(Ok(()));
         }
         ready!(sink.as_mut().poll_ready(cx))?;
-        if let Some(frame) = heartbeat.transmit(now) {
+        if let Some(frame) = heartbeat.transmit_at(now) {
             changed(heartbeat);
             sink.as_mut().start_send(frame)?;
             *flushing = true;

@@ -159,7 +159,10 @@ mod tests {
 
     fn grid(step: Duration) -> Grid {
         let origin = Clock::system().now();
-        Grid { origin, step }
+        Grid {
+            origin,
+            step: step.into(),
+        }
     }
 
     fn look(watch: &mut Watch, now: Time) -> Look {

@@ -204,7 +204,8 @@ where
             protocol: self.protocol,
             outbox: self.outbox,
         };
-        let (now, cx) = (self.alarm.now(), &mut Context::from_waker(&both));
+        let now = heartbeat.time(self.alarm.now());
+        let cx = &mut Context::from_waker(&both);
         let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_| {});
         if written.is_ready() {
             // The deadline of what was sent is the reader's to arm.

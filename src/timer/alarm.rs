@@ -2,13 +2,12 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::interface::{Clock, Timer};
-use crate::grid::round_up;
-use crate::time::Instant;
+use crate::grid::Grid;
+use crate::time::{Instant, Span, Time};
 
 pin_project! {
     #[derive(Debug)]
@@ -24,15 +23,15 @@ pin_project! {
 #[derive(Debug, Clone, Copy)]
 struct Armed {
     /// As it was asked for: as long as that stays, nothing needs to be rounded.
-    deadline: Instant,
-    granularity: Duration,
+    deadline: Time,
+    step: Span,
     /// And as it was rounded.
-    at: Instant,
+    at: Time,
 }
 
 impl Armed {
-    fn is_for(&self, deadline: Instant, granularity: Duration) -> bool {
-        self.deadline == deadline && self.granularity == granularity
+    fn is_for(&self, deadline: Time, step: Span) -> bool {
+        self.deadline == deadline && self.step == step
     }
 }
 
@@ -56,20 +55,24 @@ impl<T: Timer> Alarm<T> {
     #[inline]
     pub(crate) fn poll_at(
         self: Pin<&mut Self>,
-        deadline: Instant,
-        granularity: Duration,
+        deadline: Time,
+        grid: Grid,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut this = self.project();
         let armed = this.armed.as_ref();
-        if !armed.is_some_and(|armed| armed.is_for(deadline, granularity)) {
-            let at = round_up(deadline, granularity);
+        if !armed.is_some_and(|armed| armed.is_for(deadline, grid.step)) {
+            let at = grid.round_up(deadline);
+            // Beyond what the clock can tell lies never.
+            let Some(instant) = at.instant(grid.origin) else {
+                return Poll::Pending;
+            };
             if armed.is_none_or(|armed| armed.at != at) {
-                this.timer.as_mut().reset(at);
+                this.timer.as_mut().reset(instant);
             }
             *this.armed = Some(Armed {
                 deadline,
-                granularity,
+                step: grid.step,
                 at,
             });
         }
