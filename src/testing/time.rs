@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::timer::Clock;
 
-/// Nothing foreign may run under the lock: it could ask for it again.
+/// Nothing foreign may run under the lock: it could ask for it again. Never loom's mutex: a world
+/// has one order of events.
 pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A test that has panicked elsewhere says why itself.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
