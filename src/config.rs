@@ -272,7 +272,7 @@ impl Config {
 ///
 /// let config = Config::builder()
 ///     .interval(Duration::from_secs(30))
-///     .adaptive_timeout(Duration::from_secs(1)..=Duration::from_secs(20))
+///     .adaptive_timeout(Duration::from_millis(500)..=Duration::from_secs(20))
 ///     .jitter(0.2)
 ///     .liveness(Liveness::Activity { max_unproven: Duration::from_secs(120) })
 ///     .build()?;

@@ -51,6 +51,9 @@
 //!
 //! All may be on at once. For others, and for pings above the protocol, implement [`Protocol`].
 //!
+//! The features `tokio` and `async-io` add [timers](Timer), `tracing` is [below](#tracing), and
+//! `test-util` adds the module `testing`: virtual time and scripted peers for your own tests.
+//!
 //! # Tracing
 //!
 //! With the feature `tracing`, each heartbeat is a span `heartbeat` of the target `futures_pinger`,
