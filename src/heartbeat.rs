@@ -687,6 +687,16 @@ impl Heartbeat {
         matches!(self.config.liveness(), Liveness::Activity { .. })
     }
 
+    /// The number of the ping whose pong is waited for, and its deadline.
+    pub(crate) fn awaited(&self) -> Option<(u64, &Watch)> {
+        match &self.phase {
+            Phase::Waiting { watch, .. } if self.config.judges_pongs() => {
+                Some((self.ledger.issued(), watch))
+            }
+            _ => None,
+        }
+    }
+
     /// The number of the ping that is out.
     pub(crate) fn unanswered(&self) -> Option<u64> {
         let open = matches!(self.ledger.newest, Newest::Open(_));

@@ -1,5 +1,6 @@
 //! A whole socket with a heartbeat in it: `Stream` and `Sink` as before.
 
+mod listening;
 mod writer;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use futures_core::{FusedStream, Stream, TryStream};
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
+use self::listening::Listening;
 use self::writer::{Outbox, Outgoing, Wakers};
 use crate::config::{Config, Liveness};
 use crate::control::{Controlled, Controller};
@@ -118,11 +120,13 @@ pin_project! {
         outbox: Outbox<S::Ok>,
         // The socket has a frame of ours that is not flushed.
         flushing: bool,
-        // Messages that may pass before the next look at the time. None before the first poll and
-        // after the end, so that one test lets a message pass.
+        // Messages that may pass before the next look at the time. None before the first poll, after
+        // the end, and where the time matters at which the reader comes back, so that one test lets
+        // a message pass.
         credit: u8,
         // A whole batch has passed since the socket had nothing more.
         batch_passed: bool,
+        listening: Listening,
         // The socket's stream has ended.
         ended: bool,
         wakers: Option<Arc<Wakers>>,
@@ -166,6 +170,7 @@ impl<S: TryStream> KeepAlive<S> {
             flushing: false,
             credit: 0,
             batch_passed: false,
+            listening: Listening::new(),
             ended: false,
             wakers: None,
             control: Controlled::default(),
@@ -185,6 +190,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             flushing: self.flushing,
             credit: self.credit,
             batch_passed: self.batch_passed,
+            listening: self.listening,
             ended: self.ended,
             wakers: self.wakers,
             control: self.control,
@@ -203,6 +209,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             flushing: self.flushing,
             credit: self.credit,
             batch_passed: self.batch_passed,
+            listening: self.listening,
             ended: self.ended,
             wakers: self.wakers,
             control: self.control,
@@ -381,15 +388,16 @@ where
         *this.credit = BATCH;
         match this.core {
             Core::Running(heartbeat) => {
-                *this.batch_passed = true;
                 let now = this.alarm.now();
                 this.control.obey(heartbeat, now, cx);
                 let now = heartbeat.time(now);
+                let read = if this.listening.end(now) { 0 } else { BATCH };
+                *this.batch_passed |= read > 0;
                 let resting = !*this.flushing && heartbeat.is_resting(now);
                 let mut this = self.project();
                 if !resting {
                     // More is ready, as far as we know.
-                    let error = this.look(BATCH, now, true, cx)?;
+                    let error = this.look(read, now, true, cx)?;
                     return Some(Poll::Ready(Some(Err(error))));
                 }
                 this.report();
@@ -444,7 +452,13 @@ where
                         // Pending: we wake ourselves.
                         cx.waker().wake_by_ref();
                     }
-                    return match this.look(read, now, more, cx) {
+                    let error = this.look(read, now, more, cx);
+                    if let Core::Running(heartbeat) = &*this.core {
+                        if this.listening.begin(heartbeat, now) {
+                            *this.credit = 0;
+                        }
+                    }
+                    return match error {
                         Some(error) => Poll::Ready(Some(Err(error))),
                         None => Poll::Pending,
                     };
@@ -517,7 +531,8 @@ where
             return Some(self.broken(error));
         }
         let heartbeat = self.core.running()?;
-        if more {
+        let held = self.listening.holds(heartbeat, now);
+        if more || held.is_some() {
             heartbeat.handle_backlog_at(read.into(), now);
         } else {
             heartbeat.handle_timeout_at(now);
@@ -542,6 +557,7 @@ where
                         return None;
                     }
                     let grid = heartbeat.grid();
+                    let next = held.unwrap_or(next);
                     if self.alarm.as_mut().poll_at(next, grid, cx).is_ready() {
                         // The instant has come since `now` was read, or the timer is early. By way
                         // of the executor, so that a broken timer cannot hold us here.

@@ -73,6 +73,11 @@ impl Watch {
         watch
     }
 
+    /// The timeout that led to the deadline.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
     pub(crate) fn deadline(&self) -> Time {
         self.deadline
     }

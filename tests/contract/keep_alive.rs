@@ -565,6 +565,90 @@ fn shared_backlog(share: usize) {
     assert_eq!(kept.messages().len(), 1000);
 }
 
+// What our own slowness kept in the peer's kernel was taken for silence: between two segments there is
+// nothing to read for a moment.
+// contract: I60
+#[test]
+fn a_slow_app_whose_backlog_is_still_with_the_peer_earns_no_false_verdict() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(20));
+    let Msg::Ping(payload) = kept.script.sent()[0].1.clone() else {
+        panic!("a ping")
+    };
+    // The peer's kernel sends 16 messages whenever we have read those before, 1 ms later; the pong
+    // is behind a thousand of them. Each takes the app 400 ms: 400 s in all, twenty timeouts.
+    let (mut sent, mut now) = (0, s(20));
+    while kept.stats().answered() == 0 {
+        if kept.read_once() {
+            now += ms(400);
+            kept.idle_until(now);
+        } else if kept.stats().answered() == 0 {
+            // As an executor would, before anything comes.
+            while kept.reader_woken() {
+                assert!(!kept.read_once());
+            }
+            now += ms(1);
+            kept.idle_until(now);
+            for _ in 0..16 {
+                kept.script.receive(Msg::Data(sent));
+                sent += 1;
+            }
+            if sent > 1000 {
+                kept.script.receive(Msg::Pong(payload.clone()));
+            }
+        }
+        kept.assert_alive();
+        assert!(now < s(500));
+    }
+}
+
+// contract: I60
+#[test]
+fn a_peer_that_talks_and_never_pongs_is_judged_on_time_by_a_quick_app() {
+    let mut kept = Kept::new(exact());
+    for number in 0..10_000_u32 {
+        kept.at(ms(5) * number, move |script| {
+            script.receive(Msg::Data(number))
+        });
+    }
+    kept.run_until(s(100));
+    assert_eq!(kept.verdict().0, s(40));
+}
+
+// contract: I60
+#[test]
+fn a_peer_that_talks_and_never_pongs_is_judged_by_a_slow_app_too() {
+    // A message each 100 ms, of which the app takes `busy` ms: it listens the rest of the time, and
+    // half a timeout of that is what a peer gets at the least. A deadline that is seen late by that
+    // has its grace, as ever.
+    for (busy, verdict) in [(40, s(40)), (75, s(80)), (95, s(240))] {
+        let mut kept = Kept::new(exact());
+        kept.run_until(s(20));
+        let mut now = s(20);
+        while kept.read.iter().all(|(_, item)| item.is_ok()) {
+            now += ms(100);
+            kept.script.receive(Msg::Data(0));
+            assert!(kept.read_once());
+            kept.idle_until(now + ms(busy));
+            while kept.read_once() {}
+            loop {
+                while kept.reader_woken() {
+                    while kept.read_once() {}
+                }
+                if !kept.world.step(now + ms(100)) {
+                    break;
+                }
+            }
+            assert!(now < s(500), "no verdict");
+        }
+        let (at, _) = kept.verdict();
+        assert!(
+            verdict <= at && at < verdict + ms(200),
+            "{at:?} with {busy} ms"
+        );
+    }
+}
+
 // contract: I60
 #[test]
 fn an_app_that_stops_reading_for_ten_timeouts_earns_no_false_verdict() {

@@ -1,0 +1,67 @@
+//! How long the reader has listened for the answer to a ping.
+
+use crate::heartbeat::Heartbeat;
+use crate::time::{Span, Time};
+
+/// The time in which the reader's task waited for the socket while the newest ping was out.
+///
+/// An app that is slow with each message keeps its peer from sending: what is between the two, the
+/// pong perhaps, lies with the peer until there is room for it. The socket then has nothing to read for
+/// a moment, now and again, and that is not silence. So no verdict falls before the reader has waited
+/// for half the timeout; that of an app that is quick has, long before the deadline.
+#[derive(Debug)]
+pub(super) struct Listening {
+    /// The number of the ping.
+    ping: u64,
+    total: Span,
+    /// When the reader began to wait; never while it does not.
+    since: Time,
+}
+
+impl Listening {
+    pub(super) const fn new() -> Self {
+        Self {
+            ping: 0,
+            total: Span::ZERO,
+            since: Time::NEVER,
+        }
+    }
+
+    /// The reader waits, unless it does so already. Whether it is of interest when it comes back.
+    pub(super) fn begin(&mut self, heartbeat: &Heartbeat, now: Time) -> bool {
+        let Some((ping, _)) = heartbeat.awaited() else {
+            return false;
+        };
+        if self.ping != ping {
+            self.ping = ping;
+            self.total = Span::ZERO;
+        }
+        self.since = now;
+        true
+    }
+
+    /// The reader is back. Whether it had waited.
+    pub(super) fn end(&mut self, now: Time) -> bool {
+        if self.since == Time::NEVER {
+            return false;
+        }
+        self.total = self.total.saturating_add(now.since(self.since));
+        self.since = Time::NEVER;
+        true
+    }
+
+    /// Until when a deadline that has passed is not judged yet, if nothing comes.
+    pub(super) fn holds(&self, heartbeat: &Heartbeat, now: Time) -> Option<Time> {
+        let (ping, watch) = heartbeat.awaited()?;
+        if now < watch.deadline() {
+            return None;
+        }
+        let total = if ping == self.ping {
+            self.total
+        } else {
+            Span::ZERO
+        };
+        let enough = Span::nanos(watch.span().as_nanos() / 2);
+        (total < enough).then(|| now.plus(enough.saturating_sub(total)))
+    }
+}
