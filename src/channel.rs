@@ -266,7 +266,10 @@ impl PongSource for Pongs {
         cx: &mut Context<'_>,
     ) -> Poll<Option<()>> {
         let mut old = None;
-        self.shared.lock().poll_feed(heartbeat, &mut old, cx)
+        let (inbox, polled) = self.shared.lock().poll_inbox(&mut old, cx);
+        // Not under the lock: whoever traces the heartbeat is foreign code.
+        inbox.feed(heartbeat);
+        polled
     }
 
     fn start(self: Pin<&mut Self>, heartbeat: &Heartbeat, clock: Clock) {
@@ -280,8 +283,10 @@ impl PongSource for Pongs {
     }
 
     fn publish(self: Pin<&mut Self>, heartbeat: &Heartbeat) {
-        if let Some(book) = &mut self.shared.lock().book {
-            book.ledger.follow(heartbeat.ledger());
+        let slot = &mut *self.shared.lock();
+        if let Some(book) = &mut slot.book {
+            book.ledger
+                .follow(heartbeat.ledger(), slot.inbox.has_answer());
             book.liveness = heartbeat.config().liveness();
             book.proof = book.proof.max(heartbeat.proof());
         }
@@ -349,6 +354,24 @@ struct Inbox {
 }
 
 impl Inbox {
+    fn has_answer(&self) -> bool {
+        self.verified.is_some() || self.policy.is_some()
+    }
+
+    fn feed(&self, heartbeat: &mut Heartbeat) {
+        heartbeat.count_strays(self.unsolicited, self.stale);
+        if let Some(at) = self.activity {
+            heartbeat.handle_activity_at(at);
+        }
+        if let Some((payload, at)) = &self.verified {
+            heartbeat.handle_pong_at(payload, *at);
+        }
+        if let Some(at) = self.policy {
+            // Any payload that proves nothing will do.
+            heartbeat.handle_pong_at(&[], at);
+        }
+    }
+
     fn verified(&mut self, payload: &[u8], at: Time) {
         // What was verified has the length of all our payloads.
         let verified = payload.try_into().ok().map(|payload| (payload, at));
@@ -459,37 +482,25 @@ impl Slot {
         self.waker.take()
     }
 
-    /// A waker that is replaced goes into `old`: dropping it can run foreign code.
-    fn poll_feed(
+    /// What has come. A waker that is replaced goes into `old`: dropping it can run foreign code.
+    fn poll_inbox(
         &mut self,
-        heartbeat: &mut Heartbeat,
         old: &mut Option<Waker>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<()>> {
+    ) -> (Inbox, Poll<Option<()>>) {
         let inbox = mem::take(&mut self.inbox);
-        heartbeat.count_strays(inbox.unsolicited, inbox.stale);
-        if let Some(at) = inbox.activity {
-            heartbeat.handle_activity_at(at);
-        }
-        if let Some((payload, at)) = &inbox.verified {
-            heartbeat.handle_pong_at(payload, *at);
-        }
-        if let Some(at) = inbox.policy {
-            // Any payload that proves nothing will do.
-            heartbeat.handle_pong_at(&[], at);
-        }
-        if inbox.verified.is_some() || inbox.policy.is_some() {
-            return Poll::Ready(Some(()));
+        if inbox.has_answer() {
+            return (inbox, Poll::Ready(Some(())));
         }
         if self.life == Life::Ended {
-            return Poll::Ready(None);
+            return (inbox, Poll::Ready(None));
         }
         // The sender wakes us: by a pong that means something, or by its end.
         let known = self.waker.as_ref();
         if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
             *old = self.waker.replace(cx.waker().clone());
         }
-        Poll::Pending
+        (inbox, Poll::Pending)
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::mem;
 use std::task::{Context, Waker};
 
-use crate::config::Config;
+use crate::config::{Config, Liveness};
 use crate::error::Closed;
 use crate::heartbeat::Heartbeat;
 use crate::stats::Stats;
@@ -20,8 +20,9 @@ use crate::timer::Clock;
 /// [`KeepAlive::controller`](crate::KeepAlive::controller).
 ///
 /// A call never waits: it leaves a note, wakes the heartbeat's task and returns. The heartbeat does as
-/// asked in its next poll, in the order of the calls. Notes do not queue up: of a thousand calls the
-/// last configuration counts, and one ping is sent.
+/// asked in its next poll, in the order of the calls; a `KeepAlive` that finds one message after the
+/// other looks at its notes once in 64 of them. Notes do not queue up: of a thousand calls the last
+/// configuration counts, and one ping is sent.
 ///
 /// A controller does not keep the heartbeat alive. Clones are cheap and steer the same heartbeat.
 ///
@@ -68,7 +69,10 @@ impl Controller {
     ///
     /// [`Closed`] once the heartbeat has ended.
     pub fn ping_now(&self) -> Result<(), Closed> {
-        self.ask(Orders::ping_now)
+        let clock = self.shared.open()?.clock.clone();
+        // Not under the lock: a clock can be foreign code.
+        let now = clock.map(|clock| clock.now());
+        self.ask(|desk| desk.orders.ping_now(desk.ping.zip(now)))
     }
 
     /// Puts another configuration in force; see
@@ -97,7 +101,7 @@ impl Controller {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_config(&self, config: Config) -> Result<(), Closed> {
-        self.ask(|orders| orders.config = Some(config))
+        self.ask(|desk| desk.orders.set_config(config))
     }
 
     /// No pings and no verdicts until [`resume`](Self::resume): a phone goes to sleep. Pongs are
@@ -108,7 +112,7 @@ impl Controller {
     ///
     /// [`Closed`] once the heartbeat has ended.
     pub fn pause(&self) -> Result<(), Closed> {
-        self.ask(Orders::pause)
+        self.ask(|desk| desk.orders.pause())
     }
 
     /// Goes on after a [`pause`](Self::pause) as if the heartbeat were new: a ping that was out is
@@ -118,7 +122,7 @@ impl Controller {
     ///
     /// [`Closed`] once the heartbeat has ended.
     pub fn resume(&self) -> Result<(), Closed> {
-        self.ask(Orders::resume)
+        self.ask(|desk| desk.orders.resume())
     }
 
     /// Ends the heartbeat without a frame. A [`Pinger`](crate::Pinger) is then ready with
@@ -129,7 +133,7 @@ impl Controller {
     ///
     /// [`Closed`] once the heartbeat has ended.
     pub fn stop(&self) -> Result<(), Closed> {
-        self.ask(|orders| orders.stop = true)
+        self.ask(|desk| desk.orders.stop = true)
     }
 
     /// The peer was seen to be active elsewhere: for
@@ -144,22 +148,23 @@ impl Controller {
     ///
     /// The heartbeat is woken once for each ping that this answers.
     pub fn activity(&self) -> Result<(), Closed> {
-        let mut guard = self.shared.open()?;
-        let desk = &mut *guard;
-        let Some(activity) = &mut desk.activity else {
+        let clock = self.shared.open()?.activity_clock();
+        let Some(clock) = clock else {
             return Ok(());
         };
-        let now = activity.clock.now();
-        let answers = activity.ping.is_some() && activity.ping != activity.woken;
-        activity.woken = activity.ping;
+        // Not under the lock: a clock can be foreign code.
+        let now = clock.now();
+        let mut desk = self.shared.open()?;
         desk.orders.activity = Some(now);
+        let answers = desk.ping.is_some() && desk.ping != desk.woken;
+        desk.woken = desk.ping;
         let waker = desk.waker.take_if(|_| answers);
-        drop(guard);
+        drop(desk);
         wake(waker);
         Ok(())
     }
 
-    /// What had been counted and measured by the end of the heartbeat's last poll; the last figures
+    /// What had been counted and measured when the heartbeat last looked at the time; the last figures
     /// after its end.
     ///
     /// Strays do not wake a heartbeat, so that those a [`PongSender`](crate::PongSender) took since
@@ -175,9 +180,9 @@ impl Controller {
         lock(&self.shared.desk).alive
     }
 
-    fn ask(&self, order: impl FnOnce(&mut Orders)) -> Result<(), Closed> {
+    fn ask(&self, order: impl FnOnce(&mut Desk)) -> Result<(), Closed> {
         let mut desk = self.shared.open()?;
-        order(&mut desk.orders);
+        order(&mut desk);
         let waker = desk.waker.take();
         drop(desk);
         // Not under the lock: a waker may run the heartbeat here and now.
@@ -212,7 +217,7 @@ impl Shared {
 
     // Out of the way of the heartbeats that nobody steers, as is `report`.
     #[inline(never)]
-    fn obey(&self, heartbeat: &mut Heartbeat, now: Instant, cx: &mut Context<'_>) -> bool {
+    fn orders(&self, cx: &mut Context<'_>) -> Option<Orders> {
         let mut old = None;
         let orders = {
             let mut desk = lock(&self.desk);
@@ -224,11 +229,7 @@ impl Shared {
         };
         // Not under the lock: dropping a waker can run foreign code.
         drop(old);
-        if orders.is_empty() {
-            return false;
-        }
-        orders.carry_out(heartbeat, now);
-        true
+        (!orders.is_empty()).then_some(orders)
     }
 
     #[inline(never)]
@@ -240,20 +241,11 @@ impl Shared {
     ) {
         let mut stats = heartbeat.stats();
         complete(&mut stats);
-        let mut activity = heartbeat.heeds_activity().then(|| Activity {
-            clock: clock(),
-            ping: heartbeat.unanswered(),
-            woken: None,
-        });
         let mut desk = lock(&self.desk);
         desk.stats = stats;
-        mem::swap(&mut desk.activity, &mut activity);
-        if let (Some(new), Some(old)) = (&mut desk.activity, &activity) {
-            new.woken = old.woken;
-        }
-        drop(desk);
-        // Not under the lock: a clock can be foreign code.
-        drop(activity);
+        desk.heeds_activity = heartbeat.heeds_activity();
+        desk.ping = heartbeat.unanswered();
+        desk.clock.get_or_insert_with(clock);
     }
 }
 
@@ -263,26 +255,27 @@ struct Desk {
     /// The heartbeat's task. It is taken by whoever wakes it, and put back by its next poll.
     waker: Option<Waker>,
     stats: Stats,
-    /// None as long as activity means nothing.
-    activity: Option<Activity>,
-    alive: bool,
-}
-
-struct Activity {
-    clock: Clock,
+    /// None before the heartbeat's first poll.
+    clock: Option<Clock>,
+    heeds_activity: bool,
     /// The number of the ping that is out.
     ping: Option<u64>,
-    /// The number of the one that the heartbeat was woken for.
+    /// The number of the one that activity has woken the heartbeat for.
     woken: Option<u64>,
+    alive: bool,
 }
 
 /// What was asked for and not done yet: the shortest series of orders that comes to the same as all
 /// that were given.
 #[derive(Debug, Default)]
-struct Orders {
+pub(crate) struct Orders {
     config: Option<Config>,
+    /// The latest activity before that configuration was given, and after.
+    earlier: Option<Instant>,
     activity: Option<Instant>,
     ping: PingOrder,
+    /// The ping that was out when one was asked for, as far as was known, and when that was.
+    out: Option<(u64, Instant)>,
     switch: Switch,
     stop: bool,
 }
@@ -307,10 +300,16 @@ enum Switch {
 }
 
 impl Orders {
-    fn ping_now(&mut self) {
+    fn ping_now(&mut self, out: Option<(u64, Instant)>) {
         if self.switch != Switch::Pause {
             self.ping = PingOrder::Last;
+            self.out = out;
         }
+    }
+
+    fn set_config(&mut self, config: Config) {
+        self.config = Some(config);
+        self.earlier = self.activity.take().or(self.earlier);
     }
 
     fn pause(&mut self) {
@@ -332,22 +331,38 @@ impl Orders {
         }
     }
 
+    /// Nothing else matters.
+    pub(crate) fn stop(&self) -> bool {
+        self.stop
+    }
+
     fn is_empty(&self) -> bool {
         self.config.is_none()
+            && self.earlier.is_none()
             && self.activity.is_none()
             && self.ping == PingOrder::None
             && self.switch == Switch::None
             && !self.stop
     }
 
-    fn carry_out(self, heartbeat: &mut Heartbeat, now: Instant) {
+    pub(crate) fn carry_out(self, heartbeat: &mut Heartbeat, now: Instant) {
+        if let Some(at) = self.earlier {
+            heartbeat.handle_activity(at);
+        }
         if let Some(config) = self.config {
             heartbeat.set_config(config, now);
         }
         if let Some(at) = self.activity {
             heartbeat.handle_activity(at);
         }
-        if self.ping == PingOrder::First {
+        // One was out then.
+        let out = self.out;
+        let ping = if out.is_some_and(|(ping, at)| heartbeat.was_answered_after(ping, at)) {
+            PingOrder::None
+        } else {
+            self.ping
+        };
+        if ping == PingOrder::First {
             heartbeat.ping_now(now);
         }
         if matches!(self.switch, Switch::Pause | Switch::Restart) {
@@ -356,7 +371,7 @@ impl Orders {
         if matches!(self.switch, Switch::Resume | Switch::Restart) {
             heartbeat.resume(now);
         }
-        if self.ping == PingOrder::Last {
+        if ping == PingOrder::Last {
             heartbeat.ping_now(now);
         }
         if self.stop {
@@ -381,7 +396,10 @@ impl Controlled {
                     orders: Orders::default(),
                     waker: None,
                     stats,
-                    activity: None,
+                    clock: None,
+                    heeds_activity: false,
+                    ping: None,
+                    woken: None,
                     alive,
                 }),
             })
@@ -391,17 +409,18 @@ impl Controlled {
         }
     }
 
-    /// Does what was asked for, if anything was; whoever asks for more wakes this task.
+    /// Whether there may be orders, or somebody to report to.
     #[inline]
-    pub(crate) fn obey(
-        &self,
-        heartbeat: &mut Heartbeat,
-        now: Instant,
-        cx: &mut Context<'_>,
-    ) -> bool {
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// What was asked for, if anything was; whoever asks for more wakes this task.
+    #[inline]
+    pub(crate) fn orders(&self, cx: &mut Context<'_>) -> Option<Orders> {
         match &self.shared {
-            None => false,
-            Some(shared) => shared.obey(heartbeat, now, cx),
+            None => None,
+            Some(shared) => shared.orders(cx),
         }
     }
 
@@ -430,11 +449,20 @@ impl Controlled {
 
 impl Desk {
     #[must_use = "to be dropped without the lock"]
-    fn close(&mut self) -> (Option<Waker>, Option<Activity>) {
+    fn close(&mut self) -> (Option<Waker>, Option<Clock>) {
         self.alive = false;
         self.stats = self.stats.gone();
         self.orders = Orders::default();
-        (self.waker.take(), self.activity.take())
+        (self.waker.take(), self.clock.take())
+    }
+
+    /// None where activity means nothing.
+    fn activity_clock(&self) -> Option<Clock> {
+        let heeds_activity = match &self.orders.config {
+            Some(config) => matches!(config.liveness(), Liveness::Activity { .. }),
+            None => self.heeds_activity,
+        };
+        self.clock.clone().filter(|_| heeds_activity)
     }
 }
 
@@ -451,18 +479,44 @@ mod tests {
     use super::*;
     use crate::heartbeat::Output;
 
-    type Order = fn(&mut Orders);
+    type Order = fn(&mut Orders, Instant);
     type Act = fn(&mut Heartbeat, Instant);
 
-    const ORDERS: [(Order, Act); 3] = [
-        (Orders::ping_now, Heartbeat::ping_now),
-        (Orders::pause, Heartbeat::pause),
-        (Orders::resume, Heartbeat::resume),
+    fn slow() -> Config {
+        let interval = Duration::from_secs(60);
+        let trusting = Config::builder().liveness(Liveness::Activity {
+            max_unproven: 4 * interval,
+        });
+        trusting.interval(interval).build().expect("valid")
+    }
+
+    fn quick() -> Config {
+        let interval = Duration::from_secs(1);
+        Config::new(interval, interval).expect("valid")
+    }
+
+    /// What may be asked for, on the mailbox and at once.
+    const ORDERS: [(Order, Act); 5] = [
+        (|orders, _| orders.ping_now(None), Heartbeat::ping_now),
+        (|orders, _| orders.pause(), Heartbeat::pause),
+        (|orders, _| orders.resume(), Heartbeat::resume),
+        (
+            |orders, _| orders.set_config(slow()),
+            |heart, now| heart.set_config(slow(), now),
+        ),
+        (
+            |orders, _| orders.set_config(quick()),
+            |heart, now| heart.set_config(quick(), now),
+        ),
     ];
+    const ACTIVITY: (Order, Act) = (
+        |orders, now| orders.activity = Some(now),
+        Heartbeat::handle_activity,
+    );
 
     /// A heartbeat in one of the states that an order can find it in.
-    fn heartbeat(state: usize, start: Instant, now: Instant) -> Heartbeat {
-        let mut heartbeat = Heartbeat::with_key(Config::default(), start, [7; 16]);
+    fn heartbeat(config: Config, state: usize, start: Instant, now: Instant) -> Heartbeat {
+        let mut heartbeat = Heartbeat::with_key(config, start, [7; 16]);
         let (step, paused) = (state / 2, state % 2 == 1);
         if step > 0 {
             assert_eq!(heartbeat.poll_output(now), Output::Ping);
@@ -482,42 +536,58 @@ mod tests {
         heartbeat
     }
 
+    /// All series of so many of these.
+    fn series<T: Copy>(of: &[T], len: u32) -> impl Iterator<Item = Vec<T>> {
+        (0..of.len().pow(len)).map(move |code| {
+            let digits = (0..len).scan(code, |rest, _| {
+                let digit = *rest % of.len();
+                *rest /= of.len();
+                Some(of[digit])
+            });
+            digits.collect()
+        })
+    }
+
+    fn assert_equivalent(config: &Config, states: usize, orders: &[(Order, Act)]) {
+        let start = Clock::system().now();
+        let now = start + Duration::from_secs(60);
+        for state in 0..states {
+            let mut one_by_one = heartbeat(config.clone(), state, start, now);
+            let mut at_once = heartbeat(config.clone(), state, start, now);
+            let mut mailbox = Orders::default();
+            for (order, act) in orders {
+                act(&mut one_by_one, now);
+                order(&mut mailbox, now);
+            }
+            mailbox.carry_out(&mut at_once, now);
+            let states = [&one_by_one, &at_once].map(|it| it.stats().state_at(now));
+            assert_eq!(states[0], states[1], "state {state}");
+            // What a pause leaves behind is for the next to write off.
+            one_by_one.resume(now);
+            at_once.resume(now);
+            assert_eq!(format!("{one_by_one:?}"), format!("{at_once:?}"));
+        }
+    }
+
     #[test]
     fn any_series_of_orders_comes_to_the_same_as_one_by_one() {
-        let start = Clock::system().now();
-        let now = start + Duration::from_secs(20);
-        let series = (0..=6_u32).flat_map(|len| {
-            (0..3_usize.pow(len)).map(move |code| {
-                let digits = (0..len).scan(code, |rest, _| {
-                    let digit = *rest % 3;
-                    *rest /= 3;
-                    Some(digit)
-                });
-                digits.collect::<Vec<_>>()
-            })
-        });
-        for series in series {
-            for state in 0..10 {
-                let mut one_by_one = heartbeat(state, start, now);
-                let mut at_once = heartbeat(state, start, now);
-                let mut orders = Orders::default();
-                for order in &series {
-                    let (order, act) = ORDERS[*order];
-                    act(&mut one_by_one, now);
-                    order(&mut orders);
-                }
-                orders.carry_out(&mut at_once, now);
-                let states = [&one_by_one, &at_once].map(|it| it.stats().state_at(now));
-                assert_eq!(states[0], states[1], "state {state}, orders {series:?}");
-                // What a pause leaves behind is for the next to write off.
-                one_by_one.resume(now);
-                at_once.resume(now);
-                assert_eq!(
-                    format!("{one_by_one:?}"),
-                    format!("{at_once:?}"),
-                    "state {state}, orders {series:?}"
-                );
+        let switches = &ORDERS[..3];
+        for len in 0..=6 {
+            for orders in series(switches, len) {
+                assert_equivalent(&Config::default(), 10, &orders);
             }
         }
+    }
+
+    #[test]
+    fn activity_counts_by_the_configuration_that_it_was_told_under() {
+        let [.., slow, quick] = ORDERS;
+        let (trusts, strict) = (self::slow(), self::quick());
+        assert_equivalent(&trusts, 8, &[ACTIVITY]);
+        assert_equivalent(&trusts, 8, &[ACTIVITY, quick]);
+        assert_equivalent(&trusts, 8, &[ACTIVITY, slow, ACTIVITY]);
+        assert_equivalent(&trusts, 8, &[ACTIVITY, quick, slow]);
+        assert_equivalent(&strict, 8, &[slow, ACTIVITY]);
+        assert_equivalent(&strict, 8, &[quick, slow, ACTIVITY]);
     }
 }

@@ -225,6 +225,8 @@ pub struct Heartbeat {
     base: Time,
     /// The random share of the jitter in the wait between them.
     drawn: u32,
+    /// `due` is that of the first ping, by the initial delay.
+    initial: bool,
     /// Activity has put `due` off.
     postponed: bool,
     /// Consecutive pings without an answer.
@@ -265,6 +267,7 @@ impl Heartbeat {
             due: Time::ORIGIN,
             base: Time::ORIGIN,
             drawn: 0,
+            initial: true,
             postponed: false,
             misses: 0,
             doublings: 0,
@@ -453,6 +456,8 @@ impl Heartbeat {
         }
         let now = self.time(now);
         self.config = config;
+        // The same share as before, unless there was no jitter.
+        self.draw();
         self.trace.configured(&self.config);
         let going = matches!(
             self.phase,
@@ -463,7 +468,7 @@ impl Heartbeat {
         );
         // While a ping is on its way into the sink, `due` is its own: the next is counted from it.
         if !going {
-            self.due = if self.ledger.issued() == 0 && self.base == Time::ORIGIN {
+            self.due = if self.initial {
                 self.first_due()
             } else {
                 self.base.plus(self.wait())
@@ -506,6 +511,10 @@ impl Heartbeat {
             self.phase,
             Phase::Paused | Phase::Closing { .. } | Phase::Done(_)
         ) {
+            if let Some(flight) = self.ledger.open() {
+                // Its pong is read whenever somebody gets to it.
+                flight.late = true;
+            }
             self.phase = Phase::Paused;
             self.trace.paused();
         }
@@ -623,8 +632,11 @@ impl Heartbeat {
 
     /// Between two pings with the next not due, and nothing that was read changes that: there is
     /// nothing to do.
-    pub(crate) fn is_resting(&self, now: Time) -> bool {
-        matches!(self.phase, Phase::Idle) && !self.heeds_activity() && now < self.due
+    #[inline]
+    pub(crate) fn is_resting(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Idle)
+            && !self.heeds_activity()
+            && self.due.instant(self.origin).is_none_or(|due| now < due)
     }
 
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
@@ -695,6 +707,23 @@ impl Heartbeat {
             }
             _ => None,
         }
+    }
+
+    /// Whether that ping was the newest, and its pong has come since.
+    pub(crate) fn was_answered_after(&self, ping: u64, at: Instant) -> bool {
+        self.unanswered().is_none() && self.ledger.issued() == ping && self.proof > self.time(at)
+    }
+
+    /// How it has ended.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        match &self.phase {
+            Phase::Done(verdict) => Some(*verdict),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        matches!(self.phase, Phase::Paused)
     }
 
     /// The number of the ping that is out.
@@ -768,6 +797,7 @@ impl Heartbeat {
 
     /// To the next point of the grid that lies in the future.
     fn advance(&mut self, now: Time) {
+        self.initial = false;
         self.postponed = false;
         self.draw();
         // Full jitter can draw a wait of nothing.
@@ -779,6 +809,7 @@ impl Heartbeat {
 
     /// A new grid from now on.
     fn rebase(&mut self, now: Time) {
+        self.initial = false;
         self.postponed = false;
         self.draw();
         self.base = now;
@@ -791,6 +822,7 @@ impl Heartbeat {
         let limit = self.trusted_until().unwrap_or(Time::NEVER);
         let due = at.plus(self.wait()).min(limit);
         if due > self.due {
+            self.initial = false;
             self.base = at;
             self.due = due;
             self.postponed = true;

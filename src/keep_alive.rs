@@ -339,7 +339,7 @@ where
     // all else out of it.
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.credit == 0 {
+        if self.credit == 0 && !self.as_mut().rests() {
             if let Some(end) = self.as_mut().renew(cx) {
                 return end;
             }
@@ -378,6 +378,25 @@ where
     P: Protocol<M>,
     T: Timer,
 {
+    /// Whether a whole batch has passed and there is nothing to do, as nearly always: then the next
+    /// may pass.
+    #[inline(never)]
+    fn rests(self: Pin<&mut Self>) -> bool {
+        let this = self.project();
+        let Core::Running(heartbeat) = &*this.core else {
+            return false;
+        };
+        let rests = !this.listening.has_begun()
+            && !*this.flushing
+            && !this.control.is_asked_for()
+            && heartbeat.is_resting(this.alarm.now());
+        if rests {
+            *this.batch_passed = true;
+            *this.credit = BATCH;
+        }
+        rests
+    }
+
     /// Begins the heartbeat, or looks at the time: then messages may pass again, unless it ends.
     #[inline(never)]
     fn renew(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Polled<M, E>> {
@@ -388,19 +407,20 @@ where
         *this.credit = BATCH;
         match this.core {
             Core::Running(heartbeat) => {
-                let now = this.alarm.now();
-                this.control.obey(heartbeat, now, cx);
-                let now = heartbeat.time(now);
-                let read = if this.listening.end(now) { 0 } else { BATCH };
-                *this.batch_passed |= read > 0;
-                let resting = !*this.flushing && heartbeat.is_resting(now);
-                let mut this = self.project();
-                if !resting {
-                    // More is ready, as far as we know.
-                    let error = this.look(read, now, true, cx)?;
-                    return Some(Poll::Ready(Some(Err(error))));
+                let instant = this.alarm.now();
+                if let Some(orders) = this.control.orders(cx) {
+                    orders.carry_out(heartbeat, instant);
+                    wake_writer(this.wakers);
                 }
-                this.report();
+                // It matters when the reader comes back, or a whole batch has passed.
+                let back = this.listening.has_begun();
+                *this.batch_passed |= !back;
+                let now = heartbeat.time(instant);
+                this.listening.end(now);
+                let read = if back { 0 } else { BATCH };
+                // More is ready, as far as we know.
+                let error = self.project().look(read, now, true, cx)?;
+                return Some(Poll::Ready(Some(Err(error))));
             }
             core @ Core::Unpolled { .. } => {
                 core.started(this.alarm.now());
@@ -426,6 +446,7 @@ where
             match polled {
                 Poll::Ready(Some(Ok(message))) => {
                     if !this.takes(&message) {
+                        this.report();
                         return Poll::Ready(Some(Ok(message)));
                     }
                     taken = true;
@@ -441,7 +462,10 @@ where
                     };
                     let read = BATCH - mem::replace(this.credit, BATCH);
                     let now = this.alarm.now();
-                    this.control.obey(heartbeat, now, cx);
+                    if let Some(orders) = this.control.orders(cx) {
+                        orders.carry_out(heartbeat, now);
+                        wake_writer(this.wakers);
+                    }
                     let now = heartbeat.time(now);
                     // A runtime may say that nothing is ready because this task has had its share.
                     // So what has been read in this turn is followed by another turn before anything
@@ -523,6 +547,9 @@ where
 
     fn turn(&mut self, read: u8, now: Time, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
         let heartbeat = self.core.running()?;
+        if let Some(verdict) = heartbeat.verdict() {
+            return self.conclude(verdict);
+        }
         if read > 0 {
             heartbeat.handle_activity_at(now);
         }
@@ -565,13 +592,7 @@ where
                     }
                     return None;
                 }
-                Step::Done(Verdict::TimedOut(timed_out)) => {
-                    return Some(self.time_out(timed_out));
-                }
-                Step::Done(Verdict::Requested) => {
-                    self.pass_through();
-                    return None;
-                }
+                Step::Done(verdict) => return self.conclude(verdict),
             }
         }
     }
@@ -609,11 +630,22 @@ where
         }
     }
 
+    fn conclude(&mut self, verdict: Verdict) -> Option<Error<E>> {
+        match verdict {
+            Verdict::TimedOut(timed_out) => Some(self.time_out(timed_out)),
+            Verdict::Requested => {
+                self.pass_through();
+                None
+            }
+        }
+    }
+
     /// No further frame of ours.
     fn pass_through(&mut self) {
         self.report();
         self.core.pass_through();
         self.control.end();
+        self.wake_writer();
     }
 
     /// Tells the controllers, if there are any, what the heartbeat has come to.
@@ -656,10 +688,15 @@ where
         None
     }
 
-    fn wake_writer(&mut self) {
-        if let Some(wakers) = self.wakers {
-            wakers.writer.wake();
-        }
+    fn wake_writer(&self) {
+        wake_writer(self.wakers);
+    }
+}
+
+/// It may have waited for a frame of ours, or for a heartbeat that is over.
+fn wake_writer(wakers: &Option<Arc<Wakers>>) {
+    if let Some(wakers) = wakers {
+        wakers.writer.wake();
     }
 }
 

@@ -158,10 +158,10 @@ impl Ledger {
     }
 
     /// Takes over what has changed in the heartbeat's own book, and keeps what pongs have proved to
-    /// this copy in the meantime: the heartbeat will see them yet.
-    pub(crate) fn follow(&mut self, heart: &Self) {
+    /// this copy in the meantime: the heartbeat will see them yet, if there are any such `answers`.
+    pub(crate) fn follow(&mut self, heart: &Self, answers: bool) {
         let newest = match (self.newest, heart.newest) {
-            _ if self.issued != heart.issued => heart.newest,
+            _ if self.issued != heart.issued || !answers => heart.newest,
             // What answered the ping here stays.
             (newest @ (Newest::Closed | Newest::Settled(_)), Newest::Open(_)) => newest,
             // Flushed, missed or written off since.

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use crate::channel::PongSource;
 use crate::config::Config;
-use crate::control::{Controlled, Controller};
+use crate::control::{Controlled, Controller, Orders};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::heartbeat::{Destination, Heartbeat, Step, Verdict};
@@ -347,10 +347,14 @@ where
             panic!("`Pinger` polled after completion");
         };
 
-        if self.control.obey(heartbeat, now, cx) {
-            self.pongs.as_mut().publish(heartbeat);
+        let orders = self.control.orders(cx);
+        if orders.as_ref().is_some_and(Orders::stop) {
+            heartbeat.stop();
         }
-        let now = heartbeat.time(now);
+        if let Some(verdict) = heartbeat.verdict() {
+            return Poll::Ready(outcome(verdict));
+        }
+        let (instant, now) = (now, heartbeat.time(now));
 
         // Read first: a pong that has arrived wins against a deadline that has passed. Nothing
         // that arrives while the close frame is on its way matters any more.
@@ -359,6 +363,11 @@ where
         } else {
             read(self.pongs.as_mut(), heartbeat, now, cx)
         };
+        // What had come before an order was given is not affected by it.
+        if let Some(orders) = orders {
+            orders.carry_out(heartbeat, instant);
+            self.pongs.as_mut().publish(heartbeat);
+        }
         let (read, more) = match input {
             Input::Drained(0) => (0, false),
             // A runtime may say that nothing is ready because this task has had its share. So what
@@ -418,14 +427,16 @@ where
                     // sink if a frame waits for it, and the pongs unless we are closing.
                     return Poll::Pending;
                 }
-                Step::Done(Verdict::TimedOut(timed_out)) => {
-                    return Poll::Ready(Err(Error::Timeout(timed_out)));
-                }
-                Step::Done(Verdict::Requested) => {
-                    return Poll::Ready(Ok(Stopped::Requested));
-                }
+                Step::Done(verdict) => return Poll::Ready(outcome(verdict)),
             }
         }
+    }
+}
+
+fn outcome<E>(verdict: Verdict) -> Result<Stopped, Error<E>> {
+    match verdict {
+        Verdict::TimedOut(timed_out) => Err(Error::Timeout(timed_out)),
+        Verdict::Requested => Ok(Stopped::Requested),
     }
 }
 

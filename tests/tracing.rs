@@ -12,7 +12,8 @@ use futures::channel::mpsc::{self, SendError};
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use futures_pinger::{
     Clock, CloseReason, Config, ConfigBuilder, Error, Frame, Heartbeat, Instant, KeepAlive,
-    Liveness, Output, Pinger, Pong, PongKind, Stopped, TimedOut, TokioTimer, Verdict, pinger,
+    Liveness, Output, Pinger, Pong, PongKind, PongSender, Stopped, TimedOut, TokioTimer, Verdict,
+    pinger,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -799,4 +800,59 @@ fn the_feature_takes_nothing_from_the_types() {
     let heartbeat = Heartbeat::new(Config::default(), now());
     is(&heartbeat);
     assert!(format!("{heartbeat:?}").contains("trace: Trace }"));
+}
+
+/// A subscriber that uses the connection itself, as one does that sends its logs over it.
+#[derive(Clone, Default)]
+struct Reentrant(Arc<Mutex<Option<Arc<PongSender>>>>);
+
+impl Subscriber for Reentrant {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        let Some(sender) = self.0.lock().unwrap().clone() else {
+            return;
+        };
+        // On a thread of its own: a deadlock is to fail the test, not to hang it.
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(sender.is_closed()));
+        let in_time = is_done.recv_timeout(Duration::from_secs(10));
+        in_time.expect("the slot is locked while an event is told");
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+// The pong was told under the lock of the slot.
+#[test]
+fn a_subscriber_may_use_the_heartbeat_that_it_is_told_of() {
+    let subscriber = Reentrant::default();
+    tracing::subscriber::with_default(subscriber.clone(), || {
+        let (outgoing, mut frames) = mpsc::channel(1);
+        let config = Config::builder().initial_delay(Duration::ZERO).build();
+        let (pongs, pinger) = pinger(outgoing, config.unwrap());
+        let pongs = Arc::new(pongs);
+        let mut pinger = pin!(pinger);
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(pinger.as_mut().poll(cx).is_pending());
+        let Ok(Frame::Ping(payload)) = frames.try_recv() else {
+            panic!("a ping")
+        };
+        *subscriber.0.lock().unwrap() = Some(Arc::clone(&pongs));
+        pongs.send(&payload).unwrap();
+        assert!(pinger.as_mut().poll(cx).is_pending());
+        *subscriber.0.lock().unwrap() = None;
+    });
 }

@@ -40,14 +40,15 @@ impl Listening {
         true
     }
 
-    /// The reader is back. Whether it had waited.
-    pub(super) fn end(&mut self, now: Time) -> bool {
-        if self.since == Time::NEVER {
-            return false;
-        }
+    /// Whether the reader waits, or has waited until now.
+    pub(super) fn has_begun(&self) -> bool {
+        self.since < Time::NEVER
+    }
+
+    /// The reader is back.
+    pub(super) fn end(&mut self, now: Time) {
         self.total = self.total.saturating_add(now.since(self.since));
         self.since = Time::NEVER;
-        true
     }
 
     /// Until when a deadline that has passed is not judged yet, if nothing comes.

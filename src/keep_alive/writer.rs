@@ -139,6 +139,9 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         let mut this = self.project();
+        if let Some(timed_out) = this.core.verdict() {
+            return Poll::Ready(Err(Error::Timeout(timed_out)));
+        }
         ready!(this.poll_held(cx))?;
         this.pass_through();
         // Pending: the socket wakes us.
@@ -193,7 +196,9 @@ where
         let Core::Running(heartbeat) = &mut *self.core else {
             return Poll::Ready(Ok(()));
         };
-        if !*self.flushing && !heartbeat.wants_transmit() {
+        // Paused there is no write timeout: nobody is to wait for us.
+        let waits = *self.flushing || heartbeat.wants_transmit();
+        if !waits || heartbeat.is_paused() {
             return Poll::Ready(Ok(()));
         }
         let wakers = self.wakers.get_or_insert_default();

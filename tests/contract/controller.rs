@@ -6,16 +6,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use futures_pinger::{
-    Closed, Config, ConfigBuilder, Controller, Error, Liveness, State, Stats, Stopped, TimedOut,
-    TimeoutPhase,
+    Closed, Config, ConfigBuilder, Controller, Error, Liveness, PongKind, State, Stats, Stopped,
+    TimedOut, TimeoutPhase,
 };
 
 use crate::socket::{Kept, Msg};
-use crate::world::{Path, Reader, Rig, exact, ms, s};
+use crate::world::{Fault, Path, Reader, Rig, exact, ms, s};
 
 /// A heartbeat in one of the shells.
 enum Shell {
@@ -768,4 +769,228 @@ fn a_ping_unanswered_for_longer_than_usual_is_suspect_until_its_pong() {
             }
         });
     }
+}
+
+/// Sends the pong of that ping, and what has come of it waits for the heartbeat's next poll.
+fn pong(rig: &Rig, ping: usize) -> PongKind {
+    let payload = rig.sink.payload(ping);
+    rig.reader.send(payload).expect("it runs")
+}
+
+// An order was carried out before the pong that had come before it: the ping was lost.
+// contract: J66
+#[test]
+fn a_ping_asked_for_after_the_pong_of_the_last_is_sent() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    let controller = rig.controller();
+    rig.run_until(s(21));
+    let kind = pong(&rig, 0);
+    assert!(matches!(kind, PongKind::Matched { .. }));
+    controller.ping_now().unwrap();
+    rig.run_until(s(21));
+    assert_eq!(rig.sink.pings(), [s(20), s(21)]);
+}
+
+// contract: J66
+#[test]
+fn a_ping_asked_for_while_one_is_out_is_not_sent_although_its_pong_comes_first_to_be_read() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    let controller = rig.controller();
+    rig.run_until(s(21));
+    controller.ping_now().unwrap();
+    rig.world_step(s(22));
+    pong(&rig, 0);
+    rig.run_until(s(39));
+    assert_eq!(rig.sink.pings(), [s(20)]);
+}
+
+// contract: J65
+#[test]
+fn a_pong_before_the_resume_answers_its_ping() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    let controller = rig.controller();
+    rig.run_until(s(21));
+    controller.pause().unwrap();
+    rig.run_until(s(22));
+    pong(&rig, 0);
+    controller.resume().unwrap();
+    rig.run_until(s(22));
+    assert_eq!((rig.stats().answered(), rig.stats().stale()), (1, 0));
+}
+
+// An hour of sleep was taken for the round trip.
+// contract: J65
+#[test]
+fn a_pong_that_is_read_in_a_pause_is_no_sample() {
+    each_shell(&exact(), |mut shell| {
+        let controller = shell.controller();
+        shell.answer(|_| Some(s(2)));
+        shell.run_until(s(21));
+        controller.pause().unwrap();
+        shell.run_until(s(3600));
+        assert_eq!(controller.stats().answered(), 1);
+        assert_eq!(controller.stats().smoothed_rtt(), None);
+    });
+}
+
+// contract: J67
+#[test]
+fn stopped_is_stopped_although_the_pong_side_ends_or_the_sink_fails_with_it() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    let controller = rig.controller();
+    rig.run_until(s(1));
+    controller.stop().unwrap();
+    rig.reader.end();
+    rig.run_until(s(1));
+    assert_eq!(rig.outcome(), Some(Ok(Stopped::Requested)));
+
+    each_shell(&exact(), |mut shell| {
+        let controller = shell.controller();
+        match &shell {
+            Shell::Pinger(rig) => rig.sink.block_flush(),
+            Shell::KeepAlive(kept) => kept.script.block_flush(),
+        }
+        shell.run_until(s(21));
+        controller.stop().unwrap();
+        match &shell {
+            Shell::Pinger(rig) => rig.sink.fail(Fault::Flush),
+            Shell::KeepAlive(kept) => kept.script.break_sink(),
+        }
+        shell.run_until(s(21));
+        assert_eq!(shell.end(), Some((s(21), End::Stopped)));
+    });
+}
+
+// contract: J63
+#[test]
+fn activity_before_a_new_configuration_counts_by_the_old_one_and_after_it_by_the_new() {
+    let trusting = || {
+        exact().liveness(Liveness::Activity {
+            max_unproven: s(1_000),
+        })
+    };
+    each_shell(&trusting(), |mut shell| {
+        let controller = shell.controller();
+        shell.run_until(s(21));
+        controller.activity().unwrap();
+        controller.set_config(build(exact())).unwrap();
+        shell.run_until(s(21));
+        assert_eq!(controller.stats().answered(), 1);
+    });
+    each_shell(&exact(), |mut shell| {
+        let controller = shell.controller();
+        shell.run_until(s(21));
+        controller.set_config(build(trusting())).unwrap();
+        controller.activity().unwrap();
+        shell.run_until(s(21));
+        assert_eq!(controller.stats().answered(), 1);
+    });
+}
+
+// What the slot took by one policy was refused by the next, and the slot did not hear of it.
+// contract: J63
+#[test]
+fn an_answer_by_policy_stands_whatever_configuration_follows() {
+    let any = || exact().liveness(Liveness::AnyPong);
+    let mut rig = Rig::new(Path::Slot, any());
+    let controller = rig.controller();
+    rig.run_until(s(21));
+    let stray = || rig.reader.send(&b"x"[..]);
+    assert_eq!(stray(), Ok(PongKind::Accepted));
+    controller.set_config(build(exact())).unwrap();
+    rig.run_until(s(21));
+    assert_eq!(rig.stats().answered(), 1);
+
+    // Refused for once, and then asked for again.
+    let mut rig = Rig::new(Path::Slot, any());
+    let controller = rig.controller();
+    rig.run_until(s(21));
+    controller.set_config(build(exact())).unwrap();
+    rig.run_until(s(22));
+    assert_eq!(rig.reader.send(&b"x"[..]), Ok(PongKind::Unsolicited));
+    controller.set_config(build(any())).unwrap();
+    rig.run_until(s(23));
+    assert_eq!(rig.reader.send(&b"x"[..]), Ok(PongKind::Accepted));
+}
+
+// contract: J64
+#[test]
+fn once_it_was_resumed_the_initial_delay_is_over() {
+    each_shell(&exact().initial_delay(s(0)), |mut shell| {
+        let controller = shell.controller();
+        controller.pause().unwrap();
+        controller.resume().unwrap();
+        shell.run_until(s(3));
+        let config = exact().initial_delay(s(0)).interval(s(30));
+        controller.set_config(build(config)).unwrap();
+        shell.run_until(s(31));
+        assert_eq!(shell.pings(), [s(30)]);
+    });
+}
+
+// A fleet that was to be spread went on in step for one more interval.
+// contract: J64
+#[test]
+fn jitter_that_is_turned_on_is_in_force_at_once() {
+    let mut early = 0;
+    for _ in 0..20 {
+        let mut rig = Rig::new(Path::Slot, exact());
+        let controller = rig.controller();
+        rig.run_until(s(1));
+        controller.set_config(build(exact().jitter(1.0))).unwrap();
+        rig.run_until(s(19));
+        early += rig.sink.pings().len().min(1);
+    }
+    assert!(early > 0, "at 1 in 20 each, 20 times in a row");
+}
+
+// It ended without a word.
+// contract: I58
+#[test]
+fn closing_the_sink_while_the_close_frame_is_on_its_way_does_not_swallow_the_verdict() {
+    let mut kept = Kept::new(exact());
+    let controller = kept.alive.controller();
+    kept.run_until(s(21));
+    kept.script.block_flush();
+    kept.run_until(s(40));
+    let Poll::Ready(Err(error)) = kept.poll_close() else {
+        panic!("it waits")
+    };
+    assert!(matches!(error, Error::Timeout(_)));
+    assert!(controller.is_alive(), "the close frame is on its way");
+    kept.run_until(s(100));
+    assert_eq!(kept.verdict().0, s(41));
+}
+
+// contract: J67
+#[test]
+fn a_writer_that_waits_for_nothing_but_our_frame_is_woken_by_a_stop_and_by_a_pause() {
+    for order in [Controller::stop, Controller::pause] {
+        let mut kept = Kept::new(exact());
+        let controller = kept.alive.controller();
+        kept.script.block_flush();
+        kept.run_until(s(21));
+        assert!(kept.poll_ready().is_pending(), "the ping goes first");
+        kept.writer_woken();
+        order(&controller).unwrap();
+        kept.run_until(s(21));
+        assert!(kept.writer_woken());
+        assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    }
+}
+
+// contract: J68
+#[test]
+fn a_pong_read_ahead_of_data_is_in_the_controllers_figures() {
+    let mut kept = Kept::new(exact());
+    let controller = kept.alive.controller();
+    kept.run_until(s(21));
+    let Msg::Ping(payload) = kept.script.sent()[0].1.clone() else {
+        panic!("a ping")
+    };
+    kept.script.receive(Msg::Pong(payload));
+    kept.script.receive(Msg::Data(1));
+    assert!(kept.read_once());
+    assert_eq!(controller.stats(), kept.stats());
+    assert_eq!(controller.stats().answered(), 1);
 }

@@ -608,7 +608,7 @@ fn a_peer_that_talks_and_never_pongs_is_judged_on_time_by_a_quick_app() {
     let mut kept = Kept::new(exact());
     for number in 0..10_000_u32 {
         kept.at(ms(5) * number, move |script| {
-            script.receive(Msg::Data(number))
+            script.receive(Msg::Data(number));
         });
     }
     kept.run_until(s(100));
