@@ -48,7 +48,9 @@ pin_project! {
     ///
     /// The verdict falls within [`Config::detection_bound`] while the stream is polled whenever it
     /// wakes. A reader that takes its time over each message gets its verdict once all that has
-    /// arrived before it is read, or [65 536](crate::heartbeat::BACKLOG_LIMIT) messages are.
+    /// arrived before it is read and it has waited for the socket for half the timeout in all (what it
+    /// had no time to read may keep the pong from being sent), or
+    /// [65 536](crate::heartbeat::BACKLOG_LIMIT) messages are read.
     ///
     /// # Cancel safety
     ///
