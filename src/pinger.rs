@@ -134,6 +134,11 @@ impl Core {
 impl<Si, St> Pinger<Si, St> {
     /// A heartbeat that sends into `outgoing` and reads from `pongs`; it begins with its first
     /// poll.
+    ///
+    /// On tokio, whose channels say that they are empty once their task has had its share of a turn,
+    /// do not let a sibling in the same task (a `join!` with a reader of a busy channel, say) spend it
+    /// all: spawn the heartbeat, or take the pongs of [`pinger()`](crate::pinger()), which always
+    /// tell the truth.
     pub fn new(outgoing: Si, pongs: St, config: Config) -> Self {
         Self {
             outgoing,
