@@ -51,8 +51,16 @@
 //!
 //! All may be on at once. For others, and for pings above the protocol, implement [`Protocol`].
 //!
-//! The features `tokio` and `async-io` add [timers](Timer), `tracing` is [below](#tracing), and
-//! `test-util` adds the module `testing`: virtual time and scripted peers for your own tests.
+//! # Browsers and Node
+//!
+//! With the feature `wasm`, the crate works on `wasm32-unknown-unknown`: [`FuturesTimer`],
+//! [`Clock::system`] and the payloads of pings use the host's timers, clock and randomness, and
+//! [`Instant`] is the `web-time` crate's, as the standard library has no clock there. Without it the
+//! crate does not build for that target, unless its user gives `getrandom` another backend. On every
+//! other target the feature changes nothing.
+//!
+//! The WebSockets of browsers and of Node send no pings of their own; ping in messages by a [`Protocol`]
+//! of yours. tokio has no clock on that target, so `TokioTimer` is not there.
 //!
 //! # Tracing
 //!
@@ -127,7 +135,10 @@ pub use stats::{State, Stats};
 #[cfg(feature = "async-io")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]
 pub use timer::AsyncIoTimer;
-#[cfg(feature = "tokio")]
+#[cfg(all(
+    feature = "tokio",
+    not(all(target_family = "wasm", target_os = "unknown"))
+))]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use timer::TokioTimer;
 pub use timer::{Clock, FnTimer, FuturesTimer, Instant, Timer, from_fn};

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-/// The instant that every time in this crate is: the standard library's.
+/// The instant that every time in this crate is: the standard library's. On wasm32-unknown-unknown,
+/// where that has no clock, it is `web-time`'s with the feature `wasm`.
+#[cfg(not(all(feature = "wasm", target_family = "wasm", target_os = "unknown")))]
 pub use std::time::Instant;
+#[cfg(all(feature = "wasm", target_family = "wasm", target_os = "unknown"))]
+pub use web_time::Instant;
 
 /// A span of time in nanoseconds. One that does not fit (584 years) is [`Span::NEVER`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,9 +1,14 @@
-//! The default: futures-timer's helper thread (on wasm, the host's timers).
+//! The default: futures-timer's helper thread (with the feature `wasm`, a browser's or Node's timers).
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+#[cfg(any(
+    test,
+    all(feature = "wasm", target_family = "wasm", target_os = "unknown")
+))]
+use std::time::Duration;
 
 use futures_timer::Delay;
 
@@ -39,6 +44,8 @@ impl Timer for FuturesTimer {
 
     fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
         let wait = deadline.saturating_duration_since(self.now());
+        #[cfg(all(feature = "wasm", target_family = "wasm", target_os = "unknown"))]
+        let wait = of_the_host(wait);
         match &mut self.delay {
             Some(delay) => delay.reset(wait),
             None => self.delay = Some(Delay::new(wait)),
@@ -54,8 +61,51 @@ impl Timer for FuturesTimer {
     }
 }
 
+/// A wait as `setTimeout` keeps it: whole milliseconds, 31 bits of them. Rounded down it would wake
+/// early, again and again; a longer one it would not keep at all but fire at once.
+#[cfg(any(
+    test,
+    all(feature = "wasm", target_family = "wasm", target_os = "unknown")
+))]
+fn of_the_host(wait: Duration) -> Duration {
+    const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+    const STEP: u32 = 1_000_000;
+
+    let wait = wait.min(LONGEST);
+    let beyond = wait.subsec_nanos() % STEP;
+    if beyond == 0 {
+        return wait;
+    }
+    wait + Duration::from_nanos(u64::from(STEP - beyond))
+}
+
 impl fmt::Debug for FuturesTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FuturesTimer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_of_the_host_is_rounded_up_to_milliseconds_and_fits_into_31_bits() {
+        let cases = [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_millis(1), 1),
+            (Duration::from_nanos(1_000_001), 2),
+            (Duration::new(3, 999_999_999), 4_000),
+            (Duration::from_millis(0x7fff_ffff), 0x7fff_ffff),
+            (
+                Duration::from_nanos(0x7fff_ffff * 1_000_000 + 1),
+                0x7fff_ffff,
+            ),
+            (Duration::MAX, 0x7fff_ffff),
+        ];
+        for (wait, millis) in cases {
+            assert_eq!(of_the_host(wait), Duration::from_millis(millis), "{wait:?}");
+        }
     }
 }

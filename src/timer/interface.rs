@@ -51,7 +51,10 @@ impl Clock {
     }
 
     /// A clock that needs no allocation.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(
+        feature = "tokio",
+        not(all(target_family = "wasm", target_os = "unknown"))
+    ))]
     pub(crate) const fn plain(now: fn() -> Instant) -> Self {
         Self(Source::Plain(now))
     }

@@ -7,6 +7,9 @@
 //! | [`AsyncIoTimer`] | `async-io` | smol, async-std, and all that run on async-io's reactor |
 //! | [`from_fn`] | – | any function that sleeps: `FnMut(Duration) -> impl Future` |
 //!
+//! [`FuturesTimer`] and [`from_fn`] work in browsers and Node too, with the feature `wasm`;
+//! [`TokioTimer`] is not there on that target, as tokio has no clock on it.
+//!
 //! All of them are armed when they are first needed, so a heartbeat may be built outside of the
 //! runtime it is polled in.
 
@@ -16,7 +19,10 @@ mod async_io;
 mod from_fn;
 mod futures_timer;
 mod interface;
-#[cfg(feature = "tokio")]
+#[cfg(all(
+    feature = "tokio",
+    not(all(target_family = "wasm", target_os = "unknown"))
+))]
 mod tokio;
 
 pub(crate) use self::alarm::Alarm;
@@ -26,7 +32,10 @@ pub use self::async_io::AsyncIoTimer;
 pub use self::from_fn::{FnTimer, from_fn};
 pub use self::futures_timer::FuturesTimer;
 pub use self::interface::{Clock, Timer};
-#[cfg(feature = "tokio")]
+#[cfg(all(
+    feature = "tokio",
+    not(all(target_family = "wasm", target_os = "unknown"))
+))]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use self::tokio::TokioTimer;
 pub use crate::time::Instant;

@@ -1,0 +1,68 @@
+//! A heartbeat on the host's clock, timers and randomness: its peer answers a few pings and then no
+//! more.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::channel::mpsc;
+use futures_pinger::{Clock, Config, Error, Frame, TimeoutPhase, pinger};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+const INTERVAL: Duration = Duration::from_millis(40);
+const TIMEOUT: Duration = Duration::from_millis(90);
+const ANSWERED: u64 = 5;
+
+/// What happened, once it has happened as it should, and the payload of the first ping.
+///
+/// # Panics
+///
+/// If it did not.
+#[wasm_bindgen]
+pub async fn beat() -> String {
+    let config = Config::builder()
+        .interval(INTERVAL)
+        .timeout(TIMEOUT)
+        .granularity(Duration::ZERO)
+        .build()
+        .expect("valid");
+    let clock = Clock::system();
+    let started = clock.now();
+    let (outgoing, mut frames) = mpsc::channel(0);
+    let (pongs, pinger) = pinger(outgoing, config);
+
+    let mut payloads = Vec::new();
+    let mut closed = None;
+    let peer = async {
+        while let Some(frame) = frames.next().await {
+            match frame {
+                Frame::Ping(payload) => {
+                    if (payloads.len() as u64) < ANSWERED {
+                        pongs.send(&payload).expect("the heartbeat runs");
+                    }
+                    payloads.push(payload);
+                }
+                Frame::Close(reason) => closed = Some(reason),
+                Frame::Pong(_) => panic!("a heartbeat sends no pongs"),
+            }
+        }
+    };
+    let (ended, ()) = futures::join!(pinger, peer);
+    let elapsed = clock.now().saturating_duration_since(started);
+
+    let Err(Error::Timeout(verdict)) = ended else {
+        panic!("no verdict but {ended:?}");
+    };
+    assert_eq!(verdict.phase(), TimeoutPhase::Pong);
+    assert_eq!(verdict.answered(), ANSWERED);
+    assert!(verdict.close_sent());
+    assert_eq!(closed.expect("a close frame").code(), 1011);
+    assert_eq!(payloads.len() as u64, ANSWERED + 1);
+
+    let pings = u32::try_from(payloads.len()).expect("a few");
+    let due = INTERVAL * pings + TIMEOUT;
+    assert!(elapsed >= due, "after {elapsed:?}, before {due:?}");
+    assert!(elapsed < due + Duration::from_secs(5), "after {elapsed:?}");
+
+    let milliseconds = elapsed.as_millis();
+    format!("{verdict}; {milliseconds} ms; first ping {:?}", payloads[0])
+}
