@@ -1,7 +1,7 @@
 //! What a heartbeat costs in memory: ours, the `select!` loop and ktor's pinger, side by side.
 //!
 //! `cargo run --release --example footprint` prints one `name: value` per line, in bytes or in
-//! counts, and fails if this crate breaks one of its own limits. A build without optimizations
+//! counts, and fails if this crate breaks one of its own limits. A build without optimisations
 //! prints the same for this crate.
 //!
 //! The channel that takes the frames is in none of the figures. What a heartbeat needs besides is:
