@@ -1,16 +1,26 @@
 //! A heartbeat on the host's clock, timers and randomness: its peer answers a few pings and then no
 //! more.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc;
-use futures_pinger::{Clock, Config, Error, Frame, TimeoutPhase, pinger};
+use futures_pinger::{Clock, Config, Error, Frame, FuturesTimer, TimeoutPhase, Timer, pinger};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 const INTERVAL: Duration = Duration::from_millis(40);
 const TIMEOUT: Duration = Duration::from_millis(90);
 const ANSWERED: u64 = 5;
+/// More than the 31 bits of milliseconds that the host's timers take.
+const FAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console)]
+    fn error(text: &str);
+}
 
 /// What happened, once it has happened as it should, and the payload of the first ping.
 ///
@@ -19,6 +29,7 @@ const ANSWERED: u64 = 5;
 /// If it did not.
 #[wasm_bindgen]
 pub async fn beat() -> String {
+    std::panic::set_hook(Box::new(|panic| error(&panic.to_string())));
     let config = Config::builder()
         .interval(INTERVAL)
         .timeout(TIMEOUT)
@@ -27,6 +38,8 @@ pub async fn beat() -> String {
         .expect("valid");
     let clock = Clock::system();
     let started = clock.now();
+    let mut far = pin!(FuturesTimer::new());
+    far.as_mut().reset(started + FAR);
     let (outgoing, mut frames) = mpsc::channel(0);
     let (pongs, pinger) = pinger(outgoing, config);
 
@@ -62,6 +75,9 @@ pub async fn beat() -> String {
     let due = INTERVAL * pings + TIMEOUT;
     assert!(elapsed >= due, "after {elapsed:?}, before {due:?}");
     assert!(elapsed < due + Duration::from_secs(5), "after {elapsed:?}");
+
+    let far = futures::poll!(poll_fn(|cx| far.as_mut().poll_elapsed(cx)));
+    assert!(far.is_pending(), "woken {FAR:?} early");
 
     let milliseconds = elapsed.as_millis();
     format!("{verdict}; {milliseconds} ms; first ping {:?}", payloads[0])
