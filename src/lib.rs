@@ -51,6 +51,9 @@
 //!
 //! All may be on at once. For others, and for pings above the protocol, implement [`Protocol`].
 //!
+//! The features `tokio` and `async-io` add [timers](Timer), `wasm` and `tracing` are below, and
+//! `test-util` adds the module `testing`: virtual time and scripted peers for your own tests.
+//!
 //! # Browsers and Node
 //!
 //! With the feature `wasm`, the crate works on `wasm32-unknown-unknown`: [`FuturesTimer`],
