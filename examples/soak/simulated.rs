@@ -207,6 +207,7 @@ struct Fate {
     random: StdRng,
     timeout: Duration,
     max_missed: u32,
+    stalls: Vec<(Duration, Duration)>,
     lost_in_a_row: u32,
     lost: u64,
     pings: u64,
@@ -214,6 +215,17 @@ struct Fate {
 }
 
 impl Fate {
+    /// What arrives while the process does not run is read a moment after it goes on: a runtime may
+    /// look at its timers first.
+    fn delivered(&self, arrival: Duration) -> Duration {
+        let moment = (self.timeout / 8).min(Duration::from_secs(1)) / 2;
+        let hides = |(at, stall): &&(Duration, Duration)| *at <= arrival && arrival < *at + *stall;
+        match self.stalls.iter().find(hides) {
+            Some((at, stall)) => *at + *stall + moment,
+            None => arrival,
+        }
+    }
+
     fn answer(&mut self, now: Duration) -> Answer {
         self.pings += 1;
         let may_lose = self.lost_in_a_row + 1 < self.max_missed;
@@ -232,13 +244,11 @@ impl Fate {
             };
         }
         self.lost_in_a_row = 0;
-        // As many short round trips as long ones.
-        let rtt = between(
-            &mut self.random,
-            self.timeout / 1000,
-            self.timeout.mul_f64(0.95),
-        );
-        self.proof = self.proof.max(now + rtt);
+        let longest = self.timeout.mul_f64(0.85);
+        let rtt = between(&mut self.random, self.timeout / 1000, longest);
+        let arrival = self.delivered(now + rtt);
+        let rtt = arrival.saturating_sub(now);
+        self.proof = self.proof.max(arrival);
         match self.random.random_bool(0.1) {
             true => Answer::Twice(rtt),
             false => Answer::After(rtt),
@@ -288,6 +298,7 @@ fn life(seed: u64) -> Result<Figures, String> {
     let fate = Arc::new(Mutex::new(Fate {
         timeout: config.timeout().ok_or("a fixed timeout")?,
         max_missed: config.max_missed(),
+        stalls: script.stalls.clone(),
         lost_in_a_row: 0,
         lost: 0,
         pings: 0,
