@@ -220,11 +220,13 @@ impl Soak {
         let (proof, end) = (*lock(&proof), now());
         match ended {
             Some(Err(Error::Timeout(verdict))) => self.verdict(port, &verdict, proof, end).await,
-            _ => {
-                add(&self.counts.ended_at_once);
-                // One that fell silent is found by its silence, or not at all.
-                lock(&self.silent).remove(&port);
+            // With the peers' process.
+            _ if self.over.load(Ordering::Relaxed) => {}
+            ended if lock(&self.silent).remove(&port).is_some() => {
+                add(&self.counts.missed);
+                eprintln!("missed: a silent peer's connection ended by {ended:?}");
             }
+            _ => add(&self.counts.ended_at_once),
         }
         Ok(())
     }
