@@ -23,6 +23,7 @@ mod ponger;
 mod schedule;
 mod socket;
 mod stalls;
+mod surface;
 mod verification;
 mod wakeups;
 mod write_path;
