@@ -1,0 +1,181 @@
+//! The bare [`Heartbeat`], driven by hand as its docs say.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_pinger::{
+    Clock, Config, Frame, Heartbeat, Instant, Output, State, Stats, Verdict,
+};
+
+use crate::script::{Change, End, Sink};
+use crate::system::{Order, System};
+
+pub struct Bare {
+    heartbeat: Heartbeat,
+    start: Instant,
+    now: Duration,
+    sink: Sink,
+    unflushed: bool,
+    frames: Vec<(Duration, Frame)>,
+    end: Option<(Duration, End)>,
+    disturbed: bool,
+    polls: usize,
+}
+
+impl Bare {
+    fn instant(&self) -> Instant {
+        self.start + self.now
+    }
+
+    /// One turn; the instant of the next, if any.
+    fn turn(&mut self) -> Option<Duration> {
+        self.polls += 1;
+        self.write();
+        if self.end.is_none() {
+            self.heartbeat.handle_timeout(self.instant());
+        }
+        while self.end.is_none() {
+            match self.heartbeat.poll_output(self.instant()) {
+                Output::Ping | Output::Close(_) => self.write(),
+                Output::Wait(next) => {
+                    return next.map(|next| next.saturating_duration_since(self.start));
+                }
+                Output::Done(Verdict::TimedOut(verdict)) => self.finish(verdict.into()),
+                Output::Done(_) => self.finish(End::Requested),
+                other => panic!("{other:?}"),
+            }
+        }
+        None
+    }
+
+    fn finish(&mut self, end: End) {
+        self.end.get_or_insert((self.now, end));
+    }
+
+    fn write(&mut self) {
+        while self.end.is_none() && (self.unflushed || self.heartbeat.wants_transmit()) {
+            let polled = match self.unflushed {
+                true => self.sink.flush(),
+                false => self.sink.ready(),
+            };
+            match polled {
+                Poll::Pending => return,
+                Poll::Ready(false) if self.heartbeat.is_closing() => {
+                    return self.heartbeat.handle_close_failed();
+                }
+                Poll::Ready(false) => self.finish(End::Transport),
+                Poll::Ready(true) if self.unflushed => {
+                    self.unflushed = false;
+                    self.heartbeat.handle_sent(self.instant());
+                }
+                Poll::Ready(true) => {
+                    let frame = self.heartbeat.transmit(self.instant());
+                    self.frames.push((self.now, frame.expect("it said so")));
+                    self.unflushed = true;
+                }
+            }
+        }
+    }
+}
+
+impl System for Bare {
+    fn start(config: Config) -> Self {
+        let start = Clock::system().now();
+        Self {
+            heartbeat: Heartbeat::with_key(config, start, [42; 16]),
+            start,
+            now: Duration::ZERO,
+            sink: Sink::default(),
+            unflushed: false,
+            frames: Vec::new(),
+            end: None,
+            disturbed: false,
+            polls: 0,
+        }
+    }
+
+    fn run_until(&mut self, time: Duration) {
+        while let Some(next) = self.turn().filter(|next| *next <= time) {
+            assert!(next > self.now, "it asked for the past at {next:?}");
+            if self.disturbed {
+                self.turn();
+                self.now += (next - self.now) / 2;
+                self.turn();
+            }
+            self.now = next;
+        }
+        self.now = time;
+        self.turn();
+    }
+
+    fn stall_until(&mut self, time: Duration, pong: Option<Bytes>) {
+        self.now = time;
+        if let Some(payload) = pong {
+            self.pong(payload);
+        }
+    }
+
+    fn pong(&mut self, payload: Bytes) {
+        if self.end.is_none() {
+            self.heartbeat.handle_pong(&payload, self.instant());
+        }
+    }
+
+    fn activity(&mut self) {
+        self.heartbeat.handle_activity(self.instant());
+    }
+
+    fn sink(&mut self, change: Change) {
+        self.sink.apply(change);
+    }
+
+    fn order(&mut self, order: Order) {
+        let now = self.instant();
+        match order {
+            Order::PingNow => self.heartbeat.ping_now(now),
+            Order::Pause => self.heartbeat.pause(now),
+            Order::Resume => self.heartbeat.resume(now),
+            Order::Configure(config) => self.heartbeat.set_config(config, now),
+            Order::Stop => self.heartbeat.stop(),
+        }
+    }
+
+    fn end_pongs(&mut self) {
+        if !self.heartbeat.is_closing() {
+            self.finish(End::PongsEnded);
+        }
+    }
+
+    fn frames(&self) -> Vec<(Duration, Frame)> {
+        self.frames.clone()
+    }
+
+    fn stats(&self) -> Stats {
+        self.heartbeat.stats()
+    }
+
+    fn state(&self) -> State {
+        match self.end {
+            Some(_) => State::Gone,
+            None => self.stats().state_at(self.instant()),
+        }
+    }
+
+    fn end(&self) -> Option<(Duration, End)> {
+        self.end
+    }
+
+    fn disturb(&mut self) {
+        self.disturbed = true;
+    }
+
+    fn polls(&self) -> usize {
+        self.polls
+    }
+
+    fn drop_heartbeat(&mut self) -> bool {
+        self.finish(End::Requested);
+        true
+    }
+}

@@ -1,0 +1,177 @@
+//! Every heartbeat of the crate against one model of it, through random scripts in virtual time.
+//!
+//! `model` says what a heartbeat does, `script` what may happen to it, `system` what goes through
+//! the scripts: another shell joins by one `impl`.
+
+// One crate: what its modules share is their own business.
+#![allow(unreachable_pub)]
+
+mod bare;
+// A rule in a line: not as lines are broken elsewhere.
+#[rustfmt::skip]
+mod model;
+mod oracle;
+mod script;
+mod shells;
+mod steps;
+mod system;
+
+use std::marker::PhantomData;
+
+use proptest::prelude::*;
+use proptest::test_runner::Config as Cases;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+
+use crate::bare::Bare;
+use crate::model::Model;
+use crate::oracle::Oracle;
+use crate::script::{Options, Seen, Step};
+use crate::shells::{BySlot, ByStream, Kept, Run};
+use crate::system::{Driver, System};
+
+fn cases(cases: u32) -> Cases {
+    Cases {
+        cases,
+        max_shrink_iters: 20_000,
+        failure_persistence: None,
+        ..Cases::default()
+    }
+}
+
+impl ReferenceStateMachine for Model {
+    type State = Self;
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<Self> {
+        steps::options().prop_map(Self::new).boxed()
+    }
+
+    fn transitions(model: &Self) -> BoxedStrategy<Step> {
+        steps::step(model.o.stall_grace).boxed()
+    }
+
+    fn preconditions(model: &Self, step: &Step) -> bool {
+        model.knows(step)
+    }
+
+    fn apply(mut model: Self, step: &Step) -> Self {
+        model.step(step);
+        model
+    }
+}
+
+struct Against<S>(PhantomData<S>);
+
+impl<S: System> StateMachineTest for Against<S> {
+    type SystemUnderTest = Driver<S>;
+    type Reference = Model;
+
+    fn init_test(model: &Model) -> Driver<S> {
+        let driver = Driver::start(model.o.config());
+        model.check(&driver);
+        driver
+    }
+
+    fn apply(mut driver: Driver<S>, model: &Model, step: Step) -> Driver<S> {
+        driver.step(&step);
+        model.check(&driver);
+        driver
+    }
+}
+
+type ByHand = Against<Bare>;
+type Slot = Against<Run<BySlot>>;
+type Streamed = Against<Run<ByStream>>;
+type Socket = Against<Run<Kept>>;
+
+prop_state_machine! {
+    #![proptest_config(cases(2000))]
+
+    #[test]
+    fn the_bare_heartbeat_does_as_the_model(sequential 1..80 => ByHand);
+
+    #[test]
+    fn a_pinger_with_a_slot_does_as_the_model(sequential 1..80 => Slot);
+
+    #[test]
+    fn a_pinger_with_a_stream_does_as_the_model(sequential 1..80 => Streamed);
+
+    #[test]
+    fn a_keep_alive_does_as_the_model(sequential 1..80 => Socket);
+}
+
+/// What is seen behind each step, of a heartbeat that is disturbed or not.
+fn transcript<S: System>((options, steps): &Script, disturbed: bool) -> Vec<Seen> {
+    let mut driver = Driver::<S>::start(options.config());
+    if disturbed {
+        driver.system.disturb();
+    }
+    let seen = steps.iter().map(|step| {
+        driver.step(step);
+        driver.seen()
+    });
+    seen.collect()
+}
+
+type Script = (Options, Vec<Step>);
+
+fn keeps_its_promises<S: System>((options, steps): &Script) {
+    let mut driver = Driver::<S>::start(options.config());
+    let mut oracle = Oracle::new(options.config());
+    for step in steps {
+        driver.step(step);
+        oracle.check(step, &driver);
+    }
+}
+
+fn is_the_same_each_time<S: System>(script: &Script) {
+    let plain = transcript::<S>(script, false);
+    assert_eq!(transcript::<S>(script, false), plain, "once more");
+    assert_eq!(transcript::<S>(script, true), plain, "disturbed");
+}
+
+fn leaves_nothing_behind<S: System>((options, steps): &Script, at: prop::sample::Index) {
+    let mut driver = Driver::<S>::start(options.config());
+    let (before, after) = steps.split_at(at.index(steps.len() + 1));
+    before.iter().for_each(|step| driver.step(step));
+    let sent = driver.seen().frames;
+    assert!(driver.system.drop_heartbeat(), "something is still held");
+    let after = after.iter().filter(|step| !matches!(step, Step::Stall(..)));
+    after.for_each(|step| driver.step(step));
+    assert_eq!(driver.seen().frames, sent);
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    // Also where a stall has its grace, of which the model says nothing.
+    // contract: D24
+    #[test]
+    fn each_keeps_its_promises_in_every_script(script in steps::script()) {
+        keeps_its_promises::<Bare>(&script);
+        keeps_its_promises::<Run<BySlot>>(&script);
+        keeps_its_promises::<Run<ByStream>>(&script);
+        keeps_its_promises::<Run<Kept>>(&script);
+    }
+
+    // contract: H52 H53
+    #[test]
+    fn polls_without_a_reason_and_moved_wakers_change_nothing(script in steps::script()) {
+        is_the_same_each_time::<Bare>(&script);
+        is_the_same_each_time::<Run<BySlot>>(&script);
+        is_the_same_each_time::<Run<ByStream>>(&script);
+        is_the_same_each_time::<Run<Kept>>(&script);
+    }
+
+    // contract: E36
+    #[test]
+    fn dropped_at_any_step_they_leave_nothing_behind(
+        script in steps::script(),
+        at in any::<prop::sample::Index>(),
+    ) {
+        leaves_nothing_behind::<Bare>(&script, at);
+        leaves_nothing_behind::<Run<BySlot>>(&script, at);
+        leaves_nothing_behind::<Run<ByStream>>(&script, at);
+        leaves_nothing_behind::<Run<Kept>>(&script, at);
+    }
+}

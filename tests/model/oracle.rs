@@ -1,0 +1,235 @@
+//! What is held against a heartbeat: the model where that knows, and what holds in every script.
+
+use std::time::Duration;
+
+use futures_pinger::{Config, State};
+
+use crate::model::Model;
+use crate::script::{End, Phase, Seen, Sent, Step, Time, nanos};
+use crate::system::{Driver, System};
+
+impl Model {
+    /// Whether it says what comes of that step.
+    pub fn knows(&self, step: &Step) -> bool {
+        match step {
+            // The end of a stall may be that of a grace.
+            Step::Stall(..) => !self.o.stall_grace,
+            Step::Configure(options) => options.stall_grace == self.o.stall_grace,
+            // More than one poll reads may answer for the next ping too.
+            Step::Strays(60..) => !self.o.any_pong,
+            // A socket that has ended ends the wait for its close frame.
+            Step::EndPongs => !matches!(self.phase, Phase::Closing(..)),
+            _ => true,
+        }
+    }
+
+    /// Fails where that is not what it says.
+    #[track_caller]
+    pub fn check<S: System>(&self, driver: &Driver<S>) {
+        let (mut seen, mut expected) = (driver.seen(), self.seen.clone());
+        let mut state = driver.system.state();
+        if state == State::Suspect {
+            state = State::Waiting;
+        }
+        if matches!(state, State::Closing | State::Gone) {
+            // No more strays need be counted.
+            (seen.stale, seen.unsolicited) = (0, 0);
+            (expected.stale, expected.unsolicited) = (0, 0);
+        }
+        assert_eq!(seen, expected, "at {} in {:?}", self.now, self.phase);
+        assert_eq!(state, self.phase.state(), "at {}", self.now);
+    }
+}
+
+/// Follows a script, and holds a heartbeat to the invariants and the bound of its docs.
+pub struct Oracle {
+    config: Config,
+    before: Seen,
+    /// When the peer last proved life, or may have; or when the schedule began anew.
+    proof: Time,
+    /// From then on, on top of its bound.
+    delay: Duration,
+    /// Since then.
+    stalled: Duration,
+    longest_stall: Duration,
+    steps: usize,
+    inputs: u64,
+    resumes: u64,
+    /// The verdict has fallen.
+    judged: bool,
+}
+
+impl Oracle {
+    pub fn new(config: Config) -> Self {
+        let delay = config.initial_delay().saturating_sub(config.interval());
+        Self {
+            config,
+            before: Seen::default(),
+            proof: 0,
+            delay,
+            stalled: Duration::ZERO,
+            longest_stall: Duration::ZERO,
+            steps: 0,
+            inputs: 0,
+            resumes: 0,
+            judged: false,
+        }
+    }
+
+    /// To be called behind each step.
+    pub fn check<S: System>(&mut self, step: &Step, driver: &Driver<S>) {
+        let (seen, state) = (driver.seen(), driver.system.state());
+        self.note(step, driver.now, &seen);
+        self.check_frames(&seen);
+        self.check_counters(&seen);
+        self.check_end(&seen, state, driver.now);
+        if state == State::Paused {
+            (self.proof, self.stalled) = (driver.now, Duration::ZERO);
+        }
+        self.check_bound(&seen, driver.now);
+        let polls = driver.system.polls() / 3;
+        let budget = 8 * self.steps + 8 * seen.frames.len() + self.inputs as usize / 16 + 16;
+        assert!(polls <= budget, "{polls} polls in {} steps", self.steps);
+        self.judged = matches!(state, State::Closing | State::Gone);
+        self.before = seen;
+    }
+
+    fn note(&mut self, step: &Step, now: Time, seen: &Seen) {
+        self.steps += 1;
+        let anew = match step {
+            Step::Stall(time, pong) => {
+                self.inputs += 1;
+                let time = Duration::from_nanos(*time);
+                self.stalled += time;
+                self.longest_stall = self.longest_stall.max(time);
+                *pong
+            }
+            Step::Pong(_) | Step::Activity => {
+                self.inputs += 1;
+                true
+            }
+            Step::Strays(count) => {
+                self.inputs += u64::from(*count);
+                // With some policies they are proofs, or postpone a ping.
+                true
+            }
+            Step::Resume => {
+                self.resumes += 1;
+                true
+            }
+            Step::Pause => true,
+            Step::Configure(options) => {
+                if !self.judged {
+                    self.config = options.config();
+                    let delay = self.config.initial_delay();
+                    self.delay = delay.saturating_sub(self.config.interval());
+                }
+                true
+            }
+            _ => false,
+        };
+        let proofs = |seen: &Seen| seen.answered + seen.stale;
+        if proofs(seen) > proofs(&self.before) || anew && self.proves(step) {
+            (self.proof, self.stalled) = (now, Duration::ZERO);
+        }
+    }
+
+    fn proves(&self, step: &Step) -> bool {
+        use futures_pinger::Liveness::{AnyPong, Pong};
+        let strict = matches!(self.config.liveness(), Pong | AnyPong);
+        !strict || matches!(step, Step::Pause | Step::Resume | Step::Configure(_))
+    }
+
+    fn check_frames(&self, seen: &Seen) {
+        assert!(seen.frames.is_sorted_by_key(|(at, _)| *at));
+        assert!(seen.frames.starts_with(&self.before.frames));
+        let closes = seen.frames.iter().rev().skip(1);
+        let mut closes = closes.filter(|(_, sent)| matches!(sent, Sent::Close(_)));
+        assert_eq!(closes.next(), None, "something behind the close frame");
+        if self.before.end.is_some() {
+            assert_eq!(seen.frames, self.before.frames, "sent after the end");
+        }
+    }
+
+    fn check_counters(&self, seen: &Seen) {
+        let pings = seen.frames.iter();
+        let pings = pings.filter(|(_, sent)| matches!(sent, Sent::Ping(_)));
+        let pings = pings.count() as u64;
+        let settled = seen.answered + seen.missed + self.resumes;
+        assert!(pings <= settled + 1, "two pings in flight: {seen:?}");
+        assert!(seen.answered + seen.missed <= pings, "{seen:?}");
+        assert!(seen.answered <= seen.sent && seen.sent <= pings, "{seen:?}");
+        let pongs = seen.stale + seen.unsolicited;
+        assert!(pongs <= self.inputs, "{seen:?} of {}", self.inputs);
+        let counters = |seen: &Seen| {
+            let Seen { sent, answered, missed, stale, unsolicited, .. } = seen;
+            [*sent, *answered, *missed, *stale, *unsolicited]
+        };
+        let grown = counters(seen).into_iter().zip(counters(&self.before));
+        assert!(grown.into_iter().all(|(now, before)| now >= before));
+    }
+
+    fn check_end(&self, seen: &Seen, state: State, now: Time) {
+        assert_eq!(seen.end.is_some(), state == State::Gone, "{seen:?}");
+        if self.before.end.is_some() {
+            assert_eq!(seen.end, self.before.end, "another end");
+        }
+        let (config, last) = (&self.config, seen.frames.last());
+        let (at, end) = match seen.end {
+            Some(end) if self.before.end.is_none() => end,
+            _ => return,
+        };
+        assert!(at <= now);
+        match end {
+            End::NoPong(elapsed, missed, close_sent) => {
+                let timeout = match config.adaptive_timeout() {
+                    Some(range) => *range.start(),
+                    None => config.timeout().expect("no verdict without a timeout"),
+                };
+                assert!(Duration::from_nanos(elapsed) >= timeout, "early: {seen:?}");
+                // More where it was lowered meanwhile.
+                assert!(missed >= config.max_missed(), "{seen:?}");
+                let closed = matches!(last, Some((_, Sent::Close(_))));
+                assert!(closed || !close_sent, "{seen:?}");
+                assert!(config.close().is_some() || !closed, "{seen:?}");
+                let pings = seen.frames.iter().rev();
+                let mut pings = pings.filter(|(_, sent)| matches!(sent, Sent::Ping(_)));
+                let sent = pings.next().map_or(0, |(at, _)| *at);
+                assert!(at >= sent + elapsed, "before the ping was out: {seen:?}");
+            }
+            End::NotWritten(elapsed) => {
+                let timeout = config.write_timeout();
+                assert!(Duration::from_nanos(elapsed) >= timeout, "early: {seen:?}");
+                assert!(matches!(last, None | Some((_, Sent::Ping(_)))), "{seen:?}");
+            }
+            End::Transport | End::PongsEnded | End::Requested => {}
+        }
+    }
+
+    /// The heartbeat has ended, or need not have.
+    fn check_bound(&self, seen: &Seen, now: Time) {
+        let Some(bound) = self.bound() else { return };
+        let (at, what) = match seen.end {
+            Some((at, _)) if self.before.end.is_none() => (at, "ended"),
+            Some(_) => return,
+            None => (now, "lives"),
+        };
+        let bound = nanos(bound.min(Duration::from_secs(u32::MAX.into())));
+        let by = self.proof.saturating_add(bound);
+        assert!(at <= by, "{what} at {at}, promised for {by}: {seen:?}");
+    }
+
+    fn bound(&self) -> Option<Duration> {
+        let config = &self.config;
+        let timeout = match config.adaptive_timeout() {
+            Some(range) => *range.end(),
+            None => config.timeout()?,
+        };
+        let longest = self.longest_stall;
+        let grace = timeout.min(longest) + config.write_timeout().min(longest);
+        let closing = config.close_timeout() + config.granularity();
+        let bound = config.detection_bound()?.checked_add(self.delay)?;
+        let bound = bound.checked_add(grace.checked_mul(config.max_missed())?)?;
+        bound.checked_add(self.stalled)?.checked_add(closing)
+    }
+}

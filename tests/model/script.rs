@@ -1,0 +1,261 @@
+//! The language of the scripts, and what can be seen of a heartbeat that goes through one.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_pinger::testing::Fault;
+use futures_pinger::{Config, ConfigBuilder, Liveness, State};
+
+/// Nanoseconds since the start.
+pub type Time = u64;
+
+pub const MILLISECOND: Time = 1_000_000;
+
+/// What happens to a heartbeat. Its driver has done all that there is to do before the next step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Time passes, and the heartbeat is driven as it asks.
+    Pass(Time),
+    /// Time passes, and this process does not run; a pong of the newest ping may arrive meanwhile.
+    Stall(Time, bool),
+    Pong(Pong),
+    /// So many pongs at once that nobody asked for.
+    Strays(u8),
+    /// A message that is no pong.
+    Activity,
+    Sink(Change),
+    /// So many calls in a row.
+    PingsNow(u8),
+    Pause,
+    Resume,
+    Configure(Options),
+    EndPongs,
+    Stop,
+}
+
+/// Whose pong comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pong {
+    Newest,
+    /// That of the ping so many before the newest but one.
+    Earlier(u8),
+    /// The same as the last one.
+    Repeated,
+    /// Nearly that of the newest ping.
+    Forged(u8),
+}
+
+impl Pong {
+    /// The number of its ping, from 1; 0 if it has none.
+    pub fn number(self, issued: u64, last: &mut u64) -> u64 {
+        match self {
+            Self::Newest => *last = issued,
+            Self::Earlier(back) => *last = issued.saturating_sub(1 + u64::from(back)),
+            Self::Repeated => {}
+            Self::Forged(_) => return 0,
+        }
+        *last
+    }
+
+    /// What it carries, where the pings so far carried `payloads`.
+    pub fn payload(self, payloads: &[Bytes], last: &mut u64) -> Bytes {
+        let number = usize::try_from(self.number(payloads.len() as u64, last)).expect("few");
+        match (self, payloads.last()) {
+            (Self::Forged(how), Some(newest)) => forged(newest, how),
+            _ if number == 0 => Bytes::from_static(b"stray"),
+            _ => payloads[number - 1].clone(),
+        }
+    }
+}
+
+/// Cut off, extended, or with one bit flipped.
+fn forged(payload: &Bytes, how: u8) -> Bytes {
+    let mut bytes = payload.to_vec();
+    let at = usize::from(how >> 3);
+    match at {
+        0..16 => bytes[at] ^= 1 << (how & 7),
+        16..24 => bytes.truncate(at - 16),
+        24 => bytes.push(how),
+        _ => bytes.resize(usize::from(how), how),
+    }
+    bytes.into()
+}
+
+/// What the sink does from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It takes nothing.
+    Block,
+    /// It takes frames and does not flush them.
+    BlockFlush,
+    Unblock,
+    Fail(Fault),
+}
+
+/// The state of the sink.
+#[derive(Debug, Clone, Default)]
+pub struct Sink {
+    blocked: bool,
+    flush_blocked: bool,
+    faults: Vec<Fault>,
+}
+
+impl Sink {
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Block => self.blocked = true,
+            Change::BlockFlush => self.flush_blocked = true,
+            Change::Unblock => (self.blocked, self.flush_blocked) = (false, false),
+            Change::Fail(fault) => self.faults.push(fault),
+        }
+    }
+
+    /// Whether it takes a frame; false is a failure.
+    pub fn ready(&self) -> Poll<bool> {
+        match self.blocked {
+            _ if self.fails(Fault::Ready) => Poll::Ready(false),
+            true => Poll::Pending,
+            false => Poll::Ready(!self.fails(Fault::Send)),
+        }
+    }
+
+    /// Whether it gets rid of a frame that it took; false is a failure.
+    pub fn flush(&self) -> Poll<bool> {
+        match self.flush_blocked {
+            _ if self.fails(Fault::Flush) => Poll::Ready(false),
+            true => Poll::Pending,
+            false => Poll::Ready(true),
+        }
+    }
+
+    fn fails(&self, at: Fault) -> bool {
+        self.faults.contains(&at)
+    }
+}
+
+/// A configuration, in nanoseconds; exact, and without chance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    pub interval: Time,
+    pub initial_delay: Time,
+    pub timeout: Time,
+    pub write_timeout: Time,
+    /// None: no close frame.
+    pub close_timeout: Option<Time>,
+    pub max_missed: u32,
+    /// Any pong answers.
+    pub any_pong: bool,
+    pub stall_grace: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let second = 1000 * MILLISECOND;
+        Self {
+            interval: 20 * second,
+            initial_delay: 20 * second,
+            timeout: 20 * second,
+            write_timeout: 20 * second,
+            close_timeout: Some(second),
+            max_missed: 1,
+            any_pong: false,
+            stall_grace: true,
+        }
+    }
+}
+
+impl Options {
+    pub fn builder(&self) -> ConfigBuilder {
+        let nanos = Duration::from_nanos;
+        let liveness = match self.any_pong {
+            true => Liveness::AnyPong,
+            false => Liveness::Pong,
+        };
+        let builder = Config::builder()
+            .granularity(Duration::ZERO)
+            .interval(nanos(self.interval))
+            .initial_delay(nanos(self.initial_delay))
+            .timeout(nanos(self.timeout))
+            .write_timeout(nanos(self.write_timeout))
+            .max_missed(self.max_missed)
+            .liveness(liveness)
+            .stall_grace(self.stall_grace);
+        match self.close_timeout {
+            Some(timeout) => builder.close_timeout(nanos(timeout)),
+            None => builder.no_close(),
+        }
+    }
+
+    pub fn config(&self) -> Config {
+        self.builder().build().expect("valid")
+    }
+}
+
+pub fn nanos(duration: Duration) -> Time {
+    u64::try_from(duration.as_nanos()).expect("virtual times are small")
+}
+
+/// A frame that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// With its number, from 1.
+    Ping(u64),
+    /// With its code.
+    Close(u16),
+}
+
+/// How a heartbeat ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// So long after it was offered.
+    NotWritten(Time),
+    /// So long after the flush, with so many misses in a row, and whether the close frame was sent.
+    NoPong(Time, u32, bool),
+    Transport,
+    PongsEnded,
+    Requested,
+}
+
+/// Where a heartbeat stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Idle,
+    /// A ping waits for the sink; why it is due.
+    Offered(&'static str),
+    /// The sink has it.
+    Flushing,
+    Waiting,
+    Paused,
+    /// The time without a pong, and the misses in a row, of the verdict that has fallen.
+    Closing(Time, u32),
+    Gone,
+}
+
+impl Phase {
+    pub fn state(self) -> State {
+        match self {
+            Self::Idle => State::Idle,
+            Self::Offered(_) | Self::Flushing => State::Sending,
+            Self::Waiting => State::Waiting,
+            Self::Paused => State::Paused,
+            Self::Closing(..) => State::Closing,
+            Self::Gone => State::Gone,
+        }
+    }
+}
+
+/// All that can be seen of a heartbeat but its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub sent: u64,
+    pub answered: u64,
+    pub missed: u64,
+    /// No more than these are counted once the verdict has fallen.
+    pub stale: u64,
+    pub unsolicited: u64,
+    pub rtt: Option<Time>,
+    pub frames: Vec<(Time, Sent)>,
+    pub end: Option<(Time, End)>,
+}

@@ -1,0 +1,387 @@
+//! The shells of the crate in a [`World`], which polls them when they are woken.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures_pinger::testing::{
+    ManualTimer, PongScript, ScriptedPongs, ScriptedSink, ScriptedSocket, SinkScript, SocketScript,
+    Task, World,
+};
+use futures_pinger::{
+    Config, Controller, Frame, KeepAlive, Kind, Pinger, PongSender, Pongs, Protocol, State, Stats,
+    Stopped, pinger,
+};
+
+use crate::script::{Change, End};
+use crate::system::{Order, System};
+
+/// A shell, and what is around it.
+pub trait Shell: Sized + 'static {
+    /// What the test holds of the sink and of the pongs.
+    type Script;
+
+    fn new(world: &World, config: Config) -> (Self, Self::Script);
+
+    /// Polls it until it waits; its end, once.
+    fn drive(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End>;
+
+    fn controller(&mut self) -> Controller;
+    fn stats(&self) -> Stats;
+
+    fn pong(script: &Self::Script) -> Arc<dyn Fn(Bytes) + Send + Sync>;
+    fn activity(script: &Self::Script, controller: &Controller);
+    fn sink(script: &Self::Script, change: Change);
+    fn end_pongs(script: &Self::Script);
+    fn frames(script: &Self::Script) -> Vec<(Duration, Frame)>;
+    fn is_held(script: &Self::Script) -> bool;
+}
+
+/// A shell that runs in a world of its own.
+pub struct Run<H: Shell> {
+    world: World,
+    script: H::Script,
+    shell: Rc<RefCell<Option<Pin<Box<H>>>>>,
+    controller: Controller,
+    task: Task<Beat<H>>,
+    stats: Stats,
+}
+
+/// Polls the shell, which outlives its end.
+pub struct Beat<H>(Rc<RefCell<Option<Pin<Box<H>>>>>);
+
+impl<H: Shell> Future for Beat<H> {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        match &mut *self.0.borrow_mut() {
+            Some(shell) => shell.as_mut().drive(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<H: Shell + Unpin> System for Run<H> {
+    fn start(config: Config) -> Self {
+        let world = World::new();
+        let (mut shell, script) = H::new(&world, config);
+        let controller = shell.controller();
+        let stats = shell.stats();
+        let shell = Rc::new(RefCell::new(Some(Box::pin(shell))));
+        let task = world.task(Beat(Rc::clone(&shell)));
+        Self {
+            world,
+            script,
+            shell,
+            controller,
+            task,
+            stats,
+        }
+    }
+
+    fn run_until(&mut self, time: Duration) {
+        self.task.run_until(time);
+        if let Some(shell) = &*self.shell.borrow() {
+            self.stats = shell.stats();
+        }
+    }
+
+    fn stall_until(&mut self, time: Duration, pong: Option<Bytes>) {
+        self.world.stall(self.world.elapsed()..time);
+        let pass = H::pong(&self.script);
+        if let Some(payload) = pong {
+            self.world.at(time, move || pass(payload));
+        }
+    }
+
+    fn pong(&mut self, payload: Bytes) {
+        H::pong(&self.script)(payload);
+    }
+
+    fn activity(&mut self) {
+        H::activity(&self.script, &self.controller);
+    }
+
+    fn sink(&mut self, change: Change) {
+        H::sink(&self.script, change);
+    }
+
+    fn order(&mut self, order: Order) {
+        let asked = match order {
+            Order::PingNow => self.controller.ping_now(),
+            Order::Pause => self.controller.pause(),
+            Order::Resume => self.controller.resume(),
+            Order::Configure(config) => self.controller.set_config(config),
+            Order::Stop => self.controller.stop(),
+        };
+        assert_eq!(asked.is_ok(), self.controller.is_alive());
+    }
+
+    fn end_pongs(&mut self) {
+        H::end_pongs(&self.script);
+    }
+
+    fn frames(&self) -> Vec<(Duration, Frame)> {
+        H::frames(&self.script)
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn state(&self) -> State {
+        let now = self.world.instant(self.world.elapsed());
+        self.stats.state_at(now)
+    }
+
+    fn end(&self) -> Option<(Duration, End)> {
+        self.task.ended_at().zip(self.task.output().copied())
+    }
+
+    fn disturb(&mut self) {
+        self.world.spurious_polls(2);
+        self.world.fresh_wakers(true);
+    }
+
+    fn polls(&self) -> usize {
+        self.task.polls()
+    }
+
+    fn drop_heartbeat(&mut self) -> bool {
+        *self.shell.borrow_mut() = None;
+        !H::is_held(&self.script) && self.world.timers() == 0 && !self.controller.is_alive()
+    }
+}
+
+fn change_sink(sink: &SinkScript, change: Change) {
+    match change {
+        Change::Block => sink.block(),
+        Change::BlockFlush => sink.block_flush(),
+        Change::Unblock => {
+            sink.unblock();
+            sink.unblock_flush();
+        }
+        Change::Fail(fault) => sink.fail(fault),
+    }
+}
+
+impl From<Stopped> for End {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::PongsEnded => Self::PongsEnded,
+            _ => Self::Requested,
+        }
+    }
+}
+
+/// A [`Pinger`] that takes its pongs out of a slot.
+pub type BySlot = Pinger<ScriptedSink, Pongs, ManualTimer>;
+
+pub struct SlotScript {
+    sink: SinkScript,
+    pongs: Arc<Mutex<Option<PongSender>>>,
+}
+
+impl Shell for BySlot {
+    type Script = SlotScript;
+
+    fn new(world: &World, config: Config) -> (Self, SlotScript) {
+        let (outgoing, sink) = world.sink();
+        let (sender, pinger) = pinger(outgoing, config);
+        let pongs = Arc::new(Mutex::new(Some(sender)));
+        (pinger.with_timer(world.timer()), SlotScript { sink, pongs })
+    }
+
+    fn drive(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let ended = self.poll(cx);
+        ended.map(|ended| ended.map_or_else(|error| (&error).into(), End::from))
+    }
+
+    fn controller(&mut self) -> Controller {
+        Pinger::controller(self)
+    }
+
+    fn stats(&self) -> Stats {
+        Pinger::stats(self)
+    }
+
+    fn pong(script: &SlotScript) -> Arc<dyn Fn(Bytes) + Send + Sync> {
+        let pongs = Arc::clone(&script.pongs);
+        Arc::new(move |payload| {
+            if let Some(pongs) = &*pongs.lock().expect("no panic") {
+                let _ = pongs.send(payload); // It may have ended.
+            }
+        })
+    }
+
+    fn activity(script: &SlotScript, _: &Controller) {
+        if let Some(pongs) = &*script.pongs.lock().expect("no panic") {
+            pongs.activity();
+        }
+    }
+
+    fn sink(script: &SlotScript, change: Change) {
+        change_sink(&script.sink, change);
+    }
+
+    fn end_pongs(script: &SlotScript) {
+        *script.pongs.lock().expect("no panic") = None;
+    }
+
+    fn frames(script: &SlotScript) -> Vec<(Duration, Frame)> {
+        script.sink.frames()
+    }
+
+    fn is_held(script: &SlotScript) -> bool {
+        script.sink.is_held()
+    }
+}
+
+/// A [`Pinger`] that reads its pongs from a stream.
+pub type ByStream = Pinger<ScriptedSink, ScriptedPongs, ManualTimer>;
+
+impl Shell for ByStream {
+    type Script = (SinkScript, PongScript);
+
+    fn new(world: &World, config: Config) -> (Self, Self::Script) {
+        let ((outgoing, sink), (incoming, pongs)) = (world.sink(), world.pongs());
+        let pinger = Pinger::new(outgoing, incoming, config);
+        (pinger.with_timer(world.timer()), (sink, pongs))
+    }
+
+    fn drive(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let ended = self.poll(cx);
+        ended.map(|ended| ended.map_or_else(|error| (&error).into(), End::from))
+    }
+
+    fn controller(&mut self) -> Controller {
+        Pinger::controller(self)
+    }
+
+    fn stats(&self) -> Stats {
+        Pinger::stats(self)
+    }
+
+    fn pong((_, pongs): &Self::Script) -> Arc<dyn Fn(Bytes) + Send + Sync> {
+        let pongs = pongs.clone();
+        Arc::new(move |payload| pongs.push(payload))
+    }
+
+    fn activity(_: &Self::Script, controller: &Controller) {
+        let _ = controller.activity(); // It may have ended.
+    }
+
+    fn sink((sink, _): &Self::Script, change: Change) {
+        change_sink(sink, change);
+    }
+
+    fn end_pongs((_, pongs): &Self::Script) {
+        pongs.end();
+    }
+
+    fn frames((sink, _): &Self::Script) -> Vec<(Duration, Frame)> {
+        sink.frames()
+    }
+
+    fn is_held((sink, pongs): &Self::Script) -> bool {
+        sink.is_held() || pongs.is_held()
+    }
+}
+
+/// A [`KeepAlive`] whose stream is read by nobody but its heartbeat.
+pub struct Kept {
+    alive: KeepAlive<ScriptedSocket<Frame>, Frames, ManualTimer>,
+    controller: Option<Controller>,
+}
+
+/// The protocol of sockets whose messages are frames. A pong of nobody's serves as data.
+pub struct Frames;
+
+const DATA: Bytes = Bytes::from_static(b"data");
+
+impl Protocol<Frame> for Frames {
+    fn encode(&self, frame: Frame) -> Frame {
+        frame
+    }
+
+    fn classify<'m>(&self, message: &'m Frame) -> Kind<'m> {
+        match message {
+            Frame::Ping(payload) => Kind::Ping(payload),
+            Frame::Pong(payload) if *payload == DATA => Kind::Data,
+            Frame::Pong(payload) => Kind::Pong(payload),
+            Frame::Close(_) => Kind::Close,
+        }
+    }
+}
+
+impl Shell for Kept {
+    type Script = SocketScript<Frame>;
+
+    fn new(world: &World, config: Config) -> (Self, Self::Script) {
+        let (socket, script) = world.socket(Frames);
+        let alive = KeepAlive::new(socket, config);
+        let alive = alive.with_protocol(Frames).with_timer(world.timer());
+        let controller = None;
+        (Self { alive, controller }, script)
+    }
+
+    fn drive(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match Pin::new(&mut self.alive).poll_next(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready((&error).into()),
+                Poll::Ready(None) => return Poll::Ready(End::PongsEnded),
+                // A plain socket from now on.
+                Poll::Pending if self.controller.as_ref().is_some_and(|c| !c.is_alive()) => {
+                    return Poll::Ready(End::Requested);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn controller(&mut self) -> Controller {
+        let controller = self.alive.controller();
+        self.controller.insert(controller).clone()
+    }
+
+    fn stats(&self) -> Stats {
+        self.alive.stats()
+    }
+
+    fn pong(script: &Self::Script) -> Arc<dyn Fn(Bytes) + Send + Sync> {
+        let script = script.clone();
+        Arc::new(move |payload| script.receive(Frame::Pong(payload)))
+    }
+
+    fn activity(script: &Self::Script, _: &Controller) {
+        script.receive(Frame::Pong(DATA));
+    }
+
+    fn sink(script: &Self::Script, change: Change) {
+        match change {
+            Change::Block => script.block(),
+            Change::BlockFlush => script.block_flush(),
+            Change::Unblock => script.unblock(),
+            Change::Fail(fault) => script.fail(fault),
+        }
+    }
+
+    fn end_pongs(script: &Self::Script) {
+        script.end();
+    }
+
+    fn frames(script: &Self::Script) -> Vec<(Duration, Frame)> {
+        script.sent()
+    }
+
+    fn is_held(script: &Self::Script) -> bool {
+        script.is_held()
+    }
+}

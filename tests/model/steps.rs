@@ -1,0 +1,90 @@
+//! Random scripts.
+
+use std::ops::Range;
+
+use futures_pinger::testing::Fault;
+use proptest::prelude::*;
+
+use crate::script::{Change, MILLISECOND, Options, Pong, Step, Time};
+
+fn time(range: Range<u64>) -> impl Strategy<Value = Time> {
+    // Round ones coincide.
+    prop_oneof![
+        2 => range.clone().prop_map(|millis| millis / 1000 * 1000 + 1000),
+        1 => range.clone().prop_map(|millis| millis / 10 + 1),
+        1 => range,
+    ]
+    .prop_map(|millis| millis * MILLISECOND)
+}
+
+pub fn options() -> impl Strategy<Value = Options> {
+    (
+        time(1..10_000),
+        prop_oneof![Just(0), time(1..15_000)],
+        time(1..10_000),
+        time(1..8_000),
+        prop::option::weighted(0.8, time(1..3_000)),
+        1..4_u32,
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(interval, delay, timeout, write_timeout, close_timeout, missed, any, grace)| Options {
+                interval,
+                initial_delay: delay,
+                timeout,
+                write_timeout,
+                close_timeout,
+                max_missed: missed,
+                any_pong: any,
+                stall_grace: grace,
+            },
+        )
+}
+
+fn pong() -> impl Strategy<Value = Pong> {
+    prop_oneof![
+        4 => Just(Pong::Newest),
+        2 => (0..4_u8).prop_map(Pong::Earlier),
+        1 => Just(Pong::Repeated),
+        1 => any::<u8>().prop_map(Pong::Forged),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => Just(Change::Block),
+        3 => Just(Change::BlockFlush),
+        8 => Just(Change::Unblock),
+        1 => prop_oneof![Just(Fault::Ready), Just(Fault::Send), Just(Fault::Flush)]
+            .prop_map(Change::Fail),
+    ]
+}
+
+/// Any step; stalls and configurations as a heartbeat of that `grace` can do with.
+pub fn step(grace: bool) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => time(1..12_000).prop_map(Step::Pass),
+        3 => (time(1..20_000), any::<bool>()).prop_map(move |(time, pong)| match grace {
+            true => Step::Pass(time),
+            false => Step::Stall(time, pong),
+        }),
+        20 => pong().prop_map(Step::Pong),
+        1 => any::<u8>().prop_map(Step::Strays),
+        2 => Just(Step::Activity),
+        6 => change().prop_map(Step::Sink),
+        3 => (0..3_u8).prop_map(Step::PingsNow),
+        2 => Just(Step::Pause),
+        4 => Just(Step::Resume),
+        3 => options().prop_map(move |options| Step::Configure(Options { stall_grace: grace, ..options })),
+        1 => prop_oneof![Just(Step::EndPongs), Just(Step::Stop)],
+    ]
+}
+
+/// A configuration, and a script for it that the model need not know.
+pub fn script() -> impl Strategy<Value = (Options, Vec<Step>)> {
+    let stall = (time(1..20_000), any::<bool>());
+    let stall = stall.prop_map(|(time, pong)| Step::Stall(time, pong));
+    let step = prop_oneof![12 => step(true), 1 => stall];
+    (options(), prop::collection::vec(step, 0..60))
+}
