@@ -1,14 +1,11 @@
 //! The bare [`Heartbeat`], driven by hand as its docs say.
 
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_pinger::{
-    Clock, Config, Frame, Heartbeat, Instant, Output, State, Stats, Verdict,
-};
+use futures_pinger::{Clock, Config, Frame, Heartbeat, Instant, Output, State, Stats, Verdict};
 
-use crate::script::{Change, End, Sink};
+use crate::script::{Change, Did, End, Sink};
 use crate::system::{Order, System};
 
 pub struct Bare {
@@ -16,7 +13,6 @@ pub struct Bare {
     start: Instant,
     now: Duration,
     sink: Sink,
-    unflushed: bool,
     frames: Vec<(Duration, Frame)>,
     end: Option<(Duration, End)>,
     disturbed: bool,
@@ -54,26 +50,18 @@ impl Bare {
     }
 
     fn write(&mut self) {
-        while self.end.is_none() && (self.unflushed || self.heartbeat.wants_transmit()) {
-            let polled = match self.unflushed {
-                true => self.sink.flush(),
-                false => self.sink.ready(),
-            };
-            match polled {
-                Poll::Pending => return,
-                Poll::Ready(false) if self.heartbeat.is_closing() => {
-                    return self.heartbeat.handle_close_failed();
-                }
-                Poll::Ready(false) => self.finish(End::Transport),
-                Poll::Ready(true) if self.unflushed => {
-                    self.unflushed = false;
-                    self.heartbeat.handle_sent(self.instant());
-                }
-                Poll::Ready(true) => {
+        while self.end.is_none() {
+            match self.sink.poll(self.heartbeat.wants_transmit()) {
+                Did::Nothing => return,
+                Did::Take => {
                     let frame = self.heartbeat.transmit(self.instant());
                     self.frames.push((self.now, frame.expect("it said so")));
-                    self.unflushed = true;
                 }
+                Did::Flush => self.heartbeat.handle_sent(self.instant()),
+                Did::Fail if self.heartbeat.is_closing() => {
+                    return self.heartbeat.handle_close_failed();
+                }
+                Did::Fail => self.finish(End::Transport),
             }
         }
     }
@@ -87,7 +75,6 @@ impl System for Bare {
             start,
             now: Duration::ZERO,
             sink: Sink::default(),
-            unflushed: false,
             frames: Vec::new(),
             end: None,
             disturbed: false,

@@ -47,7 +47,7 @@ impl ReferenceStateMachine for Model {
     }
 
     fn transitions(model: &Self) -> BoxedStrategy<Step> {
-        steps::step(model.o.stall_grace).boxed()
+        steps::step(Some(model.phase), model.o.stall_grace).boxed()
     }
 
     fn preconditions(model: &Self, step: &Step) -> bool {
@@ -85,7 +85,7 @@ type Streamed = Against<Run<ByStream>>;
 type Socket = Against<Run<Kept>>;
 
 prop_state_machine! {
-    #![proptest_config(cases(2000))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn the_bare_heartbeat_does_as_the_model(sequential 1..80 => ByHand);
@@ -142,7 +142,7 @@ fn leaves_nothing_behind<S: System>((options, steps): &Script, at: prop::sample:
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(300))]
 
     // Also where a stall has its grace, of which the model says nothing.
     // contract: D24

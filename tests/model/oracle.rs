@@ -162,7 +162,14 @@ impl Oracle {
         let pongs = seen.stale + seen.unsolicited;
         assert!(pongs <= self.inputs, "{seen:?} of {}", self.inputs);
         let counters = |seen: &Seen| {
-            let Seen { sent, answered, missed, stale, unsolicited, .. } = seen;
+            let Seen {
+                sent,
+                answered,
+                missed,
+                stale,
+                unsolicited,
+                ..
+            } = seen;
             [*sent, *answered, *missed, *stale, *unsolicited]
         };
         let grown = counters(seen).into_iter().zip(counters(&self.before));

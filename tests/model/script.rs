@@ -34,6 +34,19 @@ pub enum Step {
     Stop,
 }
 
+impl Step {
+    /// Whose pongs come with it: the numbers of their pings, 0 for strays.
+    pub fn pongs(&self, issued: u64, last: &mut u64) -> impl Iterator<Item = u64> + use<> {
+        let (number, count) = match self {
+            Self::Pong(pong) => (pong.number(issued, last), 1),
+            Self::Strays(count) => (0, *count),
+            Self::Stall(_, true) => (issued, 1),
+            _ => (0, 0),
+        };
+        std::iter::repeat_n(number, count.into())
+    }
+}
+
 /// Whose pong comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pong {
@@ -93,9 +106,20 @@ pub enum Change {
     Fail(Fault),
 }
 
+/// What came of a step of the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Did {
+    Nothing,
+    /// The sink has taken the frame.
+    Take,
+    Flush,
+    Fail,
+}
+
 /// The state of the sink.
 #[derive(Debug, Clone, Default)]
 pub struct Sink {
+    unflushed: bool,
     blocked: bool,
     flush_blocked: bool,
     faults: Vec<Fault>,
@@ -111,8 +135,29 @@ impl Sink {
         }
     }
 
+    /// One step of whoever writes: what is in it is flushed before it takes another frame.
+    pub fn poll(&mut self, wanted: bool) -> Did {
+        let polled = match self.unflushed {
+            true => self.flush(),
+            false if wanted => self.ready(),
+            false => Poll::Pending,
+        };
+        let did = match polled {
+            Poll::Pending => return Did::Nothing,
+            Poll::Ready(false) => return Did::Fail,
+            Poll::Ready(true) if self.unflushed => Did::Flush,
+            Poll::Ready(true) => Did::Take,
+        };
+        self.unflushed = did == Did::Take;
+        did
+    }
+
+    pub fn has_flushed(&self) -> bool {
+        !self.unflushed
+    }
+
     /// Whether it takes a frame; false is a failure.
-    pub fn ready(&self) -> Poll<bool> {
+    fn ready(&self) -> Poll<bool> {
         match self.blocked {
             _ if self.fails(Fault::Ready) => Poll::Ready(false),
             true => Poll::Pending,
@@ -121,7 +166,7 @@ impl Sink {
     }
 
     /// Whether it gets rid of a frame that it took; false is a failure.
-    pub fn flush(&self) -> Poll<bool> {
+    fn flush(&self) -> Poll<bool> {
         match self.flush_blocked {
             _ if self.fails(Fault::Flush) => Poll::Ready(false),
             true => Poll::Pending,
@@ -258,4 +303,11 @@ pub struct Seen {
     pub rtt: Option<Time>,
     pub frames: Vec<(Time, Sent)>,
     pub end: Option<(Time, End)>,
+}
+
+impl Seen {
+    /// Whether the sink has taken a close frame.
+    pub fn has_closed(&self) -> bool {
+        matches!(self.frames.last(), Some((_, Sent::Close(_))))
+    }
 }

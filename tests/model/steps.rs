@@ -5,7 +5,7 @@ use std::ops::Range;
 use futures_pinger::testing::Fault;
 use proptest::prelude::*;
 
-use crate::script::{Change, MILLISECOND, Options, Pong, Step, Time};
+use crate::script::{Change, MILLISECOND, Options, Phase, Pong, Step, Time};
 
 fn time(range: Range<u64>) -> impl Strategy<Value = Time> {
     // Round ones coincide.
@@ -29,15 +29,17 @@ pub fn options() -> impl Strategy<Value = Options> {
         any::<bool>(),
     )
         .prop_map(
-            |(interval, delay, timeout, write_timeout, close_timeout, missed, any, grace)| Options {
-                interval,
-                initial_delay: delay,
-                timeout,
-                write_timeout,
-                close_timeout,
-                max_missed: missed,
-                any_pong: any,
-                stall_grace: grace,
+            |(interval, delay, timeout, write_timeout, close_timeout, missed, any, grace)| {
+                Options {
+                    interval,
+                    initial_delay: delay,
+                    timeout,
+                    write_timeout,
+                    close_timeout,
+                    max_missed: missed,
+                    any_pong: any,
+                    stall_grace: grace,
+                }
             },
         )
 }
@@ -61,21 +63,30 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Any step; stalls and configurations as a heartbeat of that `grace` can do with.
-pub fn step(grace: bool) -> impl Strategy<Value = Step> {
+/// Any step, and more often one that keeps it going. Stalls and configurations are such as a
+/// heartbeat of that `grace` can do with.
+pub fn step(phase: Option<Phase>, grace: bool) -> impl Strategy<Value = Step> {
+    let answers = match phase {
+        Some(Phase::Flushing | Phase::Waiting) => 40,
+        _ => 15,
+    };
+    let resumes = match phase {
+        Some(Phase::Paused) => 20,
+        _ => 3,
+    };
     prop_oneof![
         20 => time(1..12_000).prop_map(Step::Pass),
         3 => (time(1..20_000), any::<bool>()).prop_map(move |(time, pong)| match grace {
             true => Step::Pass(time),
             false => Step::Stall(time, pong),
         }),
-        20 => pong().prop_map(Step::Pong),
+        answers => pong().prop_map(Step::Pong),
         1 => any::<u8>().prop_map(Step::Strays),
         2 => Just(Step::Activity),
         6 => change().prop_map(Step::Sink),
         3 => (0..3_u8).prop_map(Step::PingsNow),
         2 => Just(Step::Pause),
-        4 => Just(Step::Resume),
+        resumes => Just(Step::Resume),
         3 => options().prop_map(move |options| Step::Configure(Options { stall_grace: grace, ..options })),
         1 => prop_oneof![Just(Step::EndPongs), Just(Step::Stop)],
     ]
@@ -85,6 +96,6 @@ pub fn step(grace: bool) -> impl Strategy<Value = Step> {
 pub fn script() -> impl Strategy<Value = (Options, Vec<Step>)> {
     let stall = (time(1..20_000), any::<bool>());
     let stall = stall.prop_map(|(time, pong)| Step::Stall(time, pong));
-    let step = prop_oneof![12 => step(true), 1 => stall];
+    let step = prop_oneof![12 => step(None, true), 1 => stall];
     (options(), prop::collection::vec(step, 0..60))
 }
