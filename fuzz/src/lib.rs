@@ -26,15 +26,17 @@ use crate::oracle::Oracle;
 use crate::script::{Change, MILLISECOND, Options, Pong, Step, Time};
 use crate::system::{Driver, System};
 
-/// More of them find nothing that fewer do not.
+/// More of them find nothing that fewer do not, nor does more time.
 const STEPS: usize = 100;
+const TIME: Time = 1_000_000 * MILLISECOND;
 
 /// A heartbeat's configuration, and its life.
 #[derive(Debug)]
 pub struct Input {
     options: Options,
     config: Configured,
-    disturbed: bool,
+    polled_more: bool,
+    moved_about: bool,
     steps: Vec<Step>,
 }
 
@@ -69,7 +71,9 @@ impl Extra {
             builder = builder.adaptive_timeout(nanos(start)..=nanos(end));
         }
         match self.no_timeout {
-            true => builder.no_timeout().write_timeout(nanos(options.write_timeout)),
+            true => builder
+                .no_timeout()
+                .write_timeout(nanos(options.write_timeout)),
             false => builder,
         }
     }
@@ -94,8 +98,11 @@ impl Input {
 
     fn start<S: System>(&self, config: Config) -> Driver<S> {
         let mut driver = Driver::<S>::start(config);
-        if self.disturbed {
-            driver.system.disturb();
+        if self.polled_more {
+            driver.system.poll_more();
+        }
+        if self.moved_about {
+            driver.system.move_about();
         }
         driver
     }
@@ -105,7 +112,7 @@ impl Input {
         let mut model = Model::new(self.options);
         let mut oracle = Oracle::new(self.options.config());
         for step in &self.steps {
-            if model.knows(step) {
+            if model.now < TIME && model.knows(step) {
                 driver.step(step);
                 model.step(step);
                 model.check(&driver);
@@ -118,8 +125,10 @@ impl Input {
         let mut oracle = Oracle::new(config.clone());
         let mut driver = self.start::<S>(config);
         for step in &self.steps {
-            driver.step(step);
-            oracle.check(step, &driver);
+            if driver.now < TIME {
+                driver.step(step);
+                oracle.check(step, &driver);
+            }
         }
         // And then nothing more from the peer: it has its verdict, if it is to have one.
         for _ in 0..20 {
@@ -145,7 +154,8 @@ impl<'a> Arbitrary<'a> for Input {
         Ok(Self {
             options,
             config,
-            disturbed: kind & 2 != 0,
+            polled_more: kind & 2 != 0,
+            moved_about: kind & 4 != 0,
             steps,
         })
     }
@@ -165,7 +175,11 @@ fn options(u: &mut Unstructured<'_>) -> Result<Options> {
     let timeout = time(u)?.max(20 * MILLISECOND);
     Ok(Options {
         interval,
-        initial_delay: if flags & 1 == 0 { interval } else { time(u)? - 1 },
+        initial_delay: if flags & 1 == 0 {
+            interval
+        } else {
+            time(u)? - 1
+        },
         timeout,
         write_timeout: if flags & 2 == 0 { timeout } else { time(u)? },
         close_timeout: if flags & 4 == 0 { Some(time(u)?) } else { None },
@@ -180,9 +194,17 @@ fn extra(u: &mut Unstructured<'_>) -> Result<Extra> {
     Ok(Extra {
         granularity: if flags & 1 == 0 { 0 } else { time(u)? },
         jitter: if flags & 2 == 0 { 0 } else { u.arbitrary()? },
-        adaptive: if flags & 4 == 0 { None } else { Some((time(u)?, time(u)?)) },
+        adaptive: if flags & 4 == 0 {
+            None
+        } else {
+            Some((time(u)?, time(u)?))
+        },
         no_timeout: flags & 0x18 == 0x18,
-        max_unproven: if flags & 0x20 == 0 { None } else { Some(time(u)?) },
+        max_unproven: if flags & 0x20 == 0 {
+            None
+        } else {
+            Some(time(u)?)
+        },
     })
 }
 

@@ -15,7 +15,7 @@ pub struct Bare {
     sink: Sink,
     frames: Vec<(Duration, Frame)>,
     end: Option<(Duration, End)>,
-    disturbed: bool,
+    polled_more: bool,
     polls: usize,
 }
 
@@ -77,7 +77,7 @@ impl System for Bare {
             sink: Sink::default(),
             frames: Vec::new(),
             end: None,
-            disturbed: false,
+            polled_more: false,
             polls: 0,
         }
     }
@@ -85,7 +85,7 @@ impl System for Bare {
     fn run_until(&mut self, time: Duration) {
         while let Some(next) = self.turn().filter(|next| *next <= time) {
             assert!(next > self.now, "it asked for the past at {next:?}");
-            if self.disturbed {
+            if self.polled_more {
                 self.turn();
                 self.now += (next - self.now) / 2;
                 self.turn();
@@ -153,9 +153,11 @@ impl System for Bare {
         self.end
     }
 
-    fn disturb(&mut self) {
-        self.disturbed = true;
+    fn poll_more(&mut self) {
+        self.polled_more = true;
     }
+
+    fn move_about(&mut self) {}
 
     fn polls(&self) -> usize {
         self.polls

@@ -144,8 +144,11 @@ impl<H: Shell + Unpin> System for Run<H> {
         self.task.ended_at().zip(self.task.output().copied())
     }
 
-    fn disturb(&mut self) {
+    fn poll_more(&mut self) {
         self.world.spurious_polls(2);
+    }
+
+    fn move_about(&mut self) {
         self.world.fresh_wakers(true);
     }
 

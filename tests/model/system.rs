@@ -30,8 +30,11 @@ pub trait System: Sized {
     fn state(&self) -> State;
     fn end(&self) -> Option<(Duration, End)>;
 
-    /// From now on it is polled without a reason too, and with another waker each time.
-    fn disturb(&mut self);
+    /// From now on it is polled without a reason too.
+    fn poll_more(&mut self);
+
+    /// From now on each poll has a waker of its own.
+    fn move_about(&mut self);
 
     /// How often it was polled.
     fn polls(&self) -> usize;
