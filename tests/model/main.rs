@@ -5,6 +5,8 @@
 
 // One crate: what its modules share is their own business.
 #![allow(unreachable_pub)]
+// Times here are made up, and small.
+#![allow(clippy::unchecked_time_subtraction, clippy::cast_possible_truncation)]
 
 mod bare;
 // A rule in a line: not as lines are broken elsewhere.
