@@ -2,6 +2,10 @@
 //!
 //! `model` says what a heartbeat does, `script` what may happen to it, `system` what goes through
 //! the scripts: another shell joins by one `impl`.
+//!
+//! The model knows `Liveness::Pong` and `AnyPong`, and stalls where there is no grace for them. Of
+//! the rest (`Activity`, the grace, adaptive and absent timeouts, jitter, granularity) `oracle` knows
+//! the promises alone: never early, within the bound, one ping in flight. `fuzz` shares all this.
 
 // One crate: what its modules share is their own business.
 #![allow(unreachable_pub)]
