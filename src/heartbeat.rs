@@ -235,6 +235,8 @@ pub struct Heartbeat {
     doublings: u32,
     /// The last verified pong, or the start.
     proof: Time,
+    /// There was more to read when it was last driven.
+    crowded: bool,
     /// Items read past a deadline while more are ready; none as long as none is passed.
     backlog: Option<u32>,
     /// The worst lateness while the newest ping was out.
@@ -272,6 +274,7 @@ impl Heartbeat {
             misses: 0,
             doublings: 0,
             proof: Time::ORIGIN,
+            crowded: false,
             backlog: None,
             lateness: Span::ZERO,
             rtt: Rtt::NONE,
@@ -307,6 +310,12 @@ impl Heartbeat {
     #[inline]
     pub(crate) fn handle_timeout_at(&mut self, now: Time) {
         self.backlog = None;
+        if self.crowded {
+            self.crowded = false;
+            if let Some(flight) = self.ledger.open() {
+                flight.crowded = false;
+            }
+        }
         // Nearly always, and then there is nothing to judge.
         if !matches!(self.phase, Phase::Idle) {
             self.judge(now);
@@ -324,6 +333,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn handle_backlog_at(&mut self, read: u32, now: Time) {
+        self.crowded = true;
         let deadline = match &self.phase {
             Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.deadline(),
             Phase::Waiting { .. } if !self.config.judges_pongs() => self.due,
@@ -511,7 +521,7 @@ impl Heartbeat {
             self.phase,
             Phase::Paused | Phase::Closing { .. } | Phase::Done(_)
         ) {
-            if let Some(flight) = self.ledger.open() {
+            if let Newest::Open(flight) | Newest::Settled(flight) = &mut self.ledger.newest {
                 // Its pong is read whenever somebody gets to it.
                 flight.late = true;
             }
@@ -594,7 +604,7 @@ impl Heartbeat {
             } => {
                 let (since, watch, cause) = (*since, *watch, *cause);
                 self.phase = Phase::Flushing { since, watch };
-                let payload = self.ledger.issue(at);
+                let payload = self.ledger.issue(at, self.crowded);
                 match cause {
                     Cause::Schedule => self.advance(at),
                     Cause::Request => self.rebase(at),
@@ -900,15 +910,14 @@ impl Heartbeat {
     }
 
     fn handle_stray(&mut self, at: Time) -> PongKind {
-        let open = matches!(self.ledger.newest, Newest::Open(_));
         let answers = match self.config.liveness() {
             Liveness::Pong => false,
-            Liveness::AnyPong => {
-                if open {
-                    self.answered_by_policy(at);
-                }
-                open
+            // What was there before the ping is no answer to it.
+            Liveness::AnyPong if self.ledger.open().is_some_and(|it| !it.crowded) => {
+                self.answered_by_policy(at);
+                true
             }
+            Liveness::AnyPong => false,
             Liveness::Activity { .. } => self.trusts_activity(at) && self.active(at),
         };
         if answers {

@@ -72,6 +72,8 @@ pub(crate) struct Flight {
     pub(crate) at: Time,
     /// A wake came late while it was out: its round trip is not the network's alone.
     pub(crate) late: bool,
+    /// What was there to read when it left has not all been read yet.
+    pub(crate) crowded: bool,
 }
 
 /// What has become of the newest ping.
@@ -128,13 +130,14 @@ impl Ledger {
     }
 
     /// The payload of the next ping, which is out from now on.
-    pub(crate) fn issue(&mut self, now: Time) -> Bytes {
+    pub(crate) fn issue(&mut self, now: Time, crowded: bool) -> Bytes {
         self.issued += 1;
         let tag = self.key.tag(self.issued);
         self.newest = Newest::Open(Flight {
             tag,
             at: now,
             late: false,
+            crowded,
         });
         let mut payload = [0; LEN];
         payload[..8].copy_from_slice(&self.issued.to_be_bytes());
@@ -229,7 +232,7 @@ mod tests {
         let mut previous = (0_u64, 0_u64);
         let mut differences = HashSet::new();
         for _ in 0..1_000_000 {
-            let payload = ledger.issue(Time::ORIGIN);
+            let payload = ledger.issue(Time::ORIGIN, false);
             assert_eq!(payload.len(), LEN);
             let tag = u64::from_be_bytes(payload[8..].try_into().expect("8 bytes"));
             assert!(seen.insert(payload));
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn only_the_exact_payload_of_a_ping_that_was_sent_proves_anything() {
         let mut ledger = Ledger::new(Key::new([1; 16]));
-        let payload = ledger.issue(Time::ORIGIN).to_vec();
+        let payload = ledger.issue(Time::ORIGIN, false).to_vec();
         assert!(matches!(ledger.check(&payload), Proof::Newest(_)));
 
         let nothing = |payload: &[u8]| matches!(ledger.check(payload), Proof::Nothing);

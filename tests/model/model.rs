@@ -4,7 +4,7 @@
 use crate::script::{Did, End, Options, Phase::{self, *}, Seen, Sent, Sink, Step, Time};
 #[derive(Debug, Clone, Default)] pub struct Model {
     pub o: Options, pub now: Time, pub phase: Phase, pub seen: Seen, sink: Sink, misses: u32, last: u64,
-    base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64,
+    begun: bool, base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64,
 }
 impl Model {
     pub fn new(o: Options) -> Self { let mut new = Self { o, due: o.initial_delay, ..Self::default() }; new.settle(); new } // A2
@@ -28,7 +28,7 @@ impl Model {
     fn pass(&mut self, end: Time) { while self.look() <= end { self.now = self.look(); self.settle(); } self.now = end; }
     fn look(&self) -> Time { match self.phase { Idle => self.due, Paused | Gone => Time::MAX, _ => self.deadline } }
     fn wait(&mut self, phase: Phase, time: Time) { (self.phase, self.since, self.deadline) = (phase, self.now, self.now + time); }
-    fn count_from(&mut self, base: Time) { (self.base, self.due) = (base, base + self.o.interval); }
+    fn count_from(&mut self, base: Time) { (self.begun, self.base, self.due) = (true, base, base + self.o.interval); }
     fn settle(&mut self) { self.write(); if self.now >= self.look() { self.judge(); } self.write(); } // A flush that completes now is in time.
     fn judge(&mut self) { match self.phase {
         Idle => self.wait(Offered("schedule"), self.o.write_timeout), // A3
@@ -61,7 +61,7 @@ impl Model {
     fn pong(&mut self, ping: u64) {
         if ping <= self.proved { return self.seen.unsolicited += u64::from(!self.o.any_pong || !self.answer()); } // B10 to B17
         (self.proved, self.misses) = (ping, 0); let Some(sent) = self.flight.filter(|_| ping == self.pings) else { return self.seen.stale += 1; }; // B12
-        if !matches!(self.phase, Flushing | Waiting) || self.now <= self.deadline { self.seen.rtt = Some(self.now - sent); } // B9
+        let late = match self.phase { Flushing | Waiting => self.now > self.deadline, phase => phase == Paused }; if !late { self.seen.rtt = Some(self.now - sent); } // B9
         (_, self.flight) = (self.answer(), None);
     }
     fn answer(&mut self) -> bool {
@@ -70,6 +70,6 @@ impl Model {
     }
     fn configure(&mut self, o: Options) {
         (self.o, self.deadline) = (o, (self.since + if self.phase == Waiting { o.timeout } else { o.write_timeout }).max(self.now + 1));
-        if self.phase != Offered("schedule") { self.due = if self.pings + self.base == 0 { o.initial_delay } else { self.base + o.interval }; } // J64
+        if self.phase != Offered("schedule") { self.due = if !self.begun { o.initial_delay } else { self.base + o.interval }; } // J64
     }
 }
