@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use futures_pinger::{CloseReason, Error, Frame, State, Stopped, TimeoutPhase};
+use futures_pinger::{CloseReason, Closed, Error, Frame, State, Stopped, TimeoutPhase};
 
-use crate::world::{Broken, Fault, Rig, SinkScript, each_path, exact, ms, s};
+use crate::world::{Broken, Fault, Reader, Rig, SinkScript, each_path, exact, ms, s};
 
 /// How the sink is by then.
 type Prepare = fn(&SinkScript);
@@ -215,8 +215,12 @@ fn dropped_in_any_state_it_lets_go_of_everything_and_sends_nothing_more() {
             assert_eq!(rig.sink.frames().len(), before);
             assert!(!rig.sink.is_held(), "the sink is released");
             assert_eq!(rig.world.timers(), 0, "the timer is released");
-            if let crate::world::Reader::Stream(pongs) = &rig.reader {
-                assert!(!pongs.is_held(), "the stream is released");
+            match &rig.reader {
+                Reader::Stream(pongs) => assert!(!pongs.is_held(), "the stream is released"),
+                Reader::Slot(_) => {
+                    let refused = rig.reader.send("to nobody");
+                    assert_eq!(refused, Err(Closed), "the channel is closed");
+                }
             }
         }
     });

@@ -3,8 +3,8 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FusedStream;
+use futures::{FutureExt, StreamExt};
 use futures_pinger::{Error, Liveness, State, TimeoutPhase};
 
 use crate::socket::{Kept, Msg, Script};
@@ -372,6 +372,21 @@ fn the_verdict_comes_once_and_then_the_end() {
         kept.stats().state_at(kept.world.instant(s(100))),
         State::Gone
     );
+}
+
+// contract: E37
+#[test]
+fn polled_after_its_end_the_stream_is_still_over() {
+    // After a verdict, and after the socket's own end.
+    for end in [s(1000), s(5)] {
+        let mut kept = Kept::new(exact());
+        kept.at(end, Script::end);
+        kept.run_until(s(100));
+        assert!(kept.ended.is_some());
+        for _ in 0..3 {
+            assert_eq!(kept.alive.next().now_or_never(), Some(None));
+        }
+    }
 }
 
 // contract: I58

@@ -68,6 +68,26 @@ fn behind_a_blocked_sink_the_newest_of_a_million_pings_is_kept() {
 
 // contract: G46
 #[test]
+fn by_default_the_newest_alone_is_kept() {
+    let (outgoing, sink) = World::new().sink();
+    let (pings, ponger) = ponger(outgoing);
+    let mut answering = Answering {
+        pings: Some(pings),
+        sink,
+        ponger: Box::pin(ponger),
+    };
+    answering.sink.block();
+    for ping in 0..100_u8 {
+        answering.ping([ping]);
+        assert!(answering.poll().is_pending());
+    }
+    answering.sink.unblock();
+    assert!(answering.poll().is_pending());
+    assert_eq!(answering.pongs(), [vec![99]]);
+}
+
+// contract: G46
+#[test]
 fn a_backlog_of_ten_answers_ten_in_order() {
     for polled_in_between in [false, true] {
         let mut answering = answering(10);

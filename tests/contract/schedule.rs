@@ -69,6 +69,22 @@ fn after_ten_thousand_cycles_there_is_no_drift() {
     }
 }
 
+// contract: A3
+#[test]
+fn pings_that_leave_late_cause_no_drift() {
+    let mut rig = Rig::new(Path::Slot, exact().interval(s(7)));
+    rig.answer_after(ms(1));
+    let late = |k| s(7 * k) + ms(100 * (1 + k % 5));
+    for k in 1..=1_000 {
+        let (block, unblock) = (rig.sink.clone(), rig.sink.clone());
+        rig.at(s(7 * k) - ms(1), move || block.block());
+        rig.at(late(k), move || unblock.unblock());
+    }
+    rig.run_until(s(7_001));
+    let expected: Vec<_> = (1..=1_000).map(late).collect();
+    assert_eq!(rig.sink.pings(), expected);
+}
+
 // contract: A4
 #[test]
 fn a_slow_answer_delays_the_next_ping_and_not_the_grid() {
@@ -181,6 +197,7 @@ fn timeouts_shorter_than_equal_to_and_longer_than_the_interval_all_hold() {
     });
 }
 
+// contract: D24
 #[test]
 fn a_grid_of_wake_ups_is_never_early_and_at_most_one_step_late() {
     each_path(|path| {

@@ -133,6 +133,19 @@ fn graces_never_chain() {
 
 // contract: F41
 #[test]
+fn a_deadline_that_is_hidden_twice_is_put_off_once() {
+    each_path(|path| {
+        let mut rig = Rig::new(path, exact().timeout(s(8)));
+        // Awake at the checkpoint, and stalled over the deadline: 2.5 s late, so it moves to 33 s.
+        rig.stall(s(27) + ms(500)..s(30) + ms(500));
+        rig.stall(s(32)..s(36));
+        rig.run_until(s(100));
+        assert_eq!(rig.verdict().0, s(36));
+    });
+}
+
+// contract: F41
+#[test]
 fn the_write_deadline_has_the_same_grace() {
     each_path(|path| {
         let mut rig = Rig::new(path, exact().write_timeout(s(8)));

@@ -26,24 +26,27 @@ fn a_sink_that_takes_nothing_is_a_verdict_after_the_write_timeout() {
 #[test]
 fn the_write_timeout_is_not_spent_before_the_ping_is_offered() {
     each_path(|path| {
-        // Not while unpolled ...
-        let mut rig = Rig::new(path, exact().write_timeout(s(7)));
-        rig.sink.block();
-        rig.stall(s(10)..s(200));
-        rig.run_until(s(207) - ms(1));
-        rig.assert_alive();
-        rig.run_until(s(300));
-        assert_eq!(rig.verdict().0, s(207));
+        // The grace would give back what was spent too early.
+        for grace in [true, false] {
+            let config = || exact().write_timeout(s(7)).stall_grace(grace);
+            // Not while unpolled ...
+            let mut rig = Rig::new(path, config());
+            rig.sink.block();
+            rig.stall(s(10)..s(200));
+            rig.run_until(s(207) - ms(1));
+            rig.assert_alive();
+            rig.run_until(s(300));
+            assert_eq!(rig.verdict().0, s(207));
 
-        // ... nor while another ping is out.
-        let config = exact().interval(s(10)).timeout(s(60)).write_timeout(s(7));
-        let mut rig = Rig::new(path, config);
-        rig.answer(|ping| (ping == 0).then_some(s(45)));
-        let sink = rig.sink.clone();
-        rig.at(s(11), move || sink.block());
-        rig.run_until(s(300));
-        let (at, verdict) = rig.verdict();
-        assert_eq!((at, verdict.phase()), (s(62), TimeoutPhase::Write));
+            // ... nor while another ping is out.
+            let mut rig = Rig::new(path, config().interval(s(10)).timeout(s(60)));
+            rig.answer(|ping| (ping == 0).then_some(s(45)));
+            let sink = rig.sink.clone();
+            rig.at(s(11), move || sink.block());
+            rig.run_until(s(300));
+            let (at, verdict) = rig.verdict();
+            assert_eq!((at, verdict.phase()), (s(62), TimeoutPhase::Write));
+        }
     });
 }
 
