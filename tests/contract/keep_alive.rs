@@ -14,7 +14,8 @@ use crate::world::{Broken, exact, ms, s};
 #[test]
 fn data_passes_both_ways_in_order_with_pings_in_between() {
     let mut kept = Kept::new(exact());
-    kept.answer_after(ms(5));
+    // Some of it while a ping is out.
+    kept.answer_after(ms(250));
     for number in 0..1000_u32 {
         let at = ms(100) * number;
         kept.at(at, move |script| script.receive(Msg::Data(number)));
@@ -552,13 +553,16 @@ fn a_pong_behind_a_thousand_unread_messages_is_found_by_a_slow_app() {
 fn a_runtime_that_gives_each_turn_a_share_of_the_backlog_earns_no_false_verdict() {
     // 64 and 128: whole batches between two looks at the time.
     for share in [1, 50, 64, 128] {
-        shared_backlog(share);
+        // A slow app from the start, and one that has listened for nearly the whole timeout.
+        shared_backlog(share, s(20), ms(100));
+        shared_backlog(share, s(39) + ms(500), ms(1));
     }
 }
 
-fn shared_backlog(share: usize) {
+/// A backlog that is there at `from`, with a pong behind it; each message takes the app so long.
+fn shared_backlog(share: usize, from: Duration, each: Duration) {
     let mut kept = Kept::new(exact());
-    kept.run_until(s(20));
+    kept.run_until(from);
     let Msg::Ping(payload) = kept.script.sent()[0].1.clone() else {
         panic!("a ping")
     };
@@ -567,16 +571,17 @@ fn shared_backlog(share: usize) {
     }
     kept.script.receive(Msg::Pong(payload));
     kept.script.budget(share);
-    let mut now = s(20);
+    let mut now = from;
     while kept.stats().answered() == 0 {
         if kept.read_once() {
-            now += ms(100);
+            now += each;
             kept.idle_until(now);
         } else if kept.stats().answered() == 0 {
             assert!(kept.reader_woken(), "it comes back");
         }
         kept.assert_alive();
     }
+    assert!(now > s(40), "past the deadline");
     assert_eq!(kept.messages().len(), 1000);
 }
 

@@ -61,7 +61,7 @@ fn pongs_before_and_between_pings_count_for_none() {
     });
 }
 
-// contract: B12
+// contract: B12 J68
 #[test]
 fn the_pong_of_a_missed_ping_proves_life_and_the_newer_still_needs_its_own() {
     each_path(|path| {
