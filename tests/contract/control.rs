@@ -113,14 +113,24 @@ fn a_lower_max_missed_applies_at_the_next_miss() {
 // contract: J63
 #[test]
 fn once_the_verdict_has_fallen_a_new_configuration_changes_nothing() {
-    let mut bare = Bare::new(exact());
-    bare.run_until(s(39));
-    bare.ready = false;
-    bare.run_until(s(40) + ms(500));
-    assert_eq!(bare.state(), State::Closing);
-    bare.set_config(exact().close_timeout(s(100)).no_close());
+    let closing = || {
+        let mut bare = Bare::new(exact());
+        bare.run_until(s(39));
+        bare.ready = false;
+        bare.run_until(s(40) + ms(500));
+        assert_eq!(bare.state(), State::Closing);
+        bare.set_config(exact().close_timeout(s(100)).no_close());
+        bare
+    };
+    let mut bare = closing();
     bare.run_until(s(200));
     assert_eq!(bare.timed_out().0, s(41));
+
+    // The frame goes out all the same.
+    let mut bare = closing();
+    bare.unblock();
+    bare.drive();
+    assert!(bare.timed_out().1.close_sent());
 }
 
 // contract: J64
@@ -498,6 +508,21 @@ fn the_same_configuration_again_takes_no_grace_away() {
         assert_eq!(stalled.done, None);
         assert!(matches!(stalled.answer(), PongKind::Matched { .. }));
     }
+}
+
+// contract: J64
+#[test]
+fn while_a_ping_for_a_miss_waits_for_the_sink_a_new_interval_counts_from_the_last_due_time() {
+    let config = || exact().timeout(s(5)).max_missed(3);
+    let mut bare = Bare::new(config());
+    bare.run_until(s(24));
+    bare.ready = false;
+    bare.run_until(s(26));
+    bare.set_config(config().interval(s(8)));
+    bare.unblock();
+    bare.answer();
+    bare.run_until(s(28));
+    assert_eq!(bare.times(), [s(20), s(26), s(28)]);
 }
 
 // contract: J64
