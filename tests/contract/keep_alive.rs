@@ -490,7 +490,7 @@ fn the_end_and_the_errors_of_the_socket_are_passed_on() {
     let mut kept = Kept::new(exact());
     kept.at(s(5), Script::receive_error);
     kept.at(s(6), |script| script.receive(Msg::Data(1)));
-    kept.at(s(7), Script::end);
+    kept.at(s(70), Script::end);
     kept.run_until(s(300));
     assert_eq!(
         kept.read,
@@ -499,7 +499,7 @@ fn the_end_and_the_errors_of_the_socket_are_passed_on() {
             (s(6), Ok(Msg::Data(1))),
         ]
     );
-    assert_eq!(kept.ended, Some(s(7)));
+    assert_eq!(kept.ended, Some(s(70)));
     assert_eq!(kept.script.sent(), [], "no ping on a broken connection");
 
     let mut ended = Kept::new(exact());
