@@ -436,3 +436,33 @@ fn an_answer_by_policy_and_a_stale_pong_between_two_polls_are_both_counted() {
         assert_eq!((rig.stats().answered(), rig.stats().stale()), (1, 1));
     }
 }
+
+// A due ping goes out between two turns of reading a long backlog; what was left of it answered.
+// contract: B11
+#[test]
+fn what_is_left_of_a_backlog_when_a_ping_leaves_does_not_answer_it() {
+    let mut rig = Rig::new(Path::Stream, exact().liveness(Liveness::AnyPong));
+    let reader = rig.reader.clone();
+    rig.at(s(20), move || {
+        for _ in 0..200 {
+            reader.pong(&b"stray"[..]);
+        }
+    });
+    rig.run_until(s(100));
+    assert_eq!(rig.verdict().0, s(40));
+    assert_eq!(
+        (rig.stats().answered(), rig.stats().unsolicited()),
+        (0, 200)
+    );
+    // Once it has all been read, any pong answers.
+    let mut rig = Rig::new(Path::Stream, exact().liveness(Liveness::AnyPong));
+    let (backlog, later) = (rig.reader.clone(), rig.reader.clone());
+    rig.at(s(20), move || {
+        for _ in 0..200 {
+            backlog.pong(&b"stray"[..]);
+        }
+    });
+    rig.at(s(21), move || later.pong(&b"stray"[..]));
+    rig.run_until(s(39));
+    assert_eq!(rig.stats().answered(), 1);
+}
