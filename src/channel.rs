@@ -17,7 +17,7 @@ use crate::heartbeat::{Heartbeat, PongKind};
 use crate::payload::{LEN, Ledger, Newest, Proof};
 use crate::pinger::Pinger;
 use crate::stats::Stats;
-use crate::sync::{Arc, Mutex, MutexGuard, lock};
+use crate::sync::{Arc, Mutex, MutexGuard, lock, replace, wake};
 use crate::time::{Instant, Time};
 use crate::timer::Clock;
 
@@ -496,16 +496,7 @@ impl Slot {
             return (inbox, Poll::Ready(None));
         }
         // The sender wakes us: by a pong that means something, or by its end.
-        let known = self.waker.as_ref();
-        if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *old = self.waker.replace(cx.waker().clone());
-        }
+        *old = replace(&mut self.waker, cx);
         (inbox, Poll::Pending)
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }

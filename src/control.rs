@@ -11,7 +11,7 @@ use crate::config::{Config, Liveness};
 use crate::error::Closed;
 use crate::heartbeat::Heartbeat;
 use crate::stats::Stats;
-use crate::sync::{Arc, Mutex, MutexGuard, lock};
+use crate::sync::{Arc, Mutex, MutexGuard, lock, replace, wake};
 use crate::time::Instant;
 use crate::timer::Clock;
 
@@ -199,12 +199,6 @@ impl fmt::Debug for Controller {
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
 struct Shared {
     desk: Mutex<Desk>,
 }
@@ -218,13 +212,10 @@ impl Shared {
     // Out of the way of the heartbeats that nobody steers, as is `report`.
     #[inline(never)]
     fn orders(&self, cx: &mut Context<'_>) -> Option<Orders> {
-        let mut old = None;
+        let old;
         let orders = {
             let mut desk = lock(&self.desk);
-            let known = desk.waker.as_ref();
-            if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
-                old = desk.waker.replace(cx.waker().clone());
-            }
+            old = replace(&mut desk.waker, cx);
             mem::take(&mut desk.orders)
         };
         // Not under the lock: dropping a waker can run foreign code.
