@@ -116,7 +116,8 @@ where
                 Kind::Data | Kind::Ping(_) => *this.unreported += 1,
                 Kind::Pong(payload) => match pongs.receive(payload) {
                     Ok(true) => continue,
-                    Ok(false) => *this.unreported += 1,
+                    // What it says of the peer's life it has said there.
+                    Ok(false) => {}
                     // The heartbeat has ended; what is read is the reader's.
                     Err(_) => *this.pongs = None,
                 },

@@ -249,8 +249,11 @@ mod tests {
     #[test]
     fn the_same_sequence_has_unrelated_tags_under_other_keys() {
         let mut tags = HashSet::new();
+        let mut halves = HashSet::new();
         for _ in 0..1000 {
-            assert!(tags.insert(Key::unique().tag(1)));
+            let key = Key::unique();
+            assert!(tags.insert(key.tag(1)));
+            assert!(halves.insert(key.0[..8].to_vec()) && halves.insert(key.0[8..].to_vec()));
         }
         assert_ne!(Key::new([0; 16]).tag(1), Key::new([1; 16]).tag(1));
     }
@@ -288,6 +291,34 @@ mod tests {
         let mut ahead = 2_u64.to_be_bytes().to_vec();
         ahead.extend(Key::new([1; 16]).tag(2).to_be_bytes());
         assert!(nothing(&ahead));
+    }
+
+    // contract: B14
+    #[test]
+    fn a_forged_pong_of_an_earlier_ping_proves_nothing() {
+        let mut ledger = Ledger::new(Key::new([1; 16]));
+        let mut earlier = ledger.issue(Time::ORIGIN, false).to_vec();
+        ledger.issue(Time::ORIGIN, false);
+        assert!(matches!(ledger.check(&earlier), Proof::Earlier(1)));
+        earlier[LEN - 1] ^= 1;
+        assert!(matches!(ledger.check(&earlier), Proof::Nothing));
+    }
+
+    #[test]
+    fn a_copy_keeps_what_answered_its_ping_only_as_long_as_the_answer_is_on_its_way() {
+        let mut heart = Ledger::new(Key::new([1; 16]));
+        heart.issue(Time::ORIGIN, false);
+        let mut copy = heart;
+        copy.settle();
+        let settled = |copy: &Ledger| matches!(copy.newest, Newest::Settled(_));
+        copy.follow(&heart, true);
+        assert!(settled(&copy), "the heartbeat has yet to see it");
+        let mut refused = copy;
+        refused.follow(&heart, false);
+        assert!(!settled(&refused), "it has seen it and thought otherwise");
+        heart.issue(Time::ORIGIN, false);
+        copy.follow(&heart, true);
+        assert!(!settled(&copy), "that was the ping before");
     }
 
     #[test]

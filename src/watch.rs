@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_past_the_new_checkpoint_waits_for_the_new_deadline() {
+        let started = || Watch::start(at(0), Span::nanos(8 * SECOND), true);
+        let span = Span::nanos(4 * SECOND);
+        let before = started().restart(at(0), span, true, at(20));
+        assert_eq!(before.next(), at(35), "its checkpoint is yet to come");
+        let mut past = started().restart(at(0), span, true, at(36));
+        assert_eq!(past.next(), at(40));
+        assert!(expired(&mut past, at(40)));
+    }
+
+    #[test]
     fn never_is_never() {
         let mut watch = Watch::start(at(5), Span::NEVER, true);
         assert_eq!(watch.next(), Time::NEVER);

@@ -1,8 +1,12 @@
 //! The split halves: [`PongSender::attach`](futures_pinger::PongSender::attach) and `FrameSink`.
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::sink::drain;
+use futures::stream::FusedStream;
 use futures::{FutureExt, SinkExt, Stream, StreamExt};
-use futures_pinger::{CloseReason, ForwardPongs, Frame, FrameSink, Liveness, Stopped};
+use futures_pinger::{
+    CloseReason, Config, ForwardPongs, Frame, FrameSink, Liveness, Stopped, pinger, ponger,
+};
 
 use crate::socket::{Msg, Plain};
 use crate::world::{Broken, Path, Rig, exact, ms, s};
@@ -60,6 +64,40 @@ fn our_pongs_are_taken_out_of_the_stream_and_nothing_else() {
     attached.rig.run_until(s(22));
     assert_eq!(attached.rig.stats().answered(), 1);
     assert_eq!(attached.receive(pong.clone()), Some(pong), "but once");
+}
+
+// contract: B18
+#[test]
+fn a_poll_that_finds_nothing_to_read_is_no_activity() {
+    let unproven = Liveness::Activity {
+        max_unproven: s(1000),
+    };
+    let mut attached = attach(exact().liveness(unproven));
+    for second in 0..40 {
+        attached.rig.run_until(s(second));
+        assert_eq!(attached.read(), None);
+    }
+    attached.rig.run_until(s(40));
+    assert_eq!(attached.rig.verdict().0, s(40));
+}
+
+#[test]
+fn adapters_say_when_the_stream_below_has_ended() {
+    let (socket, incoming) = unbounded::<Result<Msg, Broken>>();
+    let (pongs, _pinger) = pinger(drain::<Frame>(), Config::default());
+    let mut pongs = pongs.attach(incoming, Plain);
+    assert!(!pongs.is_terminated());
+    drop(socket);
+    assert!(pongs.next().now_or_never().is_some());
+    assert!(pongs.is_terminated());
+
+    let (socket, incoming) = unbounded::<Result<Msg, Broken>>();
+    let (pings, _ponger) = ponger(drain::<Frame>());
+    let mut pings = pings.attach(incoming, Plain);
+    assert!(!pings.is_terminated());
+    drop(socket);
+    assert!(pings.next().now_or_never().is_some());
+    assert!(pings.is_terminated());
 }
 
 // contract: B18

@@ -1,15 +1,22 @@
-//! What wraps a sink, a stream or a socket gives them back.
+//! What its users see of it, and corners of its behaviour that no line of the contract names.
 
+use std::fmt::Debug;
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::executor::block_on;
-use futures::{Stream, StreamExt};
-use futures_pinger::{Config, KeepAlive, Liveness, PongKind, pinger};
+use futures::future::FusedFuture;
+use futures::sink::drain;
+use futures::{FutureExt, Stream, StreamExt};
+use futures_pinger::{
+    CloseReason, Closed, Config, ConfigBuilder, Frame, KeepAlive, Liveness, Output, Pinger,
+    PongKind, Verdict, pinger, ponger,
+};
 
 use crate::bare::Bare;
 use crate::socket::{Kept, Msg};
-use crate::world::{exact, ms, s};
+use crate::world::{Path, Rig, exact, ms, s};
 
 #[test]
 fn a_pinger_shows_its_parts_and_gives_them_back() {
@@ -139,4 +146,167 @@ fn in_a_flood_activity_is_seen_once_in_each_batch() {
     assert_eq!(kept.script.pings(), []);
     kept.run_until(s(39));
     assert_eq!(kept.script.pings(), [s(39)]);
+}
+
+#[test]
+fn what_is_logged_names_itself_and_no_key() {
+    let (pongs, mut heart) = pinger(drain::<Frame>(), Config::default());
+    let (pings, ponger) = ponger(drain::<Frame>());
+    let shown = |it: &dyn Debug, name: &str| {
+        let shown = format!("{it:?}");
+        assert!(shown.starts_with(name), "{shown}");
+    };
+    shown(&pongs, "PongSender");
+    shown(heart.get_ref().1, "Pongs");
+    shown(&heart.controller(), "Controller");
+    shown(&pings, "PingSender");
+    shown(&ponger, "Ponger");
+    assert!(!ponger.is_terminated());
+
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(40));
+    shown(&bare.timed_out().1, "TimedOut { phase: Pong, elapsed: 20s");
+
+    let refused = CloseReason::new(1005, "").expect_err("reserved");
+    assert!(refused.to_string().contains("1005"), "{refused}");
+    assert!(Closed.to_string().contains("ended"), "{Closed}");
+    drop(ponger);
+    let lost = pings.send(&b"mine"[..]).expect_err("nobody answers");
+    assert!(lost.to_string().contains("ended"), "{lost}");
+}
+
+#[test]
+fn a_sender_knows_when_its_heartbeat_is_gone() {
+    let (pongs, heart) = pinger(drain::<Frame>(), Config::default());
+    assert!(!pongs.is_closed());
+    drop(heart);
+    assert!(pongs.is_closed());
+}
+
+#[test]
+fn after_its_end_a_pinger_that_is_kept_takes_no_pongs() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    rig.run_until(s(100));
+    rig.verdict();
+    assert_eq!(rig.reader.send("too late"), Err(Closed));
+    assert!(rig.reader.take().is_closed());
+}
+
+#[test]
+fn strays_that_the_heartbeat_has_not_seen_yet_are_in_its_figures() {
+    let (pongs, mut heart) = pinger(drain::<Frame>(), Config::default());
+    let strays = |heart: &Pinger<_, _>| heart.stats().unsolicited();
+    assert_eq!(
+        pongs.send("before the first poll"),
+        Ok(PongKind::Unsolicited)
+    );
+    assert_eq!(strays(&heart), 1);
+    assert!((&mut heart).now_or_never().is_none());
+    assert_eq!(strays(&heart), 1);
+    assert_eq!(pongs.send("between polls"), Ok(PongKind::Unsolicited));
+    assert_eq!(pongs.send("again"), Ok(PongKind::Unsolicited));
+    assert_eq!(strays(&heart), 3);
+}
+
+#[test]
+fn a_configuration_tells_its_range_and_its_bound() {
+    let adaptive = exact()
+        .adaptive_timeout(s(1)..=s(8))
+        .build()
+        .expect("valid");
+    assert_eq!(adaptive.adaptive_timeout(), Some(s(1)..=s(8)));
+    assert_eq!(Config::default().adaptive_timeout(), None);
+    let bound = |config: ConfigBuilder| config.build().expect("valid").detection_bound();
+    assert_eq!(bound(exact()), Some(s(60)));
+    assert_eq!(bound(exact().no_timeout()), None);
+    assert_eq!(bound(exact().interval(Duration::MAX)), None);
+}
+
+#[test]
+fn jitter_takes_nothing_from_an_interval_without_end() {
+    let mut bare = Bare::new(exact().interval(Duration::MAX).jitter(1.0));
+    assert_eq!(bare.drive(), None);
+}
+
+#[test]
+fn to_stop_what_has_ended_changes_nothing() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(40));
+    let verdict = bare.timed_out().1;
+    bare.heartbeat.stop();
+    let now = bare.instant();
+    assert_eq!(
+        bare.heartbeat.poll_output(now),
+        Output::Done(Verdict::TimedOut(verdict))
+    );
+}
+
+// contract: A4
+#[test]
+fn after_a_miss_that_overtook_the_grid_the_next_ping_waits_for_its_next_point() {
+    // Missed at 40 s, when the next ping is due by the schedule, too.
+    let mut bare = Bare::new(exact().max_missed(9));
+    bare.run_until(s(59));
+    assert_eq!(bare.times(), [s(20), s(40)]);
+    bare.answer();
+    bare.run_until(s(79));
+    assert_eq!(bare.times(), [s(20), s(40), s(60)]);
+}
+
+// contract: B19
+#[test]
+fn at_the_very_end_of_its_trust_activity_is_no_answer() {
+    let liveness = Liveness::Activity {
+        max_unproven: s(25),
+    };
+    let mut bare = Bare::new(exact().liveness(liveness));
+    bare.run_until(s(25));
+    let now = bare.instant();
+    bare.heartbeat.handle_activity(now);
+    assert_eq!(bare.stats().answered(), 0);
+    bare.run_until(s(40));
+    assert_eq!(bare.timed_out().0, s(40));
+}
+
+#[test]
+fn a_backlog_before_the_deadline_costs_a_ping_none_of_its_grace() {
+    let mut bare = Bare::new(exact().interval(s(5)));
+    bare.run_until(s(11));
+    let now = bare.instant();
+    for _ in 0..3 {
+        bare.heartbeat
+            .handle_backlog(futures_pinger::heartbeat::BACKLOG_LIMIT, now);
+    }
+    // Nobody has looked since: not the peer's silence.
+    bare.now = s(30);
+    let now = bare.instant();
+    bare.heartbeat.handle_timeout(now);
+    bare.drive();
+    assert_eq!((bare.done, bare.closes), (None, 0));
+}
+
+// contract: I55
+#[test]
+fn in_a_flood_that_comes_as_the_ping_falls_due_the_ping_leaves_with_the_first_batch() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(19));
+    for number in 0..1000 {
+        kept.at(s(20), move |script| script.receive(Msg::Data(number)));
+    }
+    kept.idle_until(s(20));
+    for _ in 0..65 {
+        assert!(kept.read_once());
+    }
+    assert_eq!(kept.script.pings(), [s(20)]);
+}
+
+#[test]
+fn a_reader_that_has_read_all_there_is_is_not_woken_for_it() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(1));
+    kept.script.receive(Msg::Data(1));
+    assert!(kept.read_once());
+    kept.reader_woken();
+    assert!(!kept.read_once());
+    assert!(!kept.reader_woken());
 }
