@@ -23,7 +23,7 @@ fn a_pinger_shows_its_parts_and_gives_them_back() {
     let (outgoing, mut frames) = mpsc::channel(1);
     let (_pongs, mut pinger) = pinger(outgoing, Config::default());
     assert!(!pinger.get_ref().0.is_closed());
-    let frame = || futures_pinger::Frame::Ping("mine"[..].into());
+    let frame = || Frame::Ping("mine"[..].into());
     pinger.get_mut().0.try_send(frame()).expect("room");
     assert_eq!(frames.try_recv(), Ok(frame()));
     let (mut outgoing, _) = Pin::new(&mut pinger).get_pin_mut();
