@@ -1,21 +1,25 @@
 //! What its users see of it, and corners of its behaviour that no line of the contract names.
 
 use std::fmt::Debug;
+use std::future::pending;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::executor::block_on;
 use futures::future::FusedFuture;
 use futures::sink::drain;
+use futures::stream::FusedStream;
 use futures::{FutureExt, Stream, StreamExt};
 use futures_pinger::{
-    CloseReason, Closed, Config, ConfigBuilder, Frame, KeepAlive, Liveness, Output, Pinger,
-    PongKind, Verdict, pinger, ponger,
+    AsyncIoTimer, Clock, CloseReason, Closed, Config, ConfigBuilder, Frame, FuturesTimer,
+    KeepAlive, Liveness, Output, Pinger, PongKind, TokioTimer, Verdict, from_fn, pinger, ponger,
 };
 
 use crate::bare::Bare;
-use crate::socket::{Kept, Msg};
+use crate::socket::{Kept, Msg, Script};
 use crate::world::{Path, Rig, exact, ms, s};
 
 #[test]
@@ -309,4 +313,80 @@ fn a_reader_that_has_read_all_there_is_is_not_woken_for_it() {
     kept.reader_woken();
     assert!(!kept.read_once());
     assert!(!kept.reader_woken());
+}
+
+// contract: I55
+#[test]
+fn in_a_flood_of_other_peoples_pongs_the_ping_leaves_with_the_first_batch_too() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(19));
+    for _ in 0..1000 {
+        kept.at(s(20), |script| script.receive(Msg::Pong("stray".into())));
+    }
+    kept.idle_until(s(20));
+    for _ in 0..65 {
+        assert!(kept.read_once());
+    }
+    assert_eq!(kept.script.pings(), [s(20)]);
+}
+
+// contract: E35
+#[test]
+fn a_socket_that_breaks_with_the_close_frame_leaves_the_verdict_and_does_not_delay_it() {
+    let mut kept = Kept::new(exact());
+    kept.at(s(39), Script::break_sink);
+    kept.run_until(s(60));
+    let verdict = kept.read.last().map(|(at, item)| (*at, item.is_err()));
+    assert_eq!(verdict, Some((s(40), true)));
+    assert_eq!(kept.ended, Some(s(40)));
+}
+
+#[test]
+fn a_keep_alive_says_when_it_has_ended() {
+    let mut kept = Kept::new(exact());
+    assert!(!kept.alive.is_terminated());
+    kept.run_until(s(60));
+    assert!(kept.ended.is_some() && kept.alive.is_terminated());
+}
+
+// contract: I54
+#[test]
+fn the_flush_of_a_ping_that_is_answered_already_goes_on_in_a_flood() {
+    let mut kept = Kept::new(exact());
+    let wire = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&wire);
+    kept.script.on_wire(move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+    });
+    kept.script.block_flush();
+    kept.run_until(s(20));
+    let Some((_, Msg::Ping(payload))) = kept.script.sent().pop() else {
+        panic!("no ping");
+    };
+    kept.script.receive(Msg::Pong(payload));
+    while kept.read_once() {}
+    assert_eq!(kept.stats().answered(), 1);
+    kept.script.unblock_quietly();
+    for number in 0..200 {
+        kept.script.receive(Msg::Data(number));
+    }
+    for _ in 0..130 {
+        assert!(kept.read_once());
+    }
+    assert_eq!(wire.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn clocks_and_timers_name_themselves() {
+    let sleep = |_: Duration| pending::<()>();
+    let shown = [
+        (format!("{:?}", Clock::system()), "Clock"),
+        (format!("{:?}", FuturesTimer::new()), "FuturesTimer"),
+        (format!("{:?}", from_fn(sleep)), "FnTimer"),
+        (format!("{:?}", TokioTimer::new()), "TokioTimer"),
+        (format!("{:?}", AsyncIoTimer::new()), "AsyncIoTimer"),
+    ];
+    for (shown, name) in shown {
+        assert!(shown.starts_with(name), "{shown}");
+    }
 }
