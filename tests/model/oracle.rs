@@ -27,6 +27,11 @@ impl Model {
     #[track_caller]
     pub fn check<S: System>(&self, driver: &Driver<S>) {
         let (mut seen, mut expected) = (driver.seen(), self.seen.clone());
+        // Those of a second and more are kept to the microsecond.
+        expected.rtt = expected.rtt.map(|rtt| match rtt {
+            ..0x4000_0000 => rtt,
+            _ => rtt / 1000 * 1000,
+        });
         let mut state = driver.system.state();
         if state == State::Suspect {
             state = State::Waiting;
