@@ -14,7 +14,7 @@ use crate::config::{Config, Liveness};
 use crate::error::Closed;
 use crate::frame::Pong;
 use crate::heartbeat::{Heartbeat, PongKind};
-use crate::payload::{LEN, Ledger, Newest, Proof};
+use crate::payload::{Key, LEN, Ledger, Proof};
 use crate::pinger::Pinger;
 use crate::stats::Stats;
 use crate::sync::{Arc, Mutex, MutexGuard, lock, replace, wake};
@@ -274,6 +274,7 @@ impl PongSource for Pongs {
 
     fn start(self: Pin<&mut Self>, heartbeat: &Heartbeat, clock: Clock) {
         self.shared.lock().book = Some(Book {
+            key: *heartbeat.key(),
             ledger: *heartbeat.ledger(),
             liveness: heartbeat.config().liveness(),
             proof: heartbeat.proof(),
@@ -385,6 +386,7 @@ impl Inbox {
 
 /// The heartbeat's book as of its last change, for the sender to verify by.
 struct Book {
+    key: Key,
     ledger: Ledger,
     liveness: Liveness,
     /// The last verified pong, or the start.
@@ -399,11 +401,11 @@ impl Book {
     }
 
     fn is_open(&self) -> bool {
-        matches!(self.ledger.newest, Newest::Open(_))
+        self.ledger.is_open()
     }
 
     fn pong(&mut self, payload: &[u8], inbox: &mut Inbox) -> PongKind {
-        let proof = self.ledger.check(payload);
+        let proof = self.ledger.check(&self.key, 0, payload);
         if let Proof::Nothing = proof {
             if self.answers(inbox) {
                 return PongKind::Accepted;
@@ -417,8 +419,8 @@ impl Book {
         self.ledger.enter(proof);
         inbox.verified(payload, at);
         match proof {
-            Proof::Newest(flight) => PongKind::Matched {
-                rtt: at.since(flight.at).to_duration(),
+            Proof::Newest => PongKind::Matched {
+                rtt: at.since(self.ledger.at).to_duration(),
             },
             _ => PongKind::Stale,
         }

@@ -61,6 +61,8 @@
 //! peer is found all the same. The write deadline has the same grace, the close deadline has none.
 //! [`ConfigBuilder::stall_grace`](crate::ConfigBuilder::stall_grace) turns it off.
 
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::config::{Config, Liveness, Timeout};
@@ -68,11 +70,11 @@ use crate::error::{TimedOut, TimeoutPhase};
 use crate::frame::Frame;
 use crate::grid::Grid;
 use crate::payload::{Key, Ledger, Newest, Proof};
-use crate::rtt::Rtt;
-use crate::stats::{Counters, Snapshot, State, Stats};
+use crate::pulse::{Cause, CloseStep, Flag, Phase, Pulse};
+use crate::stats::{Snapshot, State, Stats};
 use crate::time::{Instant, Span, Time};
 use crate::trace::Trace;
-use crate::watch::{Look, Watch};
+use crate::watch::{Look, Stage, Watch};
 
 /// How many further items may be read past a deadline before it is judged although input is still
 /// ready: enough for any honest backlog, and an end to an endless one.
@@ -141,53 +143,6 @@ pub enum PongKind {
     Unsolicited,
 }
 
-/// Why a ping is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
-    Schedule,
-    Miss,
-    Request,
-}
-
-/// How far the close frame has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CloseStep {
-    Due,
-    Offered,
-    Flushing,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Phase {
-    /// The next ping is due at `due`.
-    Idle,
-    /// A ping is due at once, whatever the schedule says.
-    Due(Cause),
-    /// A ping has been offered to the sink, which is not ready.
-    Offered {
-        since: Time,
-        watch: Watch,
-        cause: Cause,
-    },
-    /// The sink has the ping, which is not flushed.
-    Flushing {
-        since: Time,
-        watch: Watch,
-    },
-    /// The flushed ping waits for its answer.
-    Waiting {
-        since: Time,
-        watch: Watch,
-    },
-    Paused,
-    Closing {
-        step: CloseStep,
-        deadline: Time,
-        verdict: TimedOut,
-    },
-    Done(Verdict),
-}
-
 /// The heartbeat of one connection, without I/O; see the [module docs](self).
 ///
 /// # Examples
@@ -215,35 +170,8 @@ enum Phase {
 /// ```
 #[derive(Debug)]
 pub struct Heartbeat {
-    config: Config,
-    origin: Instant,
-    ledger: Ledger,
-    phase: Phase,
-    /// The next point of the grid at which a ping is due.
-    due: Time,
-    /// The point before it, from which `due` was counted.
-    base: Time,
-    /// The random share of the jitter in the wait between them.
-    drawn: u32,
-    /// `due` is that of the first ping, by the initial delay.
-    initial: bool,
-    /// Activity has put `due` off.
-    postponed: bool,
-    /// Consecutive pings without an answer.
-    misses: u32,
-    /// How often the adaptive timeout has doubled.
-    doublings: u32,
-    /// The last verified pong, or the start.
-    proof: Time,
-    /// There was more to read when it was last driven.
-    crowded: bool,
-    /// Items read past a deadline while more are ready; none as long as none is passed.
-    backlog: Option<u32>,
-    /// The worst lateness while the newest ping was out.
-    lateness: Span,
-    rtt: Rtt,
-    counters: Counters,
-    close_to: Destination,
+    terms: Terms,
+    pulse: Pulse,
     trace: Trace,
 }
 
@@ -263,42 +191,50 @@ impl Heartbeat {
 
     pub(crate) fn keyed(config: Config, now: Instant, key: Key) -> Self {
         let mut heartbeat = Self {
-            origin: now,
-            ledger: Ledger::new(key),
-            phase: Phase::Idle,
-            due: Time::ORIGIN,
-            base: Time::ORIGIN,
-            drawn: 0,
-            initial: true,
-            postponed: false,
-            misses: 0,
-            doublings: 0,
-            proof: Time::ORIGIN,
-            crowded: false,
-            backlog: None,
-            lateness: Span::ZERO,
-            rtt: Rtt::NONE,
-            counters: Counters::default(),
-            close_to: Destination::Outgoing,
             trace: Trace::new(&config),
-            config,
+            terms: Terms {
+                config,
+                origin: now,
+                key,
+                close_to: Destination::Outgoing,
+            },
+            pulse: Pulse::new(Time::ORIGIN),
         };
-        heartbeat.draw();
-        heartbeat.due = heartbeat.first_due();
+        heartbeat.beat_mut().begin();
         heartbeat
     }
 
     /// The close frame has a sink of its own: it is then sent after a write timeout too.
     #[must_use]
     pub fn dedicated_close(mut self) -> Self {
-        self.close_to = Destination::Dedicated;
+        self.terms.close_to = Destination::Dedicated;
         self
     }
 
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.terms.config
+    }
+
+    #[inline]
+    fn beat(&self) -> Beat<'_, &Pulse> {
+        Beat {
+            terms: &self.terms,
+            pulse: &self.pulse,
+            member: 0,
+            trace: &self.trace,
+        }
+    }
+
+    #[inline]
+    fn beat_mut(&mut self) -> Beat<'_, &mut Pulse> {
+        Beat {
+            terms: &self.terms,
+            pulse: &mut self.pulse,
+            member: 0,
+            trace: &self.trace,
+        }
     }
 
     /// Judges the deadlines. Call it when the instant of [`Output::Wait`] has come, after all input
@@ -309,17 +245,7 @@ impl Heartbeat {
 
     #[inline]
     pub(crate) fn handle_timeout_at(&mut self, now: Time) {
-        self.backlog = None;
-        if self.crowded {
-            self.crowded = false;
-            if let Some(flight) = self.ledger.open() {
-                flight.crowded = false;
-            }
-        }
-        // Nearly always, and then there is nothing to judge.
-        if !matches!(self.phase, Phase::Idle) {
-            self.judge(now);
-        }
+        self.beat_mut().handle_timeout(now);
     }
 
     /// Instead of [`handle_timeout`](Self::handle_timeout), when `read` more items have been
@@ -333,34 +259,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn handle_backlog_at(&mut self, read: u32, now: Time) {
-        self.crowded = true;
-        let deadline = match &self.phase {
-            Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.deadline(),
-            Phase::Waiting { .. } if !self.config.judges_pongs() => self.due,
-            Phase::Waiting { watch, .. } => watch.deadline(),
-            Phase::Closing { .. } => return self.judge(now),
-            Phase::Idle | Phase::Due(_) | Phase::Paused | Phase::Done(_) => {
-                self.backlog = None;
-                return;
-            }
-        };
-        // What was read by the first look past the deadline may have been read before it.
-        self.backlog = match self.backlog {
-            _ if now < deadline => None,
-            None => Some(0),
-            Some(past) => Some(past.saturating_add(read)),
-        };
-        if self.backlog.is_none_or(|past| past < BACKLOG_LIMIT) {
-            return;
-        }
-        self.backlog = None;
-        if let Phase::Offered { watch, .. }
-        | Phase::Flushing { watch, .. }
-        | Phase::Waiting { watch, .. } = &mut self.phase
-        {
-            watch.end_grace();
-        }
-        self.judge(now);
+        self.beat_mut().handle_backlog(read, now);
     }
 
     /// The peer sent a pong. It may be of any length and content.
@@ -369,36 +268,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn handle_pong_at(&mut self, payload: &[u8], at: Time) -> PongKind {
-        let mut proof = self.ledger.check(payload);
-        if matches!(self.phase, Phase::Closing { .. } | Phase::Done(_)) {
-            // Whose pong it is still matters; the verdict stands.
-            self.ledger.newest = Newest::Closed;
-            proof = self.ledger.check(payload);
-        }
-        match proof {
-            Proof::Newest(flight) => {
-                let rtt = at.since(flight.at);
-                let late = self.observe_lateness(at) || flight.late;
-                if !late {
-                    self.rtt.sample(rtt);
-                }
-                self.proof = at;
-                self.answered(at);
-                self.ledger.enter(proof);
-                self.trace.pong(self.ledger.issued(), rtt);
-                PongKind::Matched {
-                    rtt: rtt.to_duration(),
-                }
-            }
-            Proof::Earlier(_) => {
-                self.count_strays(0, 1);
-                self.misses = 0;
-                self.proof = at;
-                self.ledger.enter(proof);
-                PongKind::Stale
-            }
-            Proof::Nothing => self.handle_stray(at),
-        }
+        self.beat_mut().handle_pong(payload, at)
     }
 
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
@@ -408,9 +278,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn handle_activity_at(&mut self, at: Time) {
-        if self.heeds_activity() && self.trusts_activity(at) {
-            self.active(at);
-        }
+        self.beat_mut().handle_activity(at);
     }
 
     /// The frame that [`transmit`](Self::transmit) returned is flushed.
@@ -419,40 +287,14 @@ impl Heartbeat {
     }
 
     pub(crate) fn handle_sent_at(&mut self, at: Time) {
-        match self.phase {
-            Phase::Flushing { since, .. } => {
-                self.counters.blocked(at.since(since));
-                let grace = self.config.stall_grace();
-                if let Some(flight) = self.ledger.open() {
-                    flight.at = at;
-                }
-                self.phase = Phase::Waiting {
-                    since: at,
-                    watch: Watch::start(at, self.pong_timeout(), grace),
-                };
-            }
-            Phase::Closing {
-                step: CloseStep::Flushing,
-                mut verdict,
-                ..
-            } => {
-                verdict.close_sent = true;
-                self.end(verdict);
-                return;
-            }
-            // Answered before the flush was seen to complete, paused, or over.
-            _ => {}
-        }
-        self.counters.sent = self.ledger.issued();
+        self.beat_mut().handle_sent(at);
     }
 
     /// The close frame cannot be written: the verdict stands without it.
     ///
     /// Before a verdict it does nothing: a broken transport is the caller's to report.
     pub fn handle_close_failed(&mut self) {
-        if let Phase::Closing { verdict, .. } = self.phase {
-            self.end(verdict);
-        }
+        self.beat_mut().handle_close_failed();
     }
 
     /// Puts another configuration in force. The ping in flight survives: its deadline is counted
@@ -461,100 +303,36 @@ impl Heartbeat {
     /// lower `max_missed` applies from the next miss on. Once the verdict has fallen it changes
     /// nothing.
     pub fn set_config(&mut self, config: Config, now: Instant) {
-        if matches!(self.phase, Phase::Closing { .. } | Phase::Done(_)) {
+        if self.pulse.is_over() {
             return;
         }
         let now = self.time(now);
-        self.config = config;
-        // The same share as before, unless there was no jitter.
-        self.draw();
-        self.trace.configured(&self.config);
-        let going = matches!(
-            self.phase,
-            Phase::Offered {
-                cause: Cause::Schedule,
-                ..
-            }
-        );
-        // While a ping is on its way into the sink, `due` is its own: the next is counted from it.
-        if !going {
-            self.due = if self.initial {
-                self.first_due()
-            } else {
-                self.base.plus(self.wait())
-            };
-            if let Some(limit) = self.trusted_until().filter(|_| self.postponed) {
-                // No further than to the end of the trust in activity.
-                self.due = self.due.min(limit.max(self.base));
-            }
-        }
-
-        let grace = self.config.stall_grace();
-        let write_timeout = Span::from(self.config.write_timeout());
-        let pong_timeout = self.pong_timeout();
-        match &mut self.phase {
-            Phase::Offered { since, watch, .. } | Phase::Flushing { since, watch } => {
-                *watch = watch.restart(*since, write_timeout, grace, now);
-            }
-            Phase::Waiting { since, watch } => {
-                *watch = watch.restart(*since, pong_timeout, grace, now);
-            }
-            _ => {}
-        }
+        let before = mem::replace(&mut self.terms.config, config);
+        self.beat_mut().reconfigure(&before, now);
     }
 
     /// Sends a ping at once, unless one is out already or the heartbeat is paused. The next one is
     /// due an interval after it.
     pub fn ping_now(&mut self, _now: Instant) {
-        match &mut self.phase {
-            Phase::Idle => self.phase = Phase::Due(Cause::Request),
-            // On its way anyway; from now on it is asked for.
-            Phase::Due(cause) | Phase::Offered { cause, .. } => *cause = Cause::Request,
-            _ => {}
-        }
+        self.beat_mut().ping_now();
     }
 
     /// No pings and no verdicts until [`resume`](Self::resume). Pongs are still welcome, a flush
     /// that has begun should be completed, and a close frame on its way goes on.
     pub fn pause(&mut self, _now: Instant) {
-        if !matches!(
-            self.phase,
-            Phase::Paused | Phase::Closing { .. } | Phase::Done(_)
-        ) {
-            if let Newest::Open(flight) | Newest::Settled(flight) = &mut self.ledger.newest {
-                // Its pong is read whenever somebody gets to it.
-                flight.late = true;
-            }
-            self.phase = Phase::Paused;
-            self.trace.paused();
-        }
+        self.beat_mut().pause();
     }
 
     /// Goes on as if it were new: a ping that was in flight is written off without a miss, and the
     /// next is due one interval from now. Without a [`pause`](Self::pause) before it does nothing.
     pub fn resume(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Paused) {
-            let now = self.time(now);
-            self.ledger.newest = Newest::Closed;
-            self.misses = 0;
-            self.doublings = 0;
-            self.proof = now;
-            self.phase = Phase::Idle;
-            self.rebase(now);
-            self.trace.resumed();
-        }
+        let now = self.time(now);
+        self.beat_mut().resume(now);
     }
 
     /// Ends the heartbeat: no further frame. A verdict that has fallen stands.
     pub fn stop(&mut self) {
-        match self.phase {
-            Phase::Done(_) => {}
-            Phase::Closing { verdict, .. } => self.end(verdict),
-            _ => {
-                self.phase = Phase::Done(Verdict::Requested);
-                self.trace.stopped();
-            }
-        }
+        self.beat_mut().stop();
     }
 
     /// What to do next; call it until it says [`Output::Wait`] or [`Output::Done`].
@@ -564,28 +342,14 @@ impl Heartbeat {
         match self.poll_step(self.time(now)) {
             Step::Ping => Output::Ping,
             Step::Close(destination) => Output::Close(destination),
-            Step::Wait(until) => Output::Wait(until.instant(self.origin)),
+            Step::Wait(until) => Output::Wait(until.instant(self.terms.origin)),
             Step::Done(verdict) => Output::Done(verdict),
         }
     }
 
+    #[inline]
     pub(crate) fn poll_step(&mut self, at: Time) -> Step {
-        match &mut self.phase {
-            Phase::Idle if at >= self.due => self.offer(at, Cause::Schedule),
-            Phase::Due(cause) => {
-                let cause = *cause;
-                self.offer(at, cause)
-            }
-            Phase::Closing {
-                step: step @ CloseStep::Due,
-                ..
-            } => {
-                *step = CloseStep::Offered;
-                Step::Close(self.close_to)
-            }
-            Phase::Done(verdict) => Step::Done(*verdict),
-            _ => Step::Wait(self.next_look()),
-        }
+        self.beat_mut().poll_step(at)
     }
 
     /// The frame that wants to go. Call it once the sink is ready for it and put the frame into the
@@ -596,107 +360,50 @@ impl Heartbeat {
     }
 
     pub(crate) fn transmit_at(&mut self, at: Time) -> Option<Frame> {
-        match &mut self.phase {
-            Phase::Offered {
-                since,
-                watch,
-                cause,
-            } => {
-                let (since, watch, cause) = (*since, *watch, *cause);
-                self.phase = Phase::Flushing { since, watch };
-                let payload = self.ledger.issue(at, self.crowded);
-                match cause {
-                    Cause::Schedule => self.advance(at),
-                    Cause::Request => self.rebase(at),
-                    // An extra ping: the grid goes on, unless it was overtaken.
-                    Cause::Miss if self.due <= at => self.advance(at),
-                    Cause::Miss => {}
-                }
-                self.trace.ping(self.ledger.issued(), cause);
-                Some(Frame::Ping(payload))
-            }
-            Phase::Closing {
-                step: step @ CloseStep::Offered,
-                ..
-            } => {
-                *step = CloseStep::Flushing;
-                self.config.close().cloned().map(Frame::Close)
-            }
-            _ => None,
-        }
+        self.beat_mut().transmit(at)
     }
 
     /// Whether [`transmit`](Self::transmit) would return a frame.
     #[inline]
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Offered { .. }
-                | Phase::Closing {
-                    step: CloseStep::Offered,
-                    ..
-                }
-        )
+        self.beat().wants_transmit()
     }
 
     /// Between two pings with the next not due, and nothing that was read changes that: there is
     /// nothing to do.
     #[inline]
     pub(crate) fn is_resting(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Idle)
+        self.pulse.phase == Phase::Idle
             && !self.heeds_activity()
-            && self.due.instant(self.origin).is_none_or(|due| now < due)
+            && self
+                .pulse
+                .due
+                .instant(self.terms.origin)
+                .is_none_or(|due| now < due)
     }
 
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
     pub(crate) fn is_overdue(&self, now: Time) -> bool {
-        match &self.phase {
-            Phase::Offered { .. } | Phase::Flushing { .. } | Phase::Waiting { .. } => {
-                self.next_look() <= now
-            }
-            _ => false,
-        }
+        self.beat().is_overdue(now)
     }
 
     /// Whether the verdict has fallen and the close frame is on its way.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        matches!(self.phase, Phase::Closing { .. })
+        matches!(self.pulse.phase, Phase::Closing(_))
     }
 
     /// The verdict while the close frame is on its way.
     #[inline]
     pub(crate) fn closing(&self) -> Option<TimedOut> {
-        match &self.phase {
-            Phase::Closing { verdict, .. } => Some(*verdict),
-            _ => None,
-        }
+        self.is_closing().then(|| self.pulse.timed_out())
     }
 
     /// What has been counted and measured so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let state = match &self.phase {
-            Phase::Idle | Phase::Due(_) => Snapshot::Fixed(State::Idle),
-            Phase::Offered { .. } | Phase::Flushing { .. } => Snapshot::Fixed(State::Sending),
-            Phase::Waiting { .. } if self.misses > 0 => Snapshot::Fixed(State::Suspect),
-            Phase::Waiting { since, .. } => Snapshot::Waiting {
-                suspect_from: self
-                    .rtt
-                    .timeout(self.granularity())
-                    .map_or(since.plus(UNMEASURED), |usual| since.plus(usual))
-                    .instant(self.origin),
-            },
-            Phase::Paused => Snapshot::Fixed(State::Paused),
-            Phase::Closing { .. } => Snapshot::Fixed(State::Closing),
-            Phase::Done(_) => Snapshot::Fixed(State::Gone),
-        };
-        Stats {
-            counters: self.counters,
-            rtt: self.rtt,
-            state,
-        }
+        self.beat().stats()
     }
 
     /// The same for good: whatever it was doing, it is over.
@@ -706,124 +413,503 @@ impl Heartbeat {
 
     /// Whether activity means anything to it.
     pub(crate) fn heeds_activity(&self) -> bool {
-        matches!(self.config.liveness(), Liveness::Activity { .. })
+        self.beat().heeds_activity()
     }
 
     /// The number of the ping whose pong is waited for, and its deadline.
-    pub(crate) fn awaited(&self) -> Option<(u64, &Watch)> {
-        match &self.phase {
-            Phase::Waiting { watch, .. } if self.config.judges_pongs() => {
-                Some((self.ledger.issued(), watch))
-            }
-            _ => None,
-        }
+    pub(crate) fn awaited(&self) -> Option<(u64, Watch)> {
+        self.beat().awaited()
     }
 
     /// Whether that ping was the newest, and its pong has come since.
     pub(crate) fn was_answered_after(&self, ping: u64, at: Instant) -> bool {
-        self.unanswered().is_none() && self.ledger.issued() == ping && self.proof > self.time(at)
+        self.unanswered().is_none()
+            && self.ledger().issued() == ping
+            && self.proof() > self.time(at)
     }
 
     /// How it has ended.
+    #[inline]
     pub(crate) fn verdict(&self) -> Option<Verdict> {
-        match &self.phase {
-            Phase::Done(verdict) => Some(*verdict),
-            _ => None,
-        }
+        self.beat().verdict()
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        matches!(self.phase, Phase::Paused)
+        self.pulse.phase == Phase::Paused
     }
 
     /// The number of the ping that is out.
     pub(crate) fn unanswered(&self) -> Option<u64> {
-        let open = matches!(self.ledger.newest, Newest::Open(_));
-        open.then(|| self.ledger.issued())
+        let ledger = self.ledger();
+        ledger.is_open().then(|| ledger.issued())
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {
-        &self.ledger
+        self.pulse.ledger()
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.terms.key
     }
 
     pub(crate) fn origin(&self) -> Instant {
-        self.origin
+        self.terms.origin
     }
 
     /// The ping before the newest was missed.
     pub(crate) fn has_missed(&self) -> bool {
-        self.misses > 0
+        self.pulse.misses() > 0
     }
 
     /// The last verified pong, or the start.
     pub(crate) fn proof(&self) -> Time {
-        self.proof
+        self.pulse.proof
     }
 
     /// Pongs that mean nothing here, or that a shell has dropped on their way.
     pub(crate) fn count_strays(&mut self, unsolicited: u64, stale: u64) {
-        let before = self.counters;
-        self.counters.unsolicited += unsolicited;
-        self.counters.stale += stale;
-        self.trace.strays(&before, &self.counters);
+        if unsolicited + stale > 0 {
+            self.beat_mut().count_strays(unsolicited, stale);
+        }
     }
 
     /// The shells of this crate tell the time once in each poll.
     #[inline]
     pub(crate) fn time(&self, now: Instant) -> Time {
-        Time::at(self.origin, now)
-    }
-
-    fn granularity(&self) -> Span {
-        self.config.granularity().into()
+        Time::at(self.terms.origin, now)
     }
 
     /// The wake-ups that it asks for are rounded up to this.
     #[inline]
     pub(crate) fn grid(&self) -> Grid {
+        self.beat().grid()
+    }
+}
+
+/// A verdict is told also where nobody waits for its close frame any more.
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.handle_close_failed();
+    }
+}
+
+/// What many heartbeats may share: nothing in it changes with a ping.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) config: Config,
+    /// Where their time line begins.
+    pub(crate) origin: Instant,
+    pub(crate) key: Key,
+    pub(crate) close_to: Destination,
+}
+
+/// One heartbeat at work: what it shares, and what is its own. Of a pulse that is only borrowed it can be
+/// asked how things stand.
+pub(crate) struct Beat<'a, P> {
+    pub(crate) terms: &'a Terms,
+    pub(crate) pulse: P,
+    /// Its number among those that share the key; 0 for one that shares it with none.
+    pub(crate) member: u64,
+    /// The span that its events are in.
+    pub(crate) trace: &'a Trace,
+}
+
+/// How things stand.
+impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
+    #[inline]
+    fn config(&self) -> &'a Config {
+        &self.terms.config
+    }
+
+    #[inline]
+    pub(crate) fn wants_transmit(&self) -> bool {
+        matches!(
+            self.pulse.phase,
+            Phase::Offered(_) | Phase::Closing(CloseStep::Offered)
+        )
+    }
+
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
+        match self.pulse.phase {
+            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => self.next_look() <= now,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let state = match self.pulse.phase {
+            Phase::Idle | Phase::Due(_) => Snapshot::Fixed(State::Idle),
+            Phase::Offered(_) | Phase::Flushing => Snapshot::Fixed(State::Sending),
+            Phase::Waiting if self.pulse.misses() > 0 => Snapshot::Fixed(State::Suspect),
+            Phase::Waiting => Snapshot::Waiting {
+                suspect_from: self
+                    .pulse
+                    .since()
+                    .plus(self.usual_round_trip())
+                    .instant(self.terms.origin),
+            },
+            Phase::Paused => Snapshot::Fixed(State::Paused),
+            Phase::Closing(_) => Snapshot::Fixed(State::Closing),
+            Phase::TimedOut | Phase::Stopped => Snapshot::Fixed(State::Gone),
+        };
+        Stats {
+            counters: self.pulse.counters(),
+            rtt: self.pulse.rtt,
+            state,
+        }
+    }
+
+    fn usual_round_trip(&self) -> Span {
+        let measured = self.pulse.rtt.timeout(granularity(self.config()));
+        measured.unwrap_or(UNMEASURED)
+    }
+
+    pub(crate) fn heeds_activity(&self) -> bool {
+        matches!(self.config().liveness(), Liveness::Activity { .. })
+    }
+
+    pub(crate) fn awaited(&self) -> Option<(u64, Watch)> {
+        if self.pulse.phase != Phase::Waiting || !self.config().judges_pongs() {
+            return None;
+        }
+        let watch = self.watch(self.config())?;
+        Some((self.pulse.ledger().issued(), watch))
+    }
+
+    #[inline]
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        match self.pulse.phase {
+            Phase::TimedOut => Some(Verdict::TimedOut(self.pulse.timed_out())),
+            Phase::Stopped => Some(Verdict::Requested),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn grid(&self) -> Grid {
         Grid {
-            origin: self.origin,
-            step: self.granularity(),
+            origin: self.terms.origin,
+            step: granularity(self.config()),
         }
     }
 
     // --- the schedule ---
 
-    fn draw(&mut self) {
+    /// The random share of the jitter in the wait for the next ping: the same whenever it is asked
+    /// for.
+    fn drawn(&self) -> u32 {
         // Drawing costs a hash; without jitter nobody looks at it.
-        if self.config.jitter() > 0.0 {
-            self.drawn = self.ledger.key().draw(self.ledger.issued());
+        if self.config().jitter() > 0.0 {
+            self.terms.key.draw(self.pulse.drawn_at(), self.member)
+        } else {
+            0
         }
     }
 
     fn first_due(&self) -> Time {
-        let delay = self.config.initial_delay();
-        Time::ORIGIN.plus(self.config.jittered(delay, self.drawn))
+        let delay = self.config().initial_delay();
+        // No pong has come yet: the start.
+        let start = self.pulse.proof;
+        start.plus(self.config().jittered(delay, self.drawn()))
     }
 
     fn wait(&self) -> Span {
-        self.config.jittered(self.config.interval(), self.drawn)
+        self.wait_under(self.config())
     }
+
+    fn wait_under(&self, config: &Config) -> Span {
+        config.jittered(config.interval(), self.drawn())
+    }
+
+    fn next_look(&self) -> Time {
+        match self.pulse.phase {
+            Phase::Idle => self.pulse.due,
+            // Without a timeout the ping is written off when the next one is due.
+            Phase::Waiting if !self.config().judges_pongs() => self.pulse.due,
+            Phase::Closing(_) => self.pulse.close_deadline(),
+            _ => self
+                .watch(self.config())
+                .map_or(Time::NEVER, |watch| watch.next()),
+        }
+    }
+
+    // --- deadlines ---
+
+    /// The deadline of the ping that is on its way or out, as this configuration counts it.
+    #[inline]
+    fn watch(&self, config: &Config) -> Option<Watch> {
+        let timeout = match self.pulse.phase {
+            Phase::Offered(_) | Phase::Flushing => config.write_timeout().into(),
+            Phase::Waiting => self.pong_timeout(config),
+            _ => return None,
+        };
+        Some(self.pulse.watch(timeout, config.stall_grace()))
+    }
+
+    fn pong_timeout(&self, config: &Config) -> Span {
+        match config.pong_timeout() {
+            Timeout::Fixed(timeout) => (*timeout).into(),
+            Timeout::Never => Span::NEVER,
+            Timeout::Adaptive(range) => {
+                let (start, end) = (Span::from(*range.start()), Span::from(*range.end()));
+                let Some(measured) = self.pulse.rtt.timeout(granularity(config)) else {
+                    return end;
+                };
+                let factor = 1_u64
+                    .checked_shl(self.pulse.doublings())
+                    .unwrap_or(u64::MAX);
+                let backed_off = measured.clamp(start, end).as_nanos().saturating_mul(factor);
+                Span::nanos(backed_off).min(end)
+            }
+        }
+    }
+
+    /// Until when activity is trusted in place of a pong; none where it never is.
+    fn trusted_until(&self) -> Option<Time> {
+        match self.config().liveness() {
+            Liveness::Activity { max_unproven } => Some(self.pulse.proof.plus(max_unproven.into())),
+            Liveness::Pong | Liveness::AnyPong => None,
+        }
+    }
+
+    fn trusts_activity(&self, at: Time) -> bool {
+        self.trusted_until().is_some_and(|until| at < until)
+    }
+}
+
+/// The transitions, with the rules in the docs of [`Heartbeat`].
+impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
+    /// The first ping is due an initial delay after the start.
+    pub(crate) fn begin(&mut self) {
+        self.pulse.due = self.first_due();
+    }
+
+    #[inline]
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        if self.pulse.is(Flag::Crowded) {
+            self.pulse.set(Flag::Crowded, false);
+            self.pulse.set_backlog(None);
+            self.pulse.ledger_mut().crowded = false;
+        }
+        // Nearly always, and then there is nothing to judge.
+        if self.pulse.phase != Phase::Idle {
+            self.judge(now);
+        }
+    }
+
+    pub(crate) fn handle_backlog(&mut self, read: u32, now: Time) {
+        self.pulse.set(Flag::Crowded, true);
+        let deadline = match self.pulse.phase {
+            Phase::Waiting if !self.config().judges_pongs() => Some(self.pulse.due),
+            Phase::Closing(_) => return self.judge(now),
+            _ => self.watch(self.config()).map(|watch| watch.deadline()),
+        };
+        // What was read by the first look past the deadline may have been read before it.
+        let backlog = match self.pulse.backlog() {
+            _ if deadline.is_none_or(|deadline| now < deadline) => None,
+            None => Some(0),
+            Some(past) => Some(past.saturating_add(read)),
+        };
+        if backlog.is_none_or(|past| past < BACKLOG_LIMIT) {
+            return self.pulse.set_backlog(backlog);
+        }
+        self.pulse.set_backlog(None);
+        if let Some(mut watch) = self.watch(self.config()) {
+            watch.end_grace();
+            self.pulse.keep(&watch);
+        }
+        self.judge(now);
+    }
+
+    pub(crate) fn handle_pong(&mut self, payload: &[u8], at: Time) -> PongKind {
+        if self.pulse.is_over() {
+            // Whose pong it is still matters; the verdict stands.
+            self.pulse.ledger_mut().newest = Newest::Closed;
+        }
+        let proof = self
+            .pulse
+            .ledger()
+            .check(&self.terms.key, self.member, payload);
+        match proof {
+            Proof::Newest => {
+                let rtt = at.since(self.pulse.ledger().at);
+                let late = self.observe_lateness(at) || self.pulse.ledger().late;
+                if !late {
+                    self.pulse.rtt.sample(rtt);
+                }
+                self.pulse.proof = at;
+                self.answered(at);
+                self.pulse.ledger_mut().enter(proof);
+                self.trace.pong(self.pulse.ledger().issued(), rtt);
+                PongKind::Matched {
+                    rtt: rtt.to_duration(),
+                }
+            }
+            Proof::Earlier(_) => {
+                self.count_strays(0, 1);
+                if !self.pulse.is_over() {
+                    self.pulse.clear_misses();
+                }
+                self.pulse.proof = at;
+                self.pulse.ledger_mut().enter(proof);
+                PongKind::Stale
+            }
+            Proof::Nothing => self.handle_stray(at),
+        }
+    }
+
+    pub(crate) fn handle_activity(&mut self, at: Time) {
+        if self.heeds_activity() && self.trusts_activity(at) {
+            self.active(at);
+        }
+    }
+
+    pub(crate) fn handle_sent(&mut self, at: Time) {
+        match self.pulse.phase {
+            Phase::Flushing => {
+                let blocked = at.since(self.pulse.since());
+                self.pulse.count_blocked(blocked);
+                let stage = Stage::first(self.config().stall_grace());
+                self.pulse.flushed(at, stage);
+            }
+            Phase::Closing(CloseStep::Flushing) => {
+                self.pulse.close_sent();
+                self.end();
+                return;
+            }
+            // Answered before the flush was seen to complete, paused, or over.
+            _ => {}
+        }
+        self.pulse.set(Flag::Sent, true);
+    }
+
+    pub(crate) fn handle_close_failed(&mut self) {
+        if let Phase::Closing(_) = self.pulse.phase {
+            self.end();
+        }
+    }
+
+    /// Another configuration is in force than `before`.
+    pub(crate) fn reconfigure(&mut self, before: &Config, now: Time) {
+        if self.pulse.is_over() {
+            return;
+        }
+        self.trace.configured(self.config());
+        // While a ping is on its way into the sink, `due` is its own: the next is counted from it.
+        if self.pulse.phase != Phase::Offered(Cause::Schedule) {
+            self.reschedule(before);
+        }
+
+        if let (Some(old), Some(new)) = (self.watch(before), self.watch(self.config())) {
+            let (since, grace) = (self.pulse.since(), self.config().stall_grace());
+            self.pulse.keep(&old.restart(since, new.span(), grace, now));
+        }
+    }
+
+    pub(crate) fn ping_now(&mut self) {
+        match &mut self.pulse.phase {
+            phase @ Phase::Idle => *phase = Phase::Due(Cause::Request),
+            // On its way anyway; from now on it is asked for.
+            Phase::Due(cause) | Phase::Offered(cause) => *cause = Cause::Request,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn pause(&mut self) {
+        if self.pulse.phase != Phase::Paused && !self.pulse.is_over() {
+            // The pong of a ping that is out is read whenever somebody gets to it.
+            self.pulse.ledger_mut().late = true;
+            self.pulse.phase = Phase::Paused;
+            self.trace.paused();
+        }
+    }
+
+    pub(crate) fn resume(&mut self, now: Time) {
+        if self.pulse.phase == Phase::Paused {
+            self.pulse.ledger_mut().newest = Newest::Closed;
+            self.pulse.clear_misses();
+            self.pulse.clear_doublings();
+            self.pulse.proof = now;
+            self.pulse.phase = Phase::Idle;
+            self.rebase(now);
+            self.trace.resumed();
+        }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        match self.pulse.phase {
+            Phase::TimedOut | Phase::Stopped => {}
+            Phase::Closing(_) => self.end(),
+            _ => {
+                self.pulse.phase = Phase::Stopped;
+                self.trace.stopped();
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn poll_step(&mut self, at: Time) -> Step {
+        match self.pulse.phase {
+            Phase::Idle if at >= self.pulse.due => self.offer(at, Cause::Schedule),
+            Phase::Due(cause) => self.offer(at, cause),
+            Phase::Closing(CloseStep::Due) => {
+                self.pulse.phase = Phase::Closing(CloseStep::Offered);
+                Step::Close(self.terms.close_to)
+            }
+            _ => match self.verdict() {
+                Some(verdict) => Step::Done(verdict),
+                None => Step::Wait(self.next_look()),
+            },
+        }
+    }
+
+    pub(crate) fn transmit(&mut self, at: Time) -> Option<Frame> {
+        match self.pulse.phase {
+            Phase::Offered(cause) => {
+                self.pulse.issue(at);
+                match cause {
+                    Cause::Schedule => self.advance(at),
+                    Cause::Request => self.rebase(at),
+                    // An extra ping: the grid goes on, unless it was overtaken.
+                    Cause::Miss if self.pulse.due <= at => self.advance(at),
+                    Cause::Miss => self.pulse.count_beside(),
+                }
+                let sequence = self.pulse.ledger().issued();
+                self.trace.ping(sequence, cause);
+                Some(Frame::Ping(self.terms.key.payload(sequence, self.member)))
+            }
+            Phase::Closing(CloseStep::Offered) => {
+                self.pulse.phase = Phase::Closing(CloseStep::Flushing);
+                self.config().close().cloned().map(Frame::Close)
+            }
+            _ => None,
+        }
+    }
+
+    #[cold]
+    pub(crate) fn count_strays(&mut self, unsolicited: u64, stale: u64) {
+        let before = self.pulse.strays();
+        self.pulse.count_strays(unsolicited, stale);
+        self.trace.strays(before, self.pulse.strays());
+    }
+
+    // --- the schedule ---
 
     /// To the next point of the grid that lies in the future.
     fn advance(&mut self, now: Time) {
-        self.initial = false;
-        self.postponed = false;
-        self.draw();
+        self.pulse.begin_wait();
         // Full jitter can draw a wait of nothing.
         let wait = self.wait().max(Span::nanos(1));
-        let skipped = now.since(self.due).as_nanos() / wait.as_nanos();
-        self.base = self.due.plus(Span::nanos(skipped * wait.as_nanos()));
-        self.due = self.base.plus(wait);
+        let skipped = now.since(self.pulse.due).as_nanos() / wait.as_nanos();
+        let base = self.pulse.due.plus(Span::nanos(skipped * wait.as_nanos()));
+        self.pulse.set_due(base, base.plus(wait));
     }
 
     /// A new grid from now on.
     fn rebase(&mut self, now: Time) {
-        self.initial = false;
-        self.postponed = false;
-        self.draw();
-        self.base = now;
-        self.due = now.plus(self.wait());
+        self.pulse.begin_wait();
+        let due = now.plus(self.wait());
+        self.pulse.set_due(now, due);
     }
 
     /// The peer was active: no ping is due before `at` + interval, but for the proof that activity
@@ -831,73 +917,57 @@ impl Heartbeat {
     fn postpone(&mut self, at: Time) {
         let limit = self.trusted_until().unwrap_or(Time::NEVER);
         let due = at.plus(self.wait()).min(limit);
-        if due > self.due {
-            self.initial = false;
-            self.base = at;
-            self.due = due;
-            self.postponed = true;
+        if due > self.pulse.due {
+            self.pulse.set(Flag::Initial, false);
+            self.pulse.set_due(at, due);
+            self.pulse.set(Flag::Postponed, true);
         }
+    }
+
+    /// The same wait as before, by the configuration in force.
+    fn reschedule(&mut self, before: &Config) {
+        if self.pulse.is(Flag::Initial) {
+            self.pulse.due = self.first_due();
+            return;
+        }
+        let base = self.pulse.base(self.wait_under(before));
+        let mut due = base.plus(self.wait());
+        if let Some(limit) = self
+            .trusted_until()
+            .filter(|_| self.pulse.is(Flag::Postponed))
+        {
+            // No further than to the end of the trust in activity.
+            due = due.min(limit.max(base));
+        }
+        self.pulse.set_due(base, due);
     }
 
     fn offer(&mut self, now: Time, cause: Cause) -> Step {
-        let write_timeout = Span::from(self.config.write_timeout());
-        self.lateness = Span::ZERO;
-        self.backlog = None;
-        self.phase = Phase::Offered {
-            since: now,
-            watch: Watch::start(now, write_timeout, self.config.stall_grace()),
-            cause,
-        };
+        let stage = Stage::first(self.config().stall_grace());
+        self.pulse.offer(now, cause, stage);
         Step::Ping
-    }
-
-    fn next_look(&self) -> Time {
-        match &self.phase {
-            Phase::Idle => self.due,
-            Phase::Offered { watch, .. } | Phase::Flushing { watch, .. } => watch.next(),
-            // Without a timeout the ping is written off when the next one is due.
-            Phase::Waiting { .. } if !self.config.judges_pongs() => self.due,
-            Phase::Waiting { watch, .. } => watch.next(),
-            Phase::Closing { deadline, .. } => *deadline,
-            Phase::Due(_) | Phase::Paused | Phase::Done(_) => Time::NEVER,
-        }
-    }
-
-    fn pong_timeout(&self) -> Span {
-        match self.config.pong_timeout() {
-            Timeout::Fixed(timeout) => (*timeout).into(),
-            Timeout::Never => Span::NEVER,
-            Timeout::Adaptive(range) => {
-                let (start, end) = (Span::from(*range.start()), Span::from(*range.end()));
-                let Some(measured) = self.rtt.timeout(self.granularity()) else {
-                    return end;
-                };
-                let factor = 1_u64.checked_shl(self.doublings).unwrap_or(u64::MAX);
-                let backed_off = measured.clamp(start, end).as_nanos().saturating_mul(factor);
-                Span::nanos(backed_off).min(end)
-            }
-        }
     }
 
     // --- answers ---
 
     /// The newest ping is answered; its pong or a policy says so.
     fn answered(&mut self, at: Time) {
-        self.misses = 0;
-        if !matches!(self.ledger.newest, Newest::Open(_)) {
+        self.pulse.clear_misses();
+        if !self.pulse.ledger().is_open() {
             // Answered by policy before.
             return;
         }
-        self.doublings = 0;
-        self.counters.answered += 1;
+        self.pulse.clear_doublings();
+        self.pulse.count_answered();
         // It has reached the peer, whatever the flush says.
-        self.counters.sent = self.ledger.issued();
-        match self.phase {
-            Phase::Flushing { since, .. } => {
-                self.counters.blocked(at.since(since));
-                self.phase = Phase::Idle;
+        self.pulse.set(Flag::Sent, true);
+        match self.pulse.phase {
+            Phase::Flushing => {
+                let blocked = at.since(self.pulse.since());
+                self.pulse.count_blocked(blocked);
+                self.pulse.phase = Phase::Idle;
             }
-            Phase::Waiting { .. } => self.phase = Phase::Idle,
+            Phase::Waiting => self.pulse.phase = Phase::Idle,
             // Paused while it was out.
             _ => {}
         }
@@ -905,17 +975,20 @@ impl Heartbeat {
 
     fn answered_by_policy(&mut self, at: Time) {
         self.answered(at);
-        self.ledger.settle();
-        self.trace.answered_by_policy(self.ledger.issued());
+        self.pulse.ledger_mut().settle();
+        self.trace.answered_by_policy(self.pulse.ledger().issued());
     }
 
     fn handle_stray(&mut self, at: Time) -> PongKind {
-        let answers = match self.config.liveness() {
+        let answers = match self.config().liveness() {
             Liveness::Pong => false,
             // What was there before the ping is no answer to it.
-            Liveness::AnyPong if self.ledger.open().is_some_and(|it| !it.crowded) => {
-                self.answered_by_policy(at);
-                true
+            Liveness::AnyPong if self.pulse.ledger().is_open() => {
+                let answers = !self.pulse.ledger().crowded;
+                if answers {
+                    self.answered_by_policy(at);
+                }
+                answers
             }
             Liveness::AnyPong => false,
             Liveness::Activity { .. } => self.trusts_activity(at) && self.active(at),
@@ -927,46 +1000,34 @@ impl Heartbeat {
         PongKind::Unsolicited
     }
 
-    /// Until when activity is trusted in place of a pong; none where it never is.
-    fn trusted_until(&self) -> Option<Time> {
-        match self.config.liveness() {
-            Liveness::Activity { max_unproven } => Some(self.proof.plus(max_unproven.into())),
-            Liveness::Pong | Liveness::AnyPong => None,
-        }
-    }
-
-    fn trusts_activity(&self, at: Time) -> bool {
-        self.trusted_until().is_some_and(|until| at < until)
-    }
-
     /// The peer was active, which is trusted. Whether that answers a ping.
     fn active(&mut self, at: Time) -> bool {
-        match &mut self.phase {
+        match self.pulse.phase {
             Phase::Idle => {
-                self.misses = 0;
+                self.pulse.clear_misses();
                 self.postpone(at);
                 false
             }
-            Phase::Due(cause) | Phase::Offered { cause, .. } => {
-                let cause = *cause;
-                self.misses = 0;
+            Phase::Due(cause) | Phase::Offered(cause) => {
+                self.pulse.clear_misses();
                 // Who asked for a ping gets one.
                 if cause != Cause::Request {
-                    self.phase = Phase::Idle;
+                    self.pulse.phase = Phase::Idle;
                     self.postpone(at);
                 }
                 false
             }
-            Phase::Flushing { .. } | Phase::Waiting { .. } => {
+            Phase::Flushing | Phase::Waiting => {
+                let ledger = self.pulse.ledger();
                 // What was stamped before the ping was handed over is no answer to it.
-                let answers = self.ledger.open().is_some_and(|flight| at >= flight.at);
+                let answers = ledger.is_open() && at >= ledger.at;
                 if answers {
                     self.answered_by_policy(at);
                     self.postpone(at);
                 }
                 answers
             }
-            Phase::Paused | Phase::Closing { .. } | Phase::Done(_) => false,
+            Phase::Paused | Phase::Closing(_) | Phase::TimedOut | Phase::Stopped => false,
         }
     }
 
@@ -974,10 +1035,10 @@ impl Heartbeat {
 
     /// Whether this look at the newest ping comes late; it is counted once.
     fn observe_lateness(&mut self, at: Time) -> bool {
-        let late = match &self.phase {
-            Phase::Flushing { watch, .. } | Phase::Waiting { watch, .. } => {
-                watch.lateness(at, self.grid())
-            }
+        let late = match self.pulse.phase {
+            Phase::Flushing | Phase::Waiting => self
+                .watch(self.config())
+                .map_or(Span::ZERO, |watch| watch.lateness(at, self.grid())),
             _ => Span::ZERO,
         };
         if late == Span::ZERO {
@@ -991,112 +1052,92 @@ impl Heartbeat {
         if late == Span::ZERO {
             return;
         }
-        self.counters.late_wakes += 1;
-        self.counters.worst_lateness = self.counters.worst_lateness.max(late);
-        self.lateness = self.lateness.max(late);
+        self.pulse.count_late(late);
         self.trace.late_wake(late);
     }
 
     fn judge(&mut self, now: Time) {
-        let grid = self.grid();
-        match &mut self.phase {
-            Phase::Offered { since, watch, .. } | Phase::Flushing { since, watch } => {
-                let since = *since;
-                match watch.look(now, grid) {
-                    Look::Early => {}
-                    Look::Late(late) => self.late(late),
-                    Look::Expired(late) => {
-                        self.count_late(late);
-                        self.counters.blocked(now.since(since));
-                        self.time_out(TimeoutPhase::Write, now.since(since), now);
-                    }
+        match self.pulse.phase {
+            Phase::Waiting if !self.config().judges_pongs() => self.write_off(now),
+            Phase::Closing(_) if now >= self.pulse.close_deadline() => self.end(),
+            _ => self.look(now),
+        }
+    }
+
+    /// At the deadline of the ping that is out, if one is.
+    fn look(&mut self, now: Time) {
+        let Some(mut watch) = self.watch(self.config()) else {
+            return;
+        };
+        let look = watch.look(now, self.grid());
+        self.pulse.keep(&watch);
+        match look {
+            Look::Early => {}
+            Look::Late(late) => self.late(late),
+            Look::Expired(late) => {
+                self.count_late(late);
+                let elapsed = now.since(self.pulse.since());
+                if self.pulse.phase == Phase::Waiting {
+                    self.miss(elapsed, now);
+                } else {
+                    self.pulse.count_blocked(elapsed);
+                    self.time_out(TimeoutPhase::Write, elapsed, now);
                 }
             }
-            Phase::Waiting { .. } if !self.config.judges_pongs() => self.write_off(now),
-            Phase::Waiting { since, watch } => {
-                let since = *since;
-                match watch.look(now, grid) {
-                    Look::Early => {}
-                    Look::Late(late) => self.late(late),
-                    Look::Expired(late) => {
-                        self.count_late(late);
-                        self.miss(now.since(since), now);
-                    }
-                }
-            }
-            Phase::Closing {
-                deadline, verdict, ..
-            } if now >= *deadline => {
-                let verdict = *verdict;
-                self.end(verdict);
-            }
-            _ => {}
         }
     }
 
     /// Without a timeout: a ping that is unanswered when the next one is due.
     fn write_off(&mut self, now: Time) {
-        if now >= self.due {
-            self.counters.missed += 1;
-            self.ledger.newest = Newest::Closed;
-            self.phase = Phase::Idle;
-            self.trace.written_off(self.ledger.issued());
+        if now >= self.pulse.due {
+            self.pulse.count_missed();
+            self.pulse.ledger_mut().newest = Newest::Closed;
+            self.pulse.phase = Phase::Idle;
+            self.trace.written_off(self.pulse.ledger().issued());
         }
     }
 
     fn late(&mut self, late: Span) {
         self.count_late(late);
-        if let Some(flight) = self.ledger.open() {
-            flight.late = true;
+        if self.pulse.ledger().is_open() {
+            self.pulse.ledger_mut().late = true;
         }
     }
 
     fn miss(&mut self, elapsed: Span, now: Time) {
-        self.counters.missed += 1;
-        self.misses = self.misses.saturating_add(1);
-        self.doublings = self.doublings.saturating_add(1);
-        self.ledger.newest = Newest::Closed;
-        self.trace.miss(self.ledger.issued(), elapsed, self.misses);
-        if self.misses >= self.config.max_missed() {
+        self.pulse.count_missed();
+        self.pulse.add_miss();
+        self.pulse.add_doubling();
+        self.pulse.ledger_mut().newest = Newest::Closed;
+        let misses = self.pulse.misses();
+        self.trace
+            .miss(self.pulse.ledger().issued(), elapsed, misses);
+        if misses >= self.config().max_missed() {
             self.time_out(TimeoutPhase::Pong, elapsed, now);
         } else {
-            self.phase = Phase::Due(Cause::Miss);
+            self.pulse.phase = Phase::Due(Cause::Miss);
         }
     }
 
     fn time_out(&mut self, phase: TimeoutPhase, elapsed: Span, now: Time) {
-        let verdict = TimedOut {
-            phase,
-            elapsed,
-            missed: self.misses,
-            answered: self.counters.answered,
-            last_rtt: self.rtt.latest_span(),
-            lateness: self.lateness,
-            close_sent: false,
-        };
+        self.pulse.condemn(phase, elapsed);
         // A sink that could not take the ping will not take the close frame either.
-        let has_sink = phase == TimeoutPhase::Pong || self.close_to == Destination::Dedicated;
-        if has_sink && self.config.close().is_some() {
-            self.phase = Phase::Closing {
-                step: CloseStep::Due,
-                deadline: now.plus(self.config.close_timeout().into()),
-                verdict,
-            };
+        let has_sink = phase == TimeoutPhase::Pong || self.terms.close_to == Destination::Dedicated;
+        if has_sink && self.config().close().is_some() {
+            let deadline = now.plus(self.config().close_timeout().into());
+            self.pulse.close_by(deadline);
         } else {
-            self.end(verdict);
+            self.end();
         }
     }
 
     /// The verdict is final, whatever has become of the close frame.
-    fn end(&mut self, verdict: TimedOut) {
-        self.phase = Phase::Done(Verdict::TimedOut(verdict));
-        self.trace.timed_out(&verdict);
+    fn end(&mut self) {
+        self.pulse.phase = Phase::TimedOut;
+        self.trace.timed_out(&self.pulse.timed_out());
     }
 }
 
-/// A verdict is told also where nobody waits for its close frame any more.
-impl Drop for Heartbeat {
-    fn drop(&mut self) {
-        self.handle_close_failed();
-    }
+fn granularity(config: &Config) -> Span {
+    config.granularity().into()
 }

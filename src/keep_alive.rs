@@ -147,6 +147,7 @@ enum Core {
     PassThrough {
         stats: Stats,
         /// For the pong of a ping that was out: it is nobody else's still.
+        key: Key,
         ledger: Ledger,
     },
     /// The peer is gone.
@@ -317,12 +318,16 @@ impl Core {
 
     /// No further frame of ours.
     fn pass_through(&mut self) {
-        let (stats, ledger) = match self {
-            Self::Unpolled { key, .. } => (Stats::unstarted().gone(), Ledger::new(*key)),
-            Self::Running(heartbeat) => (heartbeat.final_stats(), *heartbeat.ledger()),
+        let (stats, key, ledger) = match self {
+            Self::Unpolled { key, .. } => (Stats::unstarted().gone(), *key, Ledger::new()),
+            Self::Running(heartbeat) => (
+                heartbeat.final_stats(),
+                *heartbeat.key(),
+                *heartbeat.ledger(),
+            ),
             Self::PassThrough { .. } | Self::TimedOut(..) => return,
         };
-        *self = Self::PassThrough { stats, ledger };
+        *self = Self::PassThrough { stats, key, ledger };
     }
 }
 

@@ -108,6 +108,7 @@ mod payload;
 mod pinger;
 mod ponger;
 mod protocol;
+mod pulse;
 mod rtt;
 mod stats;
 mod sync;

@@ -39,22 +39,38 @@ impl Key {
         });
         let number = DERIVED.fetch_add(1, Ordering::Relaxed);
         let mut key = [0; 16];
-        key[..8].copy_from_slice(&process.hash(2 * number).to_ne_bytes());
-        key[8..].copy_from_slice(&process.hash(2 * number + 1).to_ne_bytes());
+        key[..8].copy_from_slice(&process.hash(2 * number, 0).to_ne_bytes());
+        key[8..].copy_from_slice(&process.hash(2 * number + 1, 0).to_ne_bytes());
         Self::new(key)
     }
 
-    fn hash(&self, number: u64) -> u64 {
-        SipHasher24::new_with_key(&self.0).hash(&number.to_be_bytes())
+    /// Of a sequence number, and of the member's where heartbeats share a key.
+    #[inline]
+    fn hash(&self, sequence: u64, member: u64) -> u64 {
+        let hasher = SipHasher24::new_with_key(&self.0);
+        if member == 0 {
+            return hasher.hash(&sequence.to_be_bytes());
+        }
+        let both = u128::from(sequence) << 64 | u128::from(member);
+        hasher.hash(&both.to_be_bytes())
     }
 
-    fn tag(&self, sequence: u64) -> u64 {
-        self.hash(sequence)
+    fn tag(&self, sequence: u64, member: u64) -> u64 {
+        self.hash(sequence, member)
     }
 
     /// A random number for the jitter after the ping `sequence`; no tag is made of the same input.
-    pub(crate) fn draw(&self, sequence: u64) -> u32 {
-        (self.hash(sequence | 1 << 63) >> 32) as u32
+    pub(crate) fn draw(&self, sequence: u64, member: u64) -> u32 {
+        (self.hash(sequence | 1 << 63, member) >> 32) as u32
+    }
+
+    /// What a ping carries.
+    #[inline]
+    pub(crate) fn payload(&self, sequence: u64, member: u64) -> Bytes {
+        let mut payload = [0; LEN];
+        payload[..8].copy_from_slice(&sequence.to_be_bytes());
+        payload[8..].copy_from_slice(&self.tag(sequence, member).to_be_bytes());
+        Bytes::copy_from_slice(&payload)
     }
 }
 
@@ -64,34 +80,22 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The newest ping, as long as its pong is unread.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Flight {
-    tag: u64,
-    /// When it was flushed, or handed to the sink while the flush is not complete.
-    pub(crate) at: Time,
-    /// A wake came late while it was out: its round trip is not the network's alone.
-    pub(crate) late: bool,
-    /// What was there to read when it left has not all been read yet.
-    pub(crate) crowded: bool,
-}
-
 /// What has become of the newest ping.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Newest {
     /// None was sent, or it was answered by its pong, missed, or written off.
     Closed,
     /// It waits for an answer.
-    Open(Flight),
+    Open,
     /// Something else answered for it (by policy); its own pong is still unread.
-    Settled(Flight),
+    Settled,
 }
 
 /// What a pong proves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// It is the newest ping's own.
-    Newest(Flight),
+    Newest,
     /// It is that of an earlier ping, and newer than all proved so far.
     Earlier(u64),
     /// Nothing: forged, repeated or older than what is proved.
@@ -100,63 +104,74 @@ pub(crate) enum Proof {
 
 /// Which pings are out, and which pong would prove what.
 ///
-/// A pong is checked against the book alone, so that whoever holds a copy can tell a stray.
+/// A pong is checked against the book and the key alone, so that whoever holds copies can tell a stray.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ledger {
-    key: Key,
     issued: u64,
-    /// The highest sequence number that a pong proved.
-    proved: u64,
+    /// When the newest ping was flushed, or handed to the sink while the flush is not complete.
+    /// None of them unread, it is free for other use.
+    pub(crate) at: Time,
+    /// Pings since the newest that a pong proved. Of more than fit, the first prove nothing any
+    /// more.
+    unproved: u32,
     pub(crate) newest: Newest,
+    /// A wake came late while the newest ping was out: its round trip is not the network's alone.
+    pub(crate) late: bool,
+    /// What was there to read when it left has not all been read yet.
+    pub(crate) crowded: bool,
 }
 
 impl Ledger {
-    pub(crate) fn new(key: Key) -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
-            key,
             issued: 0,
-            proved: 0,
+            at: Time::ORIGIN,
+            unproved: 0,
             newest: Newest::Closed,
+            late: false,
+            crowded: false,
         }
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
     }
 
     /// How many pings were handed out.
-    pub(crate) fn issued(&self) -> u64 {
+    #[inline]
+    pub(crate) const fn issued(&self) -> u64 {
         self.issued
     }
 
-    /// The payload of the next ping, which is out from now on.
-    pub(crate) fn issue(&mut self, now: Time, crowded: bool) -> Bytes {
-        self.issued += 1;
-        let tag = self.key.tag(self.issued);
-        self.newest = Newest::Open(Flight {
-            tag,
-            at: now,
-            late: false,
-            crowded,
-        });
-        let mut payload = [0; LEN];
-        payload[..8].copy_from_slice(&self.issued.to_be_bytes());
-        payload[8..].copy_from_slice(&tag.to_be_bytes());
-        Bytes::copy_from_slice(&payload)
+    /// The highest sequence number that a pong proved.
+    #[inline]
+    fn proved(&self) -> u64 {
+        self.issued - u64::from(self.unproved)
     }
 
-    /// The ping in flight, waiting for an answer.
-    pub(crate) fn open(&mut self) -> Option<&mut Flight> {
-        match &mut self.newest {
-            Newest::Open(flight) => Some(flight),
-            Newest::Closed | Newest::Settled(_) => None,
-        }
+    /// The next ping is out from now on.
+    #[inline]
+    pub(crate) const fn issue(&mut self, now: Time, crowded: bool) {
+        self.issued += 1;
+        self.at = now;
+        self.unproved = self.unproved.saturating_add(1);
+        self.newest = Newest::Open;
+        self.late = false;
+        self.crowded = crowded;
+    }
+
+    /// Whether the newest ping waits for an answer.
+    #[inline]
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.newest, Newest::Open)
+    }
+
+    /// Whether its own pong is still to be read.
+    #[inline]
+    pub(crate) const fn is_unread(&self) -> bool {
+        !matches!(self.newest, Newest::Closed)
     }
 
     /// Something else than its pong answered the ping in flight.
-    pub(crate) fn settle(&mut self) {
-        if let Newest::Open(flight) = self.newest {
-            self.newest = Newest::Settled(flight);
+    pub(crate) const fn settle(&mut self) {
+        if self.is_open() {
+            self.newest = Newest::Settled;
         }
     }
 
@@ -166,46 +181,50 @@ impl Ledger {
         let newest = match (self.newest, heart.newest) {
             _ if self.issued != heart.issued || !answers => heart.newest,
             // What answered the ping here stays.
-            (newest @ (Newest::Closed | Newest::Settled(_)), Newest::Open(_)) => newest,
+            (newest @ (Newest::Closed | Newest::Settled), Newest::Open) => newest,
             // Flushed, missed or written off since.
             (_, newest) => newest,
         };
+        let unproved = heart.issued - self.proved().max(heart.proved());
         *self = Self {
-            proved: self.proved.max(heart.proved),
+            // No more than in one of the two.
+            unproved: u32::try_from(unproved).unwrap_or(u32::MAX),
             newest,
             ..*heart
         };
     }
 
     /// Looks at a pong of any length and content; nothing changes.
-    pub(crate) fn check(&self, payload: &[u8]) -> Proof {
+    #[inline]
+    pub(crate) fn check(&self, key: &Key, member: u64, payload: &[u8]) -> Proof {
         let Ok(payload) = <&[u8; LEN]>::try_from(payload) else {
             return Proof::Nothing;
         };
         let (sequence, tag) = split(payload);
-        if sequence <= self.proved || sequence > self.issued {
+        if sequence <= self.proved() || sequence > self.issued {
             return Proof::Nothing;
         }
-        match self.newest {
-            Newest::Open(flight) | Newest::Settled(flight) if sequence == self.issued => {
-                if tag == flight.tag {
-                    return Proof::Newest(flight);
-                }
-                Proof::Nothing
-            }
-            _ if tag == self.key.tag(sequence) => Proof::Earlier(sequence),
-            _ => Proof::Nothing,
+        if tag != key.tag(sequence, member) {
+            return Proof::Nothing;
         }
+        if sequence == self.issued && self.is_unread() {
+            return Proof::Newest;
+        }
+        Proof::Earlier(sequence)
     }
 
     /// Writes down what a pong proved: its like proves nothing any more.
+    #[inline]
     pub(crate) fn enter(&mut self, proof: Proof) {
         match proof {
-            Proof::Newest(_) => {
-                self.proved = self.issued;
+            Proof::Newest => {
+                self.unproved = 0;
                 self.newest = Newest::Closed;
             }
-            Proof::Earlier(sequence) => self.proved = sequence,
+            // No more than before.
+            Proof::Earlier(sequence) => {
+                self.unproved = u32::try_from(self.issued - sequence).unwrap_or(u32::MAX);
+            }
             Proof::Nothing => {}
         }
     }
@@ -227,12 +246,12 @@ mod tests {
     // contract: B16
     #[test]
     fn a_million_payloads_are_short_unique_and_not_foretold_by_those_seen() {
-        let mut ledger = Ledger::new(Key::new([7; 16]));
+        let key = Key::new([7; 16]);
         let mut seen = HashSet::new();
         let mut previous = (0_u64, 0_u64);
         let mut differences = HashSet::new();
-        for _ in 0..1_000_000 {
-            let payload = ledger.issue(Time::ORIGIN, false);
+        for sequence in 1..=1_000_000 {
+            let payload = key.payload(sequence, 0);
             assert_eq!(payload.len(), LEN);
             let tag = u64::from_be_bytes(payload[8..].try_into().expect("8 bytes"));
             assert!(seen.insert(payload));
@@ -252,28 +271,29 @@ mod tests {
         let mut halves = HashSet::new();
         for _ in 0..1000 {
             let key = Key::unique();
-            assert!(tags.insert(key.tag(1)));
+            assert!(tags.insert(key.tag(1, 0)));
             assert!(halves.insert(key.0[..8].to_vec()) && halves.insert(key.0[8..].to_vec()));
         }
-        assert_ne!(Key::new([0; 16]).tag(1), Key::new([1; 16]).tag(1));
+        assert_ne!(Key::new([0; 16]).tag(1, 0), Key::new([1; 16]).tag(1, 0));
     }
 
     #[test]
     fn a_jitter_draw_tells_nothing_of_a_tag() {
         let key = Key::new([3; 16]);
         for sequence in 1..1000 {
-            assert_ne!(u64::from(key.draw(sequence)), key.tag(sequence) >> 32);
+            assert_ne!(u64::from(key.draw(sequence, 0)), key.tag(sequence, 0) >> 32);
         }
     }
 
     // contract: B14
     #[test]
     fn only_the_exact_payload_of_a_ping_that_was_sent_proves_anything() {
-        let mut ledger = Ledger::new(Key::new([1; 16]));
-        let payload = ledger.issue(Time::ORIGIN, false).to_vec();
-        assert!(matches!(ledger.check(&payload), Proof::Newest(_)));
+        let (key, mut ledger) = (Key::new([1; 16]), Ledger::new());
+        ledger.issue(Time::ORIGIN, false);
+        let payload = key.payload(1, 0).to_vec();
+        assert_eq!(ledger.check(&key, 0, &payload), Proof::Newest);
 
-        let nothing = |payload: &[u8]| matches!(ledger.check(payload), Proof::Nothing);
+        let nothing = |payload: &[u8]| ledger.check(&key, 0, payload) == Proof::Nothing;
         for len in 0..LEN {
             assert!(nothing(&payload[..len]), "prefix of {len}");
         }
@@ -289,36 +309,82 @@ mod tests {
         }
         // The right tag for a ping that is yet to come.
         let mut ahead = 2_u64.to_be_bytes().to_vec();
-        ahead.extend(Key::new([1; 16]).tag(2).to_be_bytes());
+        ahead.extend(key.tag(2, 0).to_be_bytes());
         assert!(nothing(&ahead));
     }
 
     // contract: B14
     #[test]
     fn a_forged_pong_of_an_earlier_ping_proves_nothing() {
-        let mut ledger = Ledger::new(Key::new([1; 16]));
-        let mut earlier = ledger.issue(Time::ORIGIN, false).to_vec();
+        let (key, mut ledger) = (Key::new([1; 16]), Ledger::new());
         ledger.issue(Time::ORIGIN, false);
-        assert!(matches!(ledger.check(&earlier), Proof::Earlier(1)));
+        ledger.issue(Time::ORIGIN, false);
+        let mut earlier = key.payload(1, 0).to_vec();
+        assert_eq!(ledger.check(&key, 0, &earlier), Proof::Earlier(1));
         earlier[LEN - 1] ^= 1;
-        assert!(matches!(ledger.check(&earlier), Proof::Nothing));
+        assert_eq!(ledger.check(&key, 0, &earlier), Proof::Nothing);
     }
 
     #[test]
     fn a_copy_keeps_what_answered_its_ping_only_as_long_as_the_answer_is_on_its_way() {
-        let mut heart = Ledger::new(Key::new([1; 16]));
+        let mut heart = Ledger::new();
         heart.issue(Time::ORIGIN, false);
         let mut copy = heart;
         copy.settle();
-        let settled = |copy: &Ledger| matches!(copy.newest, Newest::Settled(_));
         copy.follow(&heart, true);
-        assert!(settled(&copy), "the heartbeat has yet to see it");
+        assert_eq!(
+            copy.newest,
+            Newest::Settled,
+            "the heartbeat has yet to see it"
+        );
         let mut refused = copy;
         refused.follow(&heart, false);
-        assert!(!settled(&refused), "it has seen it and thought otherwise");
+        assert_eq!(
+            refused.newest,
+            Newest::Open,
+            "it has seen it and thought otherwise"
+        );
         heart.issue(Time::ORIGIN, false);
         copy.follow(&heart, true);
-        assert!(!settled(&copy), "that was the ping before");
+        assert_eq!(copy.newest, Newest::Open, "that was the ping before");
+    }
+
+    #[test]
+    fn members_that_share_a_key_never_answer_each_other() {
+        let (key, mut ledger) = (Key::new([1; 16]), Ledger::new());
+        ledger.issue(Time::ORIGIN, false);
+        let mut draws = HashSet::new();
+        for member in 0..100 {
+            assert!(
+                draws.insert(key.draw(1, member)),
+                "nor do they leave together"
+            );
+            let payload = key.payload(1, member);
+            assert_eq!(payload.len(), LEN);
+            for other in 0..100 {
+                let answers = ledger.check(&key, other, &payload) == Proof::Newest;
+                assert_eq!(answers, member == other, "{member} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_more_unproved_pings_than_can_be_counted_the_first_prove_nothing() {
+        let (key, mut ledger) = (Key::new([1; 16]), Ledger::new());
+        ledger.unproved = u32::MAX - 1;
+        ledger.issued = u64::from(ledger.unproved);
+        for _ in 0..3 {
+            ledger.issue(Time::ORIGIN, false);
+        }
+        let check = |ledger: &Ledger, sequence| ledger.check(&key, 0, &key.payload(sequence, 0));
+        assert_eq!(check(&ledger, 2), Proof::Nothing);
+        assert_eq!(check(&ledger, 3), Proof::Earlier(3));
+        ledger.enter(Proof::Earlier(3));
+        assert_eq!(check(&ledger, 3), Proof::Nothing);
+        assert_eq!(check(&ledger, 4), Proof::Earlier(4));
+        assert_eq!(check(&ledger, ledger.issued()), Proof::Newest);
+        ledger.enter(Proof::Newest);
+        assert_eq!(check(&ledger, ledger.issued()), Proof::Nothing);
     }
 
     #[test]

@@ -39,13 +39,6 @@ pub(crate) struct Counters {
     pub(crate) write_blocked: Span,
 }
 
-impl Counters {
-    /// A ping has waited for the sink.
-    pub(crate) fn blocked(&mut self, wait: Span) {
-        self.write_blocked = self.write_blocked.saturating_add(wait);
-    }
-}
-
 /// The state, and from when on a wait is suspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Snapshot {

@@ -7,8 +7,7 @@ use std::panic::AssertUnwindSafe;
 
 use crate::config::Config;
 use crate::error::TimedOut;
-use crate::heartbeat::Cause;
-use crate::stats::Counters;
+use crate::pulse::{Cause, Strays};
 use crate::time::Span;
 
 #[cfg(feature = "tracing")]
@@ -100,7 +99,7 @@ impl Trace {
     /// Pongs that answer nothing or too late: told whenever a total reaches another power of two,
     /// so that a flood without end is a few dozen events.
     #[inline]
-    pub(crate) fn strays(&self, before: &Counters, now: &Counters) {
+    pub(crate) fn strays(&self, before: Strays, now: Strays) {
         let grown = |before: u64, now: u64| before.checked_ilog2() < now.checked_ilog2();
         if grown(before.unsolicited, now.unsolicited) || grown(before.stale, now.stale) {
             event!(

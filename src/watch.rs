@@ -5,7 +5,8 @@
 use crate::grid::Grid;
 use crate::time::{Span, Time};
 
-/// A deadline with its grace for local stalls.
+/// A deadline with its grace for local stalls. It is looked at and put away again: see
+/// [`Pulse`](crate::pulse::Pulse) for what of it is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Watch {
     deadline: Time,
@@ -17,7 +18,7 @@ pub(crate) struct Watch {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     /// To be looked at once before the deadline, at deadline − slack.
     Checkpoint,
     /// To be judged at the deadline; one extension is left.
@@ -35,17 +36,27 @@ pub(crate) enum Look {
     Expired(Span),
 }
 
+impl Stage {
+    /// That of a deadline which nobody has looked at.
+    #[inline]
+    pub(crate) const fn first(grace: bool) -> Self {
+        if grace { Self::Checkpoint } else { Self::Final }
+    }
+}
+
 impl Watch {
     pub(crate) fn start(since: Time, span: Span, grace: bool) -> Self {
+        Self::resume(since.plus(span), span, grace, Stage::first(grace))
+    }
+
+    /// One that was kept by its parts.
+    #[inline]
+    pub(crate) const fn resume(deadline: Time, span: Span, grace: bool, stage: Stage) -> Self {
         Self {
-            deadline: since.plus(span),
+            deadline,
             span,
             grace,
-            stage: if grace {
-                Stage::Checkpoint
-            } else {
-                Stage::Final
-            },
+            stage,
         }
     }
 
@@ -80,6 +91,10 @@ impl Watch {
 
     pub(crate) fn deadline(&self) -> Time {
         self.deadline
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
     }
 
     /// The deadline is judged at the next look, however late that is.

@@ -208,8 +208,8 @@ where
                             PongKind::Accepted | PongKind::Unsolicited => {}
                         }
                     }
-                    Core::PassThrough { ledger, .. } => {
-                        let proof = ledger.check(payload);
+                    Core::PassThrough { key, ledger, .. } => {
+                        let proof = ledger.check(key, 0, payload);
                         ledger.enter(proof);
                         if !matches!(proof, Proof::Nothing) {
                             return true;
