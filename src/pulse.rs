@@ -481,3 +481,150 @@ pub(crate) struct Strays {
     pub(crate) unsolicited: u64,
     pub(crate) stale: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Span = Span::nanos(1_000_000_000);
+
+    fn at(secs: u64) -> Time {
+        Time::ORIGIN.plus(Duration::from_secs(secs).into())
+    }
+
+    /// With a ping that the sink has taken.
+    fn flushing(offered: u64, taken: u64) -> Pulse {
+        let mut pulse = Pulse::new(at(0));
+        pulse.offer(at(offered), Cause::Schedule, Stage::Checkpoint);
+        pulse.issue(at(taken));
+        pulse
+    }
+
+    #[test]
+    fn a_quiet_cycle_allocates_nothing() {
+        let mut pulse = flushing(1, 1);
+        pulse.count_blocked(at(1).since(pulse.since()));
+        pulse.flushed(at(1), Stage::Checkpoint);
+        let watch = pulse.watch(SECOND, true);
+        pulse.keep(&watch);
+        pulse.set_backlog(None);
+        pulse.clear_misses();
+        pulse.count_answered();
+        pulse.begin_wait();
+        pulse.set_due(at(1), at(21));
+        assert!(pulse.rare.is_none());
+        assert_eq!(pulse.base(Duration::from_secs(20).into()), at(1));
+    }
+
+    #[test]
+    fn each_flag_is_a_bit_of_its_own() {
+        let flags = [
+            Flag::Initial,
+            Flag::Postponed,
+            Flag::Crowded,
+            Flag::Sent,
+            Flag::Blocked,
+            Flag::Moved,
+        ];
+        let mut pulse = Pulse::new(at(0));
+        assert!(pulse.is(Flag::Initial));
+        pulse.set(Flag::Initial, false);
+        for flag in flags {
+            pulse.set(flag, true);
+            assert_eq!(flags.into_iter().filter(|flag| pulse.is(*flag)).count(), 1);
+            assert!(pulse.is(flag));
+            pulse.set(flag, false);
+        }
+        assert_eq!(pulse.flags.0, 0);
+    }
+
+    #[test]
+    fn a_ping_waits_since_its_first_offer_and_then_since_its_flush() {
+        let mut pulse = flushing(1, 4);
+        assert_eq!((pulse.since(), pulse.ledger().at), (at(1), at(4)));
+        pulse.flushed(at(6), Stage::Final);
+        assert_eq!((pulse.since(), pulse.ledger().at), (at(6), at(6)));
+    }
+
+    #[test]
+    fn an_offer_leaves_the_time_of_an_earlier_ping_alone_while_its_pong_is_unread() {
+        let mut pulse = flushing(1, 1);
+        pulse.flushed(at(1), Stage::Final);
+        pulse.ledger_mut().settle();
+        pulse.offer(at(5), Cause::Schedule, Stage::Final);
+        assert_eq!((pulse.since(), pulse.ledger().at), (at(5), at(1)));
+        pulse.issue(at(5));
+        assert_eq!((pulse.since(), pulse.ledger().at), (at(5), at(5)));
+    }
+
+    #[test]
+    fn a_deadline_is_counted_from_the_wait_unless_it_was_moved() {
+        let mut pulse = flushing(1, 1);
+        assert_eq!(pulse.watch(SECOND, true).deadline(), at(2));
+        pulse.keep(&Watch::resume(at(7), SECOND, true, Stage::Final));
+        let watch = pulse.watch(SECOND, true);
+        assert_eq!((watch.deadline(), watch.stage()), (at(7), Stage::Final));
+
+        pulse.flushed(at(8), Stage::Checkpoint);
+        let watch = pulse.watch(SECOND, true);
+        assert_eq!(
+            (watch.deadline(), watch.stage()),
+            (at(9), Stage::Checkpoint)
+        );
+    }
+
+    #[test]
+    fn from_when_a_wait_without_end_was_counted_is_kept() {
+        let mut pulse = Pulse::new(at(0));
+        pulse.set_due(at(3), Time::NEVER);
+        assert_eq!(pulse.base(Span::NEVER), at(3));
+        pulse.set_due(at(3), at(4));
+        assert_eq!(pulse.base(SECOND), at(3));
+    }
+
+    #[test]
+    fn pings_beside_the_grid_draw_no_share_of_the_jitter() {
+        let mut pulse = flushing(1, 1);
+        pulse.count_beside();
+        assert_eq!(pulse.drawn_at(), 0);
+        pulse.begin_wait();
+        assert_eq!(pulse.drawn_at(), 1);
+    }
+
+    #[test]
+    fn counters_that_are_full_stay_full() {
+        let mut pulse = flushing(1, 1);
+        pulse.answered = u32::MAX;
+        let rare = pulse.rare_mut();
+        (rare.misses, rare.missed, rare.doublings) = (u32::MAX, u32::MAX, u32::MAX);
+        rare.write_blocked = Span::NEVER;
+        pulse.count_answered();
+        pulse.count_missed();
+        pulse.add_miss();
+        pulse.add_doubling();
+        pulse.count_blocked(SECOND);
+        let counters = pulse.counters();
+        assert_eq!(
+            (counters.answered, counters.missed),
+            (u32::MAX.into(), u32::MAX.into())
+        );
+        assert_eq!((pulse.misses(), pulse.doublings()), (u32::MAX, u32::MAX));
+        assert_eq!(counters.write_blocked, Span::NEVER);
+    }
+
+    #[test]
+    fn the_newest_ping_counts_as_sent_once_it_is() {
+        let mut pulse = Pulse::new(at(0));
+        assert_eq!(pulse.sent(), 0);
+        pulse.set(Flag::Sent, true);
+        assert_eq!(pulse.sent(), 0, "there is none");
+        pulse.offer(at(1), Cause::Request, Stage::Final);
+        assert_eq!(pulse.sent(), 0);
+        pulse.issue(at(1));
+        assert_eq!(pulse.sent(), 0);
+        pulse.set(Flag::Sent, true);
+        assert_eq!(pulse.sent(), 1);
+    }
+}

@@ -20,6 +20,14 @@ impl Short {
     /// Rounded down, below never.
     #[inline]
     fn new(span: Span) -> Self {
+        match u32::try_from(span.as_nanos()) {
+            Ok(nanos) if nanos >> Self::BITS == 0 => Self(nanos),
+            _ => Self::coarse(span),
+        }
+    }
+
+    #[cold]
+    fn coarse(span: Span) -> Self {
         let mut units = (0..).zip(Self::UNITS);
         let short = units.find_map(|(which, unit)| {
             let count = u32::try_from(span.as_nanos() / unit).ok()?;
