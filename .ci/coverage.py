@@ -6,6 +6,7 @@ import sys
 LINES, BRANCHES = 95.0, 90.0
 FLOORS = (
     "src/heartbeat.rs",
+    "src/pulse.rs",
     "src/pinger.rs",
     "src/keep_alive.rs",
     "src/keep_alive/reader.rs",

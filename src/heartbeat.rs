@@ -633,6 +633,11 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
         }
     }
 
+    fn check(&self, payload: &[u8]) -> Proof {
+        let (key, ledger) = (&self.terms.key, self.pulse.ledger());
+        ledger.check(key, self.member, payload)
+    }
+
     // --- deadlines ---
 
     /// The deadline of the ping that is on its way or out, as this configuration counts it.
@@ -726,10 +731,7 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
             // Whose pong it is still matters; the verdict stands.
             self.pulse.ledger_mut().newest = Newest::Closed;
         }
-        let proof = self
-            .pulse
-            .ledger()
-            .check(&self.terms.key, self.member, payload);
+        let proof = self.check(payload);
         match proof {
             Proof::Newest => {
                 let rtt = at.since(self.pulse.ledger().at);
@@ -983,12 +985,9 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
         let answers = match self.config().liveness() {
             Liveness::Pong => false,
             // What was there before the ping is no answer to it.
-            Liveness::AnyPong if self.pulse.ledger().is_open() => {
-                let answers = !self.pulse.ledger().crowded;
-                if answers {
-                    self.answered_by_policy(at);
-                }
-                answers
+            Liveness::AnyPong if self.pulse.ledger().is_open() && !self.pulse.ledger().crowded => {
+                self.answered_by_policy(at);
+                true
             }
             Liveness::AnyPong => false,
             Liveness::Activity { .. } => self.trusts_activity(at) && self.active(at),
