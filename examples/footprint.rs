@@ -255,6 +255,8 @@ fn machine() -> [f64; 3] {
     }
     let per_idle_poll = per(allocations(&polls), POLLS);
 
+    // The first makes room for what only trouble leaves behind.
+    assert_eq!(heartbeat.handle_pong(&STRAY, now), PongKind::Unsolicited);
     let strays = count();
     for _ in 0..POLLS {
         assert_eq!(heartbeat.handle_pong(&STRAY, now), PongKind::Unsolicited);
@@ -290,7 +292,7 @@ fn main() -> ExitCode {
         (
             "inline plus heap bytes per idle heartbeat with task",
             pinger.inline_plus_heap(),
-            900.0,
+            700.0,
         ),
         ("allocations per cycle of the core", per_cycle, 1.0),
         ("allocations per idle poll of the core", per_idle_poll, 0.0),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::mem;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -14,7 +15,7 @@ use crate::config::{Config, Liveness};
 use crate::error::Closed;
 use crate::frame::Pong;
 use crate::heartbeat::{Heartbeat, PongKind};
-use crate::payload::{Key, LEN, Ledger, Proof};
+use crate::payload::{Key, Ledger, Proof};
 use crate::pinger::Pinger;
 use crate::stats::Stats;
 use crate::sync::{Arc, Mutex, MutexGuard, lock, replace, wake};
@@ -64,7 +65,7 @@ pub fn pinger<Si>(outgoing: Si, config: Config) -> (PongSender, Pinger<Si, Pongs
         slot: Mutex::new(Slot {
             life: Life::Open,
             book: None,
-            inbox: Inbox::default(),
+            inbox: Inbox::EMPTY,
             waker: None,
         }),
     });
@@ -342,40 +343,48 @@ enum Life {
 }
 
 /// What has come that the heartbeat has not looked at: never more than this.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inbox {
-    /// The latest proof of life. One is enough: a newer says more.
-    verified: Option<([u8; LEN], Time)>,
-    /// What answered the newest ping by policy.
-    policy: Option<Time>,
-    /// The latest activity that answered nothing.
-    activity: Option<Time>,
+    /// The latest proof of life: whose pong, and when it came. One is enough: a newer says more.
+    verified: Option<(NonZeroU64, Time)>,
+    /// When something answered the newest ping by policy; never, if nothing did.
+    policy: Time,
+    /// The latest activity that answered nothing; never, if there was none.
+    activity: Time,
     unsolicited: u64,
     stale: u64,
 }
 
 impl Inbox {
+    const EMPTY: Self = Self {
+        verified: None,
+        policy: Time::NEVER,
+        activity: Time::NEVER,
+        unsolicited: 0,
+        stale: 0,
+    };
+
     fn has_answer(&self) -> bool {
-        self.verified.is_some() || self.policy.is_some()
+        self.verified.is_some() || self.policy < Time::NEVER
     }
 
     fn feed(&self, heartbeat: &mut Heartbeat) {
         heartbeat.count_strays(self.unsolicited, self.stale);
-        if let Some(at) = self.activity {
-            heartbeat.handle_activity_at(at);
+        if self.activity < Time::NEVER {
+            heartbeat.handle_activity_at(self.activity);
         }
-        if let Some((payload, at)) = &self.verified {
-            heartbeat.handle_pong_at(payload, *at);
+        if let Some((sequence, at)) = self.verified {
+            heartbeat.handle_verified_at(sequence.get(), at);
         }
-        if let Some(at) = self.policy {
+        if self.policy < Time::NEVER {
             // Any payload that proves nothing will do.
-            heartbeat.handle_pong_at(&[], at);
+            heartbeat.handle_pong_at(&[], self.policy);
         }
     }
 
-    fn verified(&mut self, payload: &[u8], at: Time) {
-        // What was verified has the length of all our payloads.
-        let verified = payload.try_into().ok().map(|payload| (payload, at));
+    fn verified(&mut self, sequence: u64, at: Time) {
+        // The first ping has the number 1.
+        let verified = NonZeroU64::new(sequence).map(|sequence| (sequence, at));
         if mem::replace(&mut self.verified, verified).is_some() {
             // It is older, and answers a ping that is no longer the newest: all that it leaves
             // behind is its count.
@@ -417,7 +426,7 @@ impl Book {
         let at = self.now();
         self.proof = at;
         self.ledger.enter(proof);
-        inbox.verified(payload, at);
+        inbox.verified(self.ledger.proved(), at);
         match proof {
             Proof::Newest => PongKind::Matched {
                 rtt: at.since(self.ledger.at).to_duration(),
@@ -444,9 +453,9 @@ impl Book {
         }
         if open {
             self.ledger.settle();
-            inbox.policy = Some(at);
+            inbox.policy = at;
         } else {
-            inbox.activity = Some(at);
+            inbox.activity = at;
         }
         open
     }
@@ -490,7 +499,7 @@ impl Slot {
         old: &mut Option<Waker>,
         cx: &mut Context<'_>,
     ) -> (Inbox, Poll<Option<()>>) {
-        let inbox = mem::take(&mut self.inbox);
+        let inbox = mem::replace(&mut self.inbox, Inbox::EMPTY);
         if inbox.has_answer() {
             return (inbox, Poll::Ready(Some(())));
         }

@@ -196,7 +196,6 @@ impl Heartbeat {
                 config,
                 origin: now,
                 key,
-                close_to: Destination::Outgoing,
             },
             pulse: Pulse::new(Time::ORIGIN),
         };
@@ -207,7 +206,7 @@ impl Heartbeat {
     /// The close frame has a sink of its own: it is then sent after a write timeout too.
     #[must_use]
     pub fn dedicated_close(mut self) -> Self {
-        self.terms.close_to = Destination::Dedicated;
+        self.pulse.set(Flag::Dedicated, true);
         self
     }
 
@@ -269,6 +268,10 @@ impl Heartbeat {
 
     pub(crate) fn handle_pong_at(&mut self, payload: &[u8], at: Time) -> PongKind {
         self.beat_mut().handle_pong(payload, at)
+    }
+
+    pub(crate) fn handle_verified_at(&mut self, sequence: u64, at: Time) {
+        self.beat_mut().handle_verified(sequence, at);
     }
 
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
@@ -448,6 +451,17 @@ impl Heartbeat {
         self.pulse.ledger()
     }
 
+    /// Whether its shell has put a frame into the sink that is not flushed.
+    #[inline]
+    pub(crate) fn is_in_sink(&self) -> bool {
+        self.pulse.is(Flag::InSink)
+    }
+
+    #[inline]
+    pub(crate) fn set_in_sink(&mut self, is: bool) {
+        self.pulse.set(Flag::InSink, is);
+    }
+
     pub(crate) fn key(&self) -> &Key {
         &self.terms.key
     }
@@ -500,7 +514,6 @@ pub(crate) struct Terms {
     /// Where their time line begins.
     pub(crate) origin: Instant,
     pub(crate) key: Key,
-    pub(crate) close_to: Destination,
 }
 
 /// One heartbeat at work: what it shares, and what is its own. Of a pulse that is only borrowed it can be
@@ -519,6 +532,14 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
     #[inline]
     fn config(&self) -> &'a Config {
         &self.terms.config
+    }
+
+    fn close_to(&self) -> Destination {
+        if self.pulse.is(Flag::Dedicated) {
+            Destination::Dedicated
+        } else {
+            Destination::Outgoing
+        }
     }
 
     #[inline]
@@ -727,11 +748,26 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
     }
 
     pub(crate) fn handle_pong(&mut self, payload: &[u8], at: Time) -> PongKind {
+        self.close_when_over();
+        let proof = self.check(payload);
+        self.handle_proof(proof, at)
+    }
+
+    /// The pong of that ping, verified before by the same key.
+    pub(crate) fn handle_verified(&mut self, sequence: u64, at: Time) {
+        self.close_when_over();
+        let proof = self.pulse.ledger().proof_of(sequence);
+        self.handle_proof(proof, at);
+    }
+
+    /// Whose pong it is matters also then; the verdict stands.
+    fn close_when_over(&mut self) {
         if self.pulse.is_over() {
-            // Whose pong it is still matters; the verdict stands.
             self.pulse.ledger_mut().newest = Newest::Closed;
         }
-        let proof = self.check(payload);
+    }
+
+    fn handle_proof(&mut self, proof: Proof, at: Time) -> PongKind {
         match proof {
             Proof::Newest => {
                 let rtt = at.since(self.pulse.ledger().at);
@@ -856,7 +892,7 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
             Phase::Due(cause) => self.offer(at, cause),
             Phase::Closing(CloseStep::Due) => {
                 self.pulse.phase = Phase::Closing(CloseStep::Offered);
-                Step::Close(self.terms.close_to)
+                Step::Close(self.close_to())
             }
             _ => match self.verdict() {
                 Some(verdict) => Step::Done(verdict),
@@ -1121,7 +1157,7 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
     fn time_out(&mut self, phase: TimeoutPhase, elapsed: Span, now: Time) {
         self.pulse.condemn(phase, elapsed);
         // A sink that could not take the ping will not take the close frame either.
-        let has_sink = phase == TimeoutPhase::Pong || self.terms.close_to == Destination::Dedicated;
+        let has_sink = phase == TimeoutPhase::Pong || self.close_to() == Destination::Dedicated;
         if has_sink && self.config().close().is_some() {
             let deadline = now.plus(self.config().close_timeout().into());
             self.pulse.close_by(deadline);

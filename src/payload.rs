@@ -11,7 +11,7 @@ use siphasher::sip::SipHasher24;
 use crate::time::Time;
 
 /// A sequence number (big-endian) and its tag. RFC 6455 §5.5 allows 125 bytes.
-pub(crate) const LEN: usize = 16;
+const LEN: usize = 16;
 
 /// The secret of one heartbeat: whoever lacks it can neither tell the next payload nor forge one.
 #[derive(Clone, Copy)]
@@ -141,7 +141,7 @@ impl Ledger {
 
     /// The highest sequence number that a pong proved.
     #[inline]
-    fn proved(&self) -> u64 {
+    pub(crate) fn proved(&self) -> u64 {
         self.issued - u64::from(self.unproved)
     }
 
@@ -201,10 +201,18 @@ impl Ledger {
             return Proof::Nothing;
         };
         let (sequence, tag) = split(payload);
-        if sequence <= self.proved() || sequence > self.issued {
+        let proof = self.proof_of(sequence);
+        // Of a stray nothing is hashed.
+        if proof != Proof::Nothing && tag != key.tag(sequence, member) {
             return Proof::Nothing;
         }
-        if tag != key.tag(sequence, member) {
+        proof
+    }
+
+    /// What the pong of that ping proves.
+    #[inline]
+    pub(crate) fn proof_of(&self, sequence: u64) -> Proof {
+        if sequence <= self.proved() || sequence > self.issued {
             return Proof::Nothing;
         }
         if sequence == self.issued && self.is_unread() {

@@ -102,8 +102,6 @@ pin_project! {
         alarm: Alarm<T>,
         #[pin]
         out: Out,
-        // The sink has a frame of ours that is not flushed.
-        flushing: bool,
         core: Core,
         control: Controlled,
     }
@@ -145,7 +143,6 @@ impl<Si, St> Pinger<Si, St> {
             pongs,
             alarm: Alarm::new(FuturesTimer::new()),
             out: SameSink,
-            flushing: false,
             core: Core::Unpolled {
                 config,
                 key: Key::unique(),
@@ -175,7 +172,6 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             pongs: self.pongs,
             alarm: Alarm::new(timer),
             out: self.out,
-            flushing: self.flushing,
             core: self.core,
             control: self.control,
         }
@@ -214,7 +210,6 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             pongs: self.pongs,
             alarm: self.alarm,
             out,
-            flushing: self.flushing,
             core,
             control: self.control,
         }
@@ -386,7 +381,6 @@ where
         let mut frames = Frames {
             heartbeat,
             pongs: self.pongs.as_mut(),
-            flushing: self.flushing,
             now,
         };
         let (outgoing, out) = (&mut self.outgoing, &mut self.out);
@@ -402,7 +396,7 @@ where
                 step @ (Step::Ping | Step::Close(_)) => {
                     if let Step::Close(_) = step {
                         // Either nothing is in the sink, or the sink is given up.
-                        *frames.flushing = false;
+                        frames.heartbeat.set_in_sink(false);
                     } else if frames.heartbeat.has_missed() {
                         // The pong of a missed ping is stale from now on, whenever the next leaves.
                         frames.pongs.as_mut().publish(frames.heartbeat);
@@ -472,7 +466,7 @@ fn write<Si: Sink<Frame>, St: PongSource, Out: CloseSink>(
     frames: &mut Frames<'_, St>,
     cx: &mut Context<'_>,
 ) -> Result<(), Si::Error> {
-    if !*frames.flushing && !frames.heartbeat.wants_transmit() {
+    if !frames.heartbeat.is_in_sink() && !frames.heartbeat.wants_transmit() {
         return Ok(());
     }
     if frames.heartbeat.is_closing() {
@@ -493,7 +487,6 @@ fn write<Si: Sink<Frame>, St: PongSource, Out: CloseSink>(
 pub struct Frames<'a, St> {
     heartbeat: &'a mut Heartbeat,
     pongs: Pin<&'a mut St>,
-    flushing: &'a mut bool,
     now: Time,
 }
 
@@ -505,7 +498,10 @@ impl<St: PongSource> Frames<'_, St> {
     ) -> Poll<Result<(), S::Error>> {
         let pongs = &mut self.pongs;
         let publish = |heartbeat: &Heartbeat| pongs.as_mut().publish(heartbeat);
-        poll_transmit(sink, self.heartbeat, self.flushing, self.now, cx, publish)
+        let mut flushing = self.heartbeat.is_in_sink();
+        let written = poll_transmit(sink, self.heartbeat, &mut flushing, self.now, cx, publish);
+        self.heartbeat.set_in_sink(flushing);
+        written
     }
 }
 

@@ -63,6 +63,11 @@ pub(crate) enum Flag {
     Blocked = 1 << 4,
     /// The deadline is [`Rare::deadline`].
     Moved = 1 << 5,
+    /// The sink has a frame that is not flushed. This is its shell's to know, and kept here as there
+    /// is room.
+    InSink = 1 << 6,
+    /// The close frame has a sink of its own.
+    Dedicated = 1 << 7,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -527,6 +532,8 @@ mod tests {
             Flag::Sent,
             Flag::Blocked,
             Flag::Moved,
+            Flag::InSink,
+            Flag::Dedicated,
         ];
         let mut pulse = Pulse::new(at(0));
         assert!(pulse.is(Flag::Initial));

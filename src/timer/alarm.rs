@@ -14,30 +14,25 @@ pin_project! {
     pub(crate) struct Alarm<T> {
         #[pin]
         timer: T,
-        armed: Option<Armed>,
+        // What the timer is armed for, as it was rounded. Never: before the first use, and after it has
+        // fired, when it must not be polled.
+        armed: Time,
     }
 }
 
-/// What the timer is armed for; none before the first use and after it has fired, when it must not be
-/// polled.
-#[derive(Debug, Clone, Copy)]
-struct Armed {
-    /// As it was asked for: as long as that stays, nothing needs to be rounded.
-    deadline: Time,
-    step: Span,
-    /// And as it was rounded.
-    at: Time,
-}
-
-impl Armed {
-    fn is_for(&self, deadline: Time, step: Span) -> bool {
-        self.deadline == deadline && self.step == step
-    }
+/// Whether a timer that is armed for that point of the grid wakes the task for the deadline: never early,
+/// and late by less than a step. Nothing needs to be rounded to tell.
+#[inline]
+fn serves(armed: Time, deadline: Time, step: Span) -> bool {
+    armed < Time::NEVER && armed >= deadline && armed.since(deadline) < step.max(Span::nanos(1))
 }
 
 impl<T> Alarm<T> {
     pub(crate) const fn new(timer: T) -> Self {
-        Self { timer, armed: None }
+        Self {
+            timer,
+            armed: Time::NEVER,
+        }
     }
 }
 
@@ -60,25 +55,51 @@ impl<T: Timer> Alarm<T> {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut this = self.project();
-        let armed = this.armed.as_ref();
-        if !armed.is_some_and(|armed| armed.is_for(deadline, grid.step)) {
+        if !serves(*this.armed, deadline, grid.step) {
             let at = grid.round_up(deadline);
             // Beyond what the clock can tell lies never.
             let Some(instant) = at.instant(grid.origin) else {
                 return Poll::Pending;
             };
-            if armed.is_none_or(|armed| armed.at != at) {
-                this.timer.as_mut().reset(instant);
-            }
-            *this.armed = Some(Armed {
-                deadline,
-                step: grid.step,
-                at,
-            });
+            this.timer.as_mut().reset(instant);
+            *this.armed = at;
         }
         // Pending: the timer wakes us, with the waker of this very poll.
         ready!(this.timer.poll_elapsed(cx));
-        *this.armed = None;
+        *this.armed = Time::NEVER;
         Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Time {
+        Time::ORIGIN.plus(Span::nanos(nanos))
+    }
+
+    #[test]
+    fn a_point_of_the_grid_serves_the_deadlines_that_are_rounded_up_to_it() {
+        let step = Span::nanos(10);
+        let served = |deadline| serves(at(20), at(deadline), step);
+        assert!((11..=20).all(served));
+        assert!(!served(10), "that would be late by a step");
+        assert!(!served(21), "that would be early");
+    }
+
+    #[test]
+    fn without_a_grid_an_instant_serves_itself_alone() {
+        let served = |deadline| serves(at(20), at(deadline), Span::ZERO);
+        assert!(served(20));
+        assert!(!served(19) && !served(21));
+    }
+
+    #[test]
+    fn a_timer_that_is_not_armed_serves_nothing() {
+        for step in [Span::ZERO, Span::NEVER] {
+            assert!(!serves(Time::NEVER, at(20), step));
+            assert!(!serves(Time::NEVER, Time::NEVER, step));
+        }
     }
 }
