@@ -29,8 +29,9 @@
 //! 4. With x = the last accepted proof of life (before any: the start + initial delay − interval)
 //!    and g = the granularity, a strict heartbeat that is driven as it asks has its verdict by
 //!    `x + interval + max_missed · (write_timeout + timeout) + (2 · max_missed + 2) · g`. Where the
-//!    process stalls, add the time it stalled, and for each ping up to twice the longest stall, or
-//!    twice the timeout if that is less. The close frame adds at most `close_timeout + g`.
+//!    process stalls, add the time it stalled, and for either deadline of each ping up to twice the
+//!    longest stall, or twice the timeout if that is less. The close frame adds at most
+//!    `close_timeout + g`.
 //!
 //! # Schedule
 //!
@@ -56,9 +57,10 @@
 //! stands. If it is driven there L late, the deadline moves to now + L, or the slack if that is
 //! more, or the timeout if that is less. L counts from the wake-up as it was rounded up to the
 //! grid, and leaves out one step of it, which the timer itself may take. A deadline that is itself seen
-//! more than the slack late moves likewise, once, unless the checkpoint was that late already. So
-//! no verdict falls unless the heartbeat was driven with its input read shortly before, and a dead
-//! peer is found all the same. The write deadline has the same grace, the close deadline has none.
+//! more than the slack late moves likewise, once; where the checkpoint was that late already, it moves
+//! by the slack. So no verdict falls unless the heartbeat was driven with its input read shortly
+//! before, or three stalls in a row hid it from a single ping, and a dead peer is found all the same.
+//! The write deadline has the same grace, the close deadline has none.
 //! [`ConfigBuilder::stall_grace`](crate::ConfigBuilder::stall_grace) turns it off.
 
 use std::mem;

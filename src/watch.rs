@@ -21,8 +21,11 @@ pub(crate) struct Watch {
 pub(crate) enum Stage {
     /// To be looked at once before the deadline, at deadline − slack.
     Checkpoint,
-    /// To be judged at the deadline; one extension is left.
+    /// To be judged at the deadline; one extension, by as much as that is seen late, is left.
     Graceful,
+    /// To be judged at the deadline, which a long stall has moved; one extension by the slack is
+    /// left.
+    Extended,
     /// To be judged at the deadline.
     Final,
 }
@@ -75,7 +78,7 @@ impl Watch {
             watch.deadline = match self.stage {
                 // Else calls without end would put it off without end.
                 Stage::Final => self.deadline.min(turn),
-                Stage::Checkpoint | Stage::Graceful => turn,
+                Stage::Checkpoint | Stage::Graceful | Stage::Extended => turn,
             };
             watch.stage = Stage::Final;
         } else if watch.stage == Stage::Checkpoint && watch.next() <= now {
@@ -113,7 +116,7 @@ impl Watch {
     pub(crate) fn next(&self) -> Time {
         match self.stage {
             Stage::Checkpoint => self.deadline.minus(self.slack()),
-            Stage::Graceful | Stage::Final => self.deadline,
+            Stage::Graceful | Stage::Extended | Stage::Final => self.deadline,
         }
     }
 
@@ -140,7 +143,7 @@ impl Watch {
                 let stage = if late <= slack {
                     Stage::Graceful
                 } else {
-                    Stage::Final
+                    Stage::Extended
                 };
                 self.extend(now, late.max(slack), stage);
                 Look::Late(late)
@@ -149,7 +152,11 @@ impl Watch {
                 self.extend(now, late, Stage::Final);
                 Look::Late(late)
             }
-            Stage::Graceful | Stage::Final => Look::Expired(late),
+            Stage::Extended if late > slack => {
+                self.extend(now, slack, Stage::Final);
+                Look::Late(late)
+            }
+            Stage::Graceful | Stage::Extended | Stage::Final => Look::Expired(late),
         }
     }
 
@@ -218,7 +225,10 @@ mod tests {
         let mut watch = watch();
         assert!(matches!(look(&mut watch, at(55)), Look::Late(_)));
         assert_eq!(watch.next(), at(75));
-        assert!(expired(&mut watch, at(200)), "graces never chain");
+        // A second stall hides that deadline, too: time enough to read what has come.
+        assert!(matches!(look(&mut watch, at(200)), Look::Late(_)));
+        assert_eq!(watch.next(), at(205));
+        assert!(expired(&mut watch, at(400)), "graces never chain");
     }
 
     #[test]
