@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_pinger::{Config, Frame, Heartbeat, Liveness, Output, PongKind, Verdict};
 
+use crate::bare::Bare;
 use crate::world::{Path, Rig, World, each_path, exact, ms, s};
 
 // contract: D24
@@ -105,6 +106,23 @@ fn after_the_verdict_a_pong_changes_nothing_and_nothing_is_sent() {
             [(_, Frame::Ping(_)), (_, Frame::Close(_))]
         ));
     });
+}
+
+// contract: D27
+#[test]
+fn a_pong_while_the_close_frame_is_on_its_way_leaves_the_numbers_of_the_verdict_alone() {
+    let mut bare = Bare::new(exact().max_missed(2));
+    bare.run_until(s(50));
+    bare.ready = false;
+    bare.run_until(s(60));
+    assert!(bare.heartbeat.is_closing());
+    let answers = [bare.pong_of(0), bare.pong_of(1)];
+    assert_eq!(answers, [PongKind::Stale; 2]);
+    bare.run_until(s(70));
+    let (at, verdict) = bare.timed_out();
+    assert_eq!((at, verdict.elapsed()), (s(61), s(20)));
+    assert_eq!((verdict.missed(), verdict.answered()), (2, 0));
+    assert_eq!(bare.stats().stale(), 2);
 }
 
 // contract: D28
