@@ -15,18 +15,22 @@ pub(crate) struct Grid {
 impl Grid {
     /// The first point of the grid at or after `at`.
     pub(crate) fn round_up(self, at: Time) -> Time {
+        self.ticks().map_or(at, |ticks| ticks.round_up(at))
+    }
+
+    /// The points of the grid, numbered. None without a step.
+    pub(crate) fn ticks(self) -> Option<Ticks> {
         // Any instant will do for the grid to start at, as long as the process has but one.
         static START: OnceLock<Instant> = OnceLock::new();
 
         if self.step == Span::ZERO {
-            return at;
+            return None;
         }
-        self.round_up_from(*START.get_or_init(|| self.origin), at)
+        Some(self.ticks_from(*START.get_or_init(|| self.origin)))
     }
 
-    fn round_up_from(self, start: Instant, at: Time) -> Time {
+    fn ticks_from(self, start: Instant) -> Ticks {
         let step = self.step.as_nanos();
-        // From the point of the grid at or before the origin to the origin.
         let ahead = match self.origin.checked_duration_since(start) {
             Some(after) => Span::from(after).as_nanos() % step,
             None => {
@@ -37,17 +41,50 @@ impl Grid {
                 }
             }
         };
-        let since = at.since(Time::ORIGIN).as_nanos();
-        match since.saturating_add(ahead) % step {
-            0 => at,
-            past => at.plus(Span::nanos(step - past)),
-        }
+        Ticks { step, ahead }
     }
 
     /// How much later it is than a wake-up for `asked` had to be: later than the next point of the
     /// grid, and by more than a step. So much the timers themselves may take.
     pub(crate) fn lateness(self, asked: Time, now: Time) -> Span {
         now.since(self.round_up(asked)).saturating_sub(self.step)
+    }
+}
+
+/// The points of a grid, numbered from the one at or before the origin of the time line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticks {
+    step: u64,
+    /// From the point number 0 to the origin.
+    ahead: u64,
+}
+
+impl Ticks {
+    /// Of the first point at or after `at`.
+    pub(crate) fn at_or_after(self, at: Time) -> u64 {
+        self.passed(at).div_ceil(self.step)
+    }
+
+    /// Of the last point at or before `at`.
+    pub(crate) fn at_or_before(self, at: Time) -> u64 {
+        self.passed(at) / self.step
+    }
+
+    /// When point number `tick` is. Number 0 is before the origin, and told as the origin.
+    pub(crate) fn time(self, tick: u64) -> Time {
+        let passed = Span::nanos(tick.saturating_mul(self.step));
+        Time::ORIGIN.plus(passed.saturating_sub(Span::nanos(self.ahead)))
+    }
+
+    fn round_up(self, at: Time) -> Time {
+        match self.passed(at) % self.step {
+            0 => at,
+            past => at.plus(Span::nanos(self.step - past)),
+        }
+    }
+
+    fn passed(self, at: Time) -> u64 {
+        at.since(Time::ORIGIN).as_nanos().saturating_add(self.ahead)
     }
 }
 
@@ -77,13 +114,17 @@ mod tests {
             let apart = Duration::from_micros(997 * micros);
             for origin in [start + apart, start - apart] {
                 let (grid, at) = (grid(origin, step), time(apart / 3));
-                let rounded = grid.round_up_from(start, at);
+                let rounded = grid.ticks_from(start).round_up(at);
                 assert!(rounded >= at, "never early");
                 assert!(rounded.since(at) < step.into(), "never late by a step");
                 let point = rounded.instant(origin).expect("soon");
                 let distance = point.max(start) - point.min(start);
                 assert_eq!(distance.as_nanos() % step.as_nanos(), 0, "on one grid");
-                let again = grid.round_up_from(start, rounded);
+                let ticks = grid.ticks_from(start);
+                assert_eq!(ticks.time(ticks.at_or_after(at)), rounded);
+                assert!(ticks.time(ticks.at_or_before(at)) <= at);
+                assert!(ticks.time(ticks.at_or_before(at) + 1) > at);
+                let again = grid.ticks_from(start).round_up(rounded);
                 assert_eq!(again, rounded, "a point stays");
             }
         }

@@ -269,7 +269,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn handle_pong_at(&mut self, payload: &[u8], at: Time) -> PongKind {
-        self.beat_mut().handle_pong(payload, at)
+        self.beat_mut().handle_pong(payload, || at)
     }
 
     pub(crate) fn handle_verified_at(&mut self, sequence: u64, at: Time) {
@@ -552,6 +552,10 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
         )
     }
 
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.pulse.phase, Phase::Closing(_))
+    }
+
     pub(crate) fn is_overdue(&self, now: Time) -> bool {
         match self.pulse.phase {
             Phase::Offered(_) | Phase::Flushing | Phase::Waiting => self.next_look() <= now,
@@ -613,6 +617,25 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
         Grid {
             origin: self.terms.origin,
             step: granularity(self.config()),
+        }
+    }
+
+    /// When a driver who is not told of pongs is to look again: no later than the next ping is due.
+    /// Where that has passed, it is to be told of the pong ([`is_due`](Self::is_due)).
+    pub(crate) fn next_visit(&self, now: Time) -> Time {
+        let look = self.next_look();
+        match self.pulse.phase {
+            Phase::Flushing | Phase::Waiting if self.pulse.due > now => look.min(self.pulse.due),
+            _ => look,
+        }
+    }
+
+    /// Whether a ping is to be offered now.
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        match self.pulse.phase {
+            Phase::Idle => self.pulse.due <= now,
+            Phase::Due(_) => true,
+            _ => false,
         }
     }
 
@@ -749,17 +772,18 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
         self.judge(now);
     }
 
-    pub(crate) fn handle_pong(&mut self, payload: &[u8], at: Time) -> PongKind {
+    /// The time is asked for where it matters: not for strays.
+    pub(crate) fn handle_pong(&mut self, payload: &[u8], now: impl FnOnce() -> Time) -> PongKind {
         self.close_when_over();
         let proof = self.check(payload);
-        self.handle_proof(proof, at)
+        self.handle_proof(proof, now)
     }
 
     /// The pong of that ping, verified before by the same key.
     pub(crate) fn handle_verified(&mut self, sequence: u64, at: Time) {
         self.close_when_over();
         let proof = self.pulse.ledger().proof_of(sequence);
-        self.handle_proof(proof, at);
+        self.handle_proof(proof, || at);
     }
 
     /// Whose pong it is matters also then; the verdict stands.
@@ -769,9 +793,10 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
         }
     }
 
-    fn handle_proof(&mut self, proof: Proof, at: Time) -> PongKind {
+    fn handle_proof(&mut self, proof: Proof, now: impl FnOnce() -> Time) -> PongKind {
         match proof {
             Proof::Newest => {
+                let at = now();
                 let rtt = at.since(self.pulse.ledger().at);
                 let late = self.observe_lateness(at) || self.pulse.ledger().late;
                 if !late {
@@ -786,6 +811,7 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
                 }
             }
             Proof::Earlier(_) => {
+                let at = now();
                 self.count_strays(0, 1);
                 if !self.pulse.is_over() {
                     self.pulse.clear_misses();
@@ -794,7 +820,7 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
                 self.pulse.ledger_mut().enter(proof);
                 PongKind::Stale
             }
-            Proof::Nothing => self.handle_stray(at),
+            Proof::Nothing => self.handle_stray(now),
         }
     }
 
@@ -1019,16 +1045,19 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
         self.trace.answered_by_policy(self.pulse.ledger().issued());
     }
 
-    fn handle_stray(&mut self, at: Time) -> PongKind {
+    fn handle_stray(&mut self, now: impl FnOnce() -> Time) -> PongKind {
         let answers = match self.config().liveness() {
             Liveness::Pong => false,
             // What was there before the ping is no answer to it.
             Liveness::AnyPong if self.pulse.ledger().is_open() && !self.pulse.ledger().crowded => {
-                self.answered_by_policy(at);
+                self.answered_by_policy(now());
                 true
             }
             Liveness::AnyPong => false,
-            Liveness::Activity { .. } => self.trusts_activity(at) && self.active(at),
+            Liveness::Activity { .. } => {
+                let at = now();
+                self.trusts_activity(at) && self.active(at)
+            }
         };
         if answers {
             return PongKind::Accepted;

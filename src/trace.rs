@@ -24,10 +24,12 @@ const TELLING: Span = Span::nanos(1_000_000);
 #[cfg(feature = "tracing")]
 macro_rules! event {
     ($trace:ident, $level:ident, $($fields:tt)+) => {
-        if tracing::event_enabled!(target: TARGET, tracing::Level::$level, $($fields)+) {
-            $trace.span.in_scope(|| {
-                tracing::event!(target: TARGET, tracing::Level::$level, $($fields)+);
-            });
+        if let Some(span) = &$trace.span {
+            if tracing::event_enabled!(target: TARGET, tracing::Level::$level, $($fields)+) {
+                span.in_scope(|| {
+                    tracing::event!(target: TARGET, tracing::Level::$level, $($fields)+);
+                });
+            }
         }
     };
 }
@@ -57,7 +59,7 @@ pub(crate) struct Trace {
     // Whatever panics, it leaves no half of a change here: a span is told of things, and asked
     // nothing.
     #[cfg(feature = "tracing")]
-    span: AssertUnwindSafe<tracing::Span>,
+    span: Option<AssertUnwindSafe<tracing::Span>>,
 }
 
 #[cfg_attr(
@@ -74,7 +76,17 @@ impl Trace {
         Self {
             // At the level of the gravest event in it: wherever one is recorded, so is the span.
             #[cfg(feature = "tracing")]
-            span: AssertUnwindSafe(with_options!(config, warn_span! target: TARGET, "heartbeat",)),
+            span: Some(AssertUnwindSafe(
+                with_options!(config, warn_span! target: TARGET, "heartbeat",),
+            )),
+        }
+    }
+
+    /// Of one that is not traced.
+    pub(crate) const fn silent() -> Self {
+        Self {
+            #[cfg(feature = "tracing")]
+            span: None,
         }
     }
 

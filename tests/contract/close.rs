@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use futures_pinger::{CloseReason, Closed, Error, Frame, State, Stopped, TimeoutPhase};
+use futures_pinger::{CloseReason, Closed, Error, Frame, PongKind, State, Stopped, TimeoutPhase};
 
-use crate::world::{Broken, Fault, Reader, Rig, SinkScript, each_path, exact, ms, s};
+use crate::world::{Broken, Fault, Reader, Rig, SinkScript, each_path, each_pinger, exact, ms, s};
 
 /// How the sink is by then.
 type Prepare = fn(&SinkScript);
@@ -112,7 +112,7 @@ fn traffic_does_not_extend_the_wait_for_the_close_frame() {
 // contract: E34
 #[test]
 fn the_end_of_the_pongs_ends_the_heartbeat_at_once_without_a_frame() {
-    each_path(|path| {
+    each_pinger(|path| {
         // Idle, sending (blocked, and unflushed), waiting.
         let states: [(u64, Prepare); 4] = [
             (10, |_| {}),
@@ -137,7 +137,7 @@ fn the_end_of_the_pongs_ends_the_heartbeat_at_once_without_a_frame() {
 // contract: E34
 #[test]
 fn a_pong_just_before_the_end_is_still_counted() {
-    each_path(|path| {
+    each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
         let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
         rig.at(s(21), move || {
@@ -221,6 +221,10 @@ fn dropped_in_any_state_it_lets_go_of_everything_and_sends_nothing_more() {
                     let refused = rig.reader.send("to nobody");
                     assert_eq!(refused, Err(Closed), "the channel is closed");
                 }
+                Reader::Set(_) => {
+                    let stray = rig.reader.send("to nobody");
+                    assert_eq!(stray, Ok(PongKind::Unsolicited));
+                }
             }
         }
     });
@@ -229,7 +233,7 @@ fn dropped_in_any_state_it_lets_go_of_everything_and_sends_nothing_more() {
 // contract: E37
 #[test]
 fn polled_after_completion_it_panics_as_documented() {
-    each_path(|path| {
+    each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
         rig.reader.end();
         rig.run_until(s(1));
@@ -278,7 +282,7 @@ fn the_verdict_carries_the_numbers() {
 // contract: N86
 #[test]
 fn the_dedicated_sink_gets_the_close_frame_and_nothing_else() {
-    each_path(|path| {
+    each_pinger(|path| {
         let (mut rig, out) = Rig::dedicated(path, exact());
         rig.answer(|ping| (ping < 3).then_some(ms(5)));
         rig.run_until(s(200));
@@ -295,7 +299,7 @@ fn the_dedicated_sink_gets_the_close_frame_and_nothing_else() {
 // contract: N86
 #[test]
 fn after_a_write_timeout_the_dedicated_sink_gets_the_close_frame_too() {
-    each_path(|path| {
+    each_pinger(|path| {
         for block in [SinkScript::block, SinkScript::block_flush] {
             let (mut rig, out) = Rig::dedicated(path, exact().write_timeout(s(5)));
             block(&rig.sink);
@@ -312,7 +316,7 @@ fn after_a_write_timeout_the_dedicated_sink_gets_the_close_frame_too() {
 // contract: N86
 #[test]
 fn a_dedicated_sink_that_is_blocked_or_broken_only_costs_the_close_frame() {
-    each_path(|path| {
+    each_pinger(|path| {
         for fault in [Fault::Ready, Fault::Send, Fault::Flush] {
             let (mut rig, out) = Rig::dedicated(path, exact());
             out.fail(fault);

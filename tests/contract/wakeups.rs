@@ -3,7 +3,7 @@
 
 use futures_pinger::{Liveness, Stopped};
 
-use crate::world::{Path, Rig, SinkScript, each_path, exact, ms, s};
+use crate::world::{Path, Rig, SinkScript, each_path, each_pinger, exact, ms, s};
 
 /// Runs to `time` and tells how many wakes `event`, then, brings about.
 fn wakes_of(rig: &mut Rig, time: u64, event: impl FnOnce(&Rig)) -> usize {
@@ -16,7 +16,7 @@ fn wakes_of(rig: &mut Rig, time: u64, event: impl FnOnce(&Rig)) -> usize {
 // contract: H51
 #[test]
 fn idle_it_is_woken_by_the_timer_and_the_end_of_the_pongs() {
-    each_path(|path| {
+    each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
         assert_eq!(wakes_of(&mut rig, 10, |rig| rig.sink.unblock()), 0);
         let stray = wakes_of(&mut rig, 11, |rig| rig.reader.pong("stray"));
@@ -37,7 +37,7 @@ fn idle_it_is_woken_by_the_timer_and_the_end_of_the_pongs() {
 // contract: H51
 #[test]
 fn sending_it_is_woken_by_the_sink_the_timer_the_pong_and_the_end() {
-    each_path(|path| {
+    each_pinger(|path| {
         for block in [SinkScript::block, SinkScript::block_flush] {
             let mut rig = Rig::new(path, exact().write_timeout(s(8)));
             rig.sink.eager();
@@ -76,7 +76,7 @@ fn sending_it_is_woken_by_the_sink_the_timer_the_pong_and_the_end() {
 // contract: H51
 #[test]
 fn waiting_it_is_woken_by_the_pong_the_timer_and_the_end() {
-    each_path(|path| {
+    each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
         let pong = wakes_of(&mut rig, 21, |rig| rig.reader.pong(rig.sink.payload(0)));
         assert_eq!(pong, 1);
@@ -101,7 +101,7 @@ fn waiting_it_is_woken_by_the_pong_the_timer_and_the_end() {
 // contract: H51
 #[test]
 fn closing_it_is_woken_by_the_sink_and_the_timer() {
-    each_path(|path| {
+    each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
         let sink = rig.sink.clone();
         rig.at(s(30), move || sink.block_flush());

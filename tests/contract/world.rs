@@ -1,20 +1,21 @@
 //! One heartbeat in a [`World`] of `futures_pinger::testing`, with what these tests keep book of.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures_pinger::testing::{Answer, PongScript, Task};
 pub use futures_pinger::testing::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World};
 use futures_pinger::{
-    CloseSink, Closed, Config, ConfigBuilder, Controller, Error, Frame, Pinger, PongKind,
-    PongSender, PongSource, SameSink, Stats, Stopped, TimedOut, pinger,
+    CloseSink, Closed, Config, ConfigBuilder, Controller, Error, Frame, Member, Pinger, PingerSet,
+    PongKind, PongSender, PongSource, SameSink, Stats, Stopped, TimedOut, pinger,
 };
 
 /// Whole seconds.
@@ -62,11 +63,53 @@ pub enum Path {
     Slot,
     /// By a `Stream<Item = Pong>`.
     Stream,
+    /// By the [`Member`] of a [`PingerSet`].
+    Set,
 }
 
-/// Runs a test over both paths.
-pub fn each_path(test: impl Fn(Path)) {
+/// The only member of a set, and the set.
+struct Sole {
+    set: PingerSet<ScriptedSink, ManualTimer>,
+    member: Arc<Mutex<Option<Member>>>,
+    stats: Cell<Stats>,
+}
+
+impl Future for Sole {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Some((_, error)) = ready!(self.set.poll_next_unpin(cx)) else {
+            unreachable!("a set never ends");
+        };
+        assert_eq!(self.set.len(), 0);
+        Poll::Ready(Err(error))
+    }
+}
+
+impl Heart for Sole {
+    fn stats(&self) -> Stats {
+        if let Some(member) = &*lock(&self.member) {
+            self.stats.set(member.stats());
+        }
+        self.stats.get()
+    }
+
+    fn controller(&mut self) -> Controller {
+        panic!("a member has none")
+    }
+}
+
+/// Runs a test over both paths to a [`Pinger`], where a set has no such thing: a dedicated sink, an end
+/// of the pongs, a wake for each pong.
+pub fn each_pinger(test: impl Fn(Path)) {
     for path in [Path::Slot, Path::Stream] {
+        test(path);
+    }
+}
+
+/// Runs a test over each path.
+pub fn each_path(test: impl Fn(Path)) {
+    for path in [Path::Slot, Path::Stream, Path::Set] {
         test(path);
     }
 }
@@ -76,6 +119,7 @@ pub fn each_path(test: impl Fn(Path)) {
 pub enum Reader {
     Slot(Arc<Mutex<Option<PongSender>>>),
     Stream(PongScript),
+    Set(Arc<Mutex<Option<Member>>>),
 }
 
 impl Reader {
@@ -87,6 +131,11 @@ impl Reader {
                 }
             }
             Self::Stream(pongs) => pongs.push(payload),
+            Self::Set(member) => {
+                if let Some(member) = &*lock(member) {
+                    member.pong(&payload.into());
+                }
+            }
         }
     }
 
@@ -98,6 +147,10 @@ impl Reader {
                 sender.as_ref().expect("not ended").send(payload.into())
             }
             Self::Stream(_) => panic!("a stream says nothing"),
+            Self::Set(member) => {
+                let member = lock(member);
+                Ok(member.as_ref().expect("not ended").pong(&payload.into()))
+            }
         }
     }
 
@@ -105,6 +158,7 @@ impl Reader {
         match self {
             Self::Slot(sender) => lock(sender).as_ref().expect("not ended").activity(),
             Self::Stream(_) => panic!("a stream has pongs only"),
+            Self::Set(member) => lock(member).as_ref().expect("not ended").activity(),
         }
     }
 
@@ -112,7 +166,7 @@ impl Reader {
     pub fn take(&self) -> PongSender {
         match self {
             Self::Slot(sender) => lock(sender).take().expect("not ended"),
-            Self::Stream(_) => panic!("a stream has no sender"),
+            Self::Stream(_) | Self::Set(_) => panic!("it has no sender"),
         }
     }
 
@@ -120,12 +174,13 @@ impl Reader {
         match self {
             Self::Slot(sender) => drop(lock(sender).take()),
             Self::Stream(pongs) => pongs.end(),
+            Self::Set(member) => drop(lock(member).take()),
         }
     }
 }
 
-fn lock(sender: &Mutex<Option<PongSender>>) -> MutexGuard<'_, Option<PongSender>> {
-    sender.lock().expect("no test panics with it")
+fn lock<T>(handle: &Mutex<T>) -> MutexGuard<'_, T> {
+    handle.lock().expect("no test panics with it")
 }
 
 type Beating = Rc<RefCell<Option<Pin<Box<dyn Heart>>>>>;
@@ -226,6 +281,18 @@ impl Rig {
                 let pinger = Pinger::new(outgoing, pongs, config);
                 let pinger = pinger.with_timer(world.timer()).close_to(out);
                 (Reader::Stream(script), Box::pin(pinger))
+            }
+            Path::Set => {
+                let set = PingerSet::new(config).with_timer(world.timer());
+                let member = set.insert(outgoing);
+                let stats = Cell::new(member.stats());
+                let member = Arc::new(Mutex::new(Some(member)));
+                let sole = Sole {
+                    set,
+                    member: Arc::clone(&member),
+                    stats,
+                };
+                (Reader::Set(member), Box::pin(sole))
             }
         };
         let heart = Rc::new(RefCell::new(Some(heart)));

@@ -1,0 +1,345 @@
+//! Every heartbeat of a process in one future: one task, one timer, a few words for each member.
+
+mod agenda;
+mod driver;
+mod hub;
+mod wheel;
+
+use std::fmt;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::{FusedStream, Stream};
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use self::driver::{Driven, Driver};
+use self::hub::{Chunk, Hub};
+use crate::config::Config;
+use crate::error::Error;
+use crate::frame::Frame;
+use crate::grid::Grid;
+use crate::heartbeat::PongKind;
+use crate::stats::Stats;
+use crate::sync::{Mutex, lock};
+use crate::time::Time;
+use crate::timer::{Alarm, FuturesTimer, Timer};
+
+pin_project! {
+    /// The heartbeats of many connections in one [`Stream`], which yields those that fail.
+    ///
+    /// **Poll it**: it is the one place where pings are sent and deadlines are judged. Each item is a
+    /// member whose peer is gone or whose sink has failed; the stream never ends. One task, one timer
+    /// and one waker serve all members, in a few words for each.
+    ///
+    /// Each member behaves as a [`Pinger`](crate::Pinger) over [`pinger`](crate::pinger()) does, with
+    /// the set's configuration. Frames go to the member's own sink: usually the sending half of a small
+    /// bounded channel to the task that writes to its connection. A sink that takes nothing delays no
+    /// other member.
+    ///
+    /// A member begins when the set is first polled with it. It leaves when its [`Member`] is dropped;
+    /// its sink is dropped then, or with its failure.
+    ///
+    /// # Bounds
+    ///
+    /// Each verdict falls within [`Config::detection_bound`], and no earlier than that of a `Pinger`.
+    /// The looks of all members are rounded up to the [granularity](crate::ConfigBuilder::granularity)
+    /// (up to 100 ms by default), so that many share one wake-up; a granularity of zero gives each its
+    /// own, and costs more. In one poll at most 1024 members are looked at; then the executor has its
+    /// turn.
+    ///
+    /// # Cancel safety
+    ///
+    /// `next()` on it can be dropped at any time: nothing is lost. Dropping the set drops all sinks;
+    /// its members' pongs then mean nothing, and [`PingerSetHandle::insert`] gives the sink back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::StreamExt;
+    /// use futures::channel::mpsc;
+    /// use futures_pinger::{Config, Error, Frame, PingerSet};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let config = Config::builder()
+    ///     .interval(Duration::from_millis(20))
+    ///     .timeout(Duration::from_millis(20))
+    ///     .build()?;
+    /// let mut set = PingerSet::new(config);
+    ///
+    /// // For each connection: a sink for its frames, and a handle for its reader.
+    /// let (outgoing, mut frames) = mpsc::channel::<Frame>(1);
+    /// let member = set.insert(outgoing);
+    /// // member.pong(payload) for each pong that is read
+    ///
+    /// // This one never answers.
+    /// let (id, error) = set.select_next_some().await;
+    /// assert_eq!(id, member.id());
+    /// assert!(matches!(error, Error::Timeout(_)));
+    /// assert!(matches!(frames.next().await, Some(Frame::Ping(_))));
+    /// assert!(matches!(frames.next().await, Some(Frame::Close(_))));
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use = "streams do nothing unless polled"]
+    pub struct PingerSet<Si, T = FuturesTimer> {
+        owner: Owner<Si>,
+        #[pin]
+        alarm: Alarm<T>,
+        driver: Option<Driver<Si>>,
+    }
+}
+
+impl<Si> PingerSet<Si> {
+    /// A set whose members all have this configuration.
+    pub fn new(config: Config) -> Self {
+        let handle = PingerSetHandle {
+            hub: Hub::new(config),
+            arrivals: Arc::default(),
+        };
+        Self {
+            owner: Owner(handle),
+            alarm: Alarm::new(FuturesTimer::new()),
+            driver: None,
+        }
+    }
+}
+
+impl<Si, T> PingerSet<Si, T> {
+    /// Keeps time by `timer`. Choose it before the first poll: the times of one clock mean nothing to
+    /// another.
+    pub fn with_timer<T2>(self, timer: T2) -> PingerSet<Si, T2> {
+        PingerSet {
+            owner: self.owner,
+            alarm: Alarm::new(timer),
+            driver: self.driver,
+        }
+    }
+
+    /// Lets a connection in: its pings and its close frame go to `outgoing`. Its heartbeat begins with
+    /// the next poll.
+    pub fn insert(&self, outgoing: Si) -> Member {
+        match self.owner.0.insert(outgoing) {
+            Ok(member) => member,
+            Err(_) => unreachable!("a set is open as long as it is there"),
+        }
+    }
+
+    /// A handle that lets connections in from anywhere.
+    #[must_use]
+    pub fn handle(&self) -> PingerSetHandle<Si> {
+        self.owner.0.clone()
+    }
+
+    /// How many heartbeats there are: members that have neither failed nor left.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.owner.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The configuration of all members.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.owner.0.hub.config
+    }
+}
+
+/// With it the set ends for all that have a handle.
+struct Owner<Si>(PingerSetHandle<Si>);
+
+impl<Si> Drop for Owner<Si> {
+    fn drop(&mut self) {
+        self.0.hub.close();
+        let arrivals = mem::take(&mut *lock(&self.0.arrivals));
+        // Not under the lock: a sink is foreign code.
+        drop(arrivals);
+    }
+}
+
+/// Lets connections into a [`PingerSet`] from any task or thread. It does not keep the set alive.
+pub struct PingerSetHandle<Si> {
+    hub: Arc<Hub>,
+    /// Seats and sinks of members that the driver has not seen yet.
+    arrivals: Arc<Mutex<Vec<(u32, Si)>>>,
+}
+
+impl<Si> PingerSetHandle<Si> {
+    /// Lets a connection in: its pings and its close frame go to `outgoing`. Its heartbeat begins when
+    /// the set is polled next, which is woken for it.
+    ///
+    /// # Errors
+    ///
+    /// The sink, once the set is gone.
+    pub fn insert(&self, outgoing: Si) -> Result<Member, Si> {
+        let mut outgoing = Some(outgoing);
+        let admitted = self.hub.admit(|seat| {
+            lock(&self.arrivals).extend(outgoing.take().map(|sink| (seat, sink)));
+        });
+        match (admitted, outgoing) {
+            (Some(member), _) => Ok(member),
+            (None, Some(outgoing)) => Err(outgoing),
+            (None, None) => unreachable!("it is taken by who is admitted"),
+        }
+    }
+
+    /// How many heartbeats there are: members that have neither failed nor left. None once the set is
+    /// gone.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hub.members()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<Si> Clone for PingerSetHandle<Si> {
+    fn clone(&self) -> Self {
+        Self {
+            hub: Arc::clone(&self.hub),
+            arrivals: Arc::clone(&self.arrivals),
+        }
+    }
+}
+
+/// Names a member of a [`PingerSet`]. No two members of a set ever have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId {
+    seat: u32,
+    generation: u32,
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.seat, self.generation)
+    }
+}
+
+/// A connection's place in a [`PingerSet`], for whoever reads from it. Dropping it leaves the set.
+pub struct Member {
+    chunk: Arc<Chunk>,
+    id: MemberId,
+}
+
+impl Member {
+    /// What the set's stream names this member by.
+    #[must_use]
+    pub fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// The peer sent a pong, of any length and content. It is verified here, on the caller's thread;
+    /// the set is not woken for it, unless a ping has been waiting for this answer.
+    ///
+    /// Before the first poll, and after the end, no pong means anything.
+    #[allow(clippy::must_use_candidate)] // Most callers have nothing to do with it.
+    pub fn pong(&self, payload: &[u8]) -> PongKind {
+        self.chunk.pong(self.id.seat, payload)
+    }
+
+    /// The peer sent something else: data, a ping. It counts with
+    /// [`Liveness::Activity`](crate::Liveness::Activity) alone; once for each batch of messages is
+    /// enough.
+    pub fn activity(&self) {
+        self.chunk.activity(self.id.seat);
+    }
+
+    /// What has been counted and measured so far; the last figures after the end.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.chunk.stats(self.id.seat)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.chunk.leave(self.id.seat);
+    }
+}
+
+impl<Si, T> Stream for PingerSet<Si, T>
+where
+    Si: Sink<Frame> + Unpin,
+    T: Timer,
+{
+    type Item = (MemberId, Error<Si::Error>);
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        let handle = &this.owner.0;
+        let instant = this.alarm.now();
+        let origin = handle.hub.begin(|| this.alarm.clock(), instant);
+        let grid = Grid {
+            origin,
+            step: handle.hub.config.granularity().into(),
+        };
+        let driver = this.driver.get_or_insert_with(|| Driver::new(grid));
+
+        // Pending: whoever has news wakes us: an insert, a drop of a member, a sink, a late pong.
+        driver.hear(&handle.hub, &handle.arrivals, cx);
+        match driver.drive(&handle.hub, Time::at(origin, instant)) {
+            Driven::Failed(id, error) => Poll::Ready(Some((id, error))),
+            Driven::Busy => {
+                // Pending: we wake ourselves, after others have had their turn.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Driven::Resting => {
+                let next = driver.agenda.next();
+                if next < Time::NEVER && this.alarm.as_mut().poll_at(next, grid, cx).is_ready() {
+                    // As in `Pinger`: by way of the executor.
+                    cx.waker().wake_by_ref();
+                }
+                // Pending: the timer, too, or we did.
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// It never ends.
+impl<Si, T> FusedStream for PingerSet<Si, T>
+where
+    Si: Sink<Frame> + Unpin,
+    T: Timer,
+{
+    fn is_terminated(&self) -> bool {
+        false
+    }
+}
+
+impl<Si, T> fmt::Debug for PingerSet<Si, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PingerSet")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Si> fmt::Debug for PingerSetHandle<Si> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PingerSetHandle")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,282 @@
+//! The one who looks at the members: its turn comes with the poll of the set.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_sink::Sink;
+
+use super::MemberId;
+use super::agenda::Agenda;
+use super::hub::{CHUNK, Chunk, Failed, Hub, News, Sinking, Turn, bit, place};
+use crate::error::Error;
+use crate::frame::Frame;
+use crate::grid::Grid;
+use crate::sync::{Mutex, lock};
+use crate::time::Time;
+
+/// Members that are looked at in one poll; then others have their turn.
+const BUDGET: u32 = 1024;
+
+pub(super) struct Driver<Si> {
+    pub(super) agenda: Agenda,
+    news: News,
+    /// Newcomers that have not begun.
+    arrivals: Vec<(u32, Si)>,
+    lanes: Vec<Lane<Si>>,
+    /// The last task came from the news.
+    newsy: bool,
+    /// What is left to be done in a chunk whose sinks are ready: its number, and a bit for each seat.
+    woken: Option<(u32, u64)>,
+}
+
+/// What the driver keeps for the seats of a chunk: the sinks, which are nobody else's.
+struct Lane<Si> {
+    chunk: Arc<Chunk>,
+    waker: Waker,
+    sinks: Box<[Option<Si>; CHUNK as usize]>,
+    /// By seat: a frame of ours is in the sink and not flushed.
+    flushing: u64,
+    /// By seat: the sink is to wake us.
+    blocked: u64,
+}
+
+pub(super) enum Driven<E> {
+    Failed(MemberId, Error<E>),
+    /// The budget is spent, and there is more.
+    Busy,
+    Resting,
+}
+
+/// What is next on the driver's list.
+enum Task<Si> {
+    Start(u32, Si),
+    Remove(u32),
+    Look(u32),
+}
+
+impl<Si> Driver<Si> {
+    pub(super) fn new(grid: Grid) -> Self {
+        Self {
+            agenda: Agenda::new(grid),
+            news: News::default(),
+            arrivals: Vec::new(),
+            lanes: Vec::new(),
+            newsy: false,
+            woken: None,
+        }
+    }
+
+    fn lane(&mut self, seat: u32) -> &mut Lane<Si> {
+        &mut self.lanes[(seat / CHUNK) as usize]
+    }
+
+    /// Takes the news, once all that came before is dealt with: so one who has left is found among
+    /// those who came.
+    pub(super) fn hear(&mut self, hub: &Hub, arrivals: &Mutex<Vec<(u32, Si)>>, cx: &Context<'_>) {
+        let News { left, due, woken } = &self.news;
+        let dealt =
+            self.arrivals.is_empty() && left.is_empty() && due.is_empty() && woken.is_empty();
+        hub.news(dealt.then_some(&mut self.news), cx);
+        if dealt {
+            mem::swap(&mut self.arrivals, &mut *lock(arrivals));
+        }
+    }
+
+    /// From the news and from the agenda in turns: neither keeps the other waiting.
+    fn next_task(&mut self, now: Time) -> Option<Task<Si>> {
+        self.newsy = !self.newsy;
+        if self.newsy {
+            self.next_news().or_else(|| self.next_look(now))
+        } else {
+            self.next_look(now).or_else(|| self.next_news())
+        }
+    }
+
+    fn next_look(&mut self, now: Time) -> Option<Task<Si>> {
+        self.agenda.expire(now).map(Task::Look)
+    }
+
+    fn next_news(&mut self) -> Option<Task<Si>> {
+        if let Some((seat, sink)) = self.arrivals.pop() {
+            return Some(Task::Start(seat, sink));
+        }
+        if let Some(seat) = self.news.left.pop() {
+            return Some(Task::Remove(seat));
+        }
+        if let Some(seat) = self.news.due.pop() {
+            return Some(Task::Look(seat));
+        }
+        self.next_woken().map(Task::Look)
+    }
+
+    /// A member whose sink may be ready again.
+    fn next_woken(&mut self) -> Option<u32> {
+        loop {
+            let (number, seats) = match self.woken.take() {
+                Some(woken) => woken,
+                None => {
+                    let number = self.news.woken.pop()?;
+                    let lane = &mut self.lanes[number as usize];
+                    lane.chunk.heed();
+                    (number, lane.blocked)
+                }
+            };
+            if seats != 0 {
+                self.woken = Some((number, seats & (seats - 1)));
+                return Some(number * CHUNK + seats.trailing_zeros());
+            }
+        }
+    }
+}
+
+impl<Si: Sink<Frame> + Unpin> Driver<Si> {
+    pub(super) fn drive(&mut self, hub: &Hub, now: Time) -> Driven<Si::Error> {
+        for _ in 0..BUDGET {
+            let seat = match self.next_task(now) {
+                None => return Driven::Resting,
+                Some(Task::Start(seat, sink)) => {
+                    if !self.start(hub, seat, sink, now) {
+                        continue;
+                    }
+                    seat
+                }
+                Some(Task::Remove(seat)) => {
+                    self.remove(seat);
+                    continue;
+                }
+                Some(Task::Look(seat)) => seat,
+            };
+            if let Some(error) = self.look(hub, seat, now) {
+                return Driven::Failed(self.lane(seat).chunk.id(seat), error);
+            }
+        }
+        Driven::Busy
+    }
+
+    fn start(&mut self, hub: &Hub, seat: u32, sink: Si, now: Time) -> bool {
+        let number = (seat / CHUNK) as usize;
+        while self.lanes.len() <= number {
+            let chunk = hub.chunk(self.lanes.len());
+            self.lanes.push(Lane::new(chunk));
+        }
+        let lane = self.lane(seat);
+        lane.sinks[place(seat)] = Some(sink);
+        lane.chunk.start(seat, now)
+    }
+
+    /// The member has left.
+    fn remove(&mut self, seat: u32) {
+        self.give_up(seat);
+        self.lane(seat).chunk.vacate(seat);
+    }
+
+    fn give_up(&mut self, seat: u32) {
+        self.agenda.disarm(seat);
+        let lane = self.lane(seat);
+        let bit = bit(seat);
+        lane.flushing &= !bit;
+        lane.blocked &= !bit;
+        lane.sinks[place(seat)] = None;
+    }
+
+    /// Does what is to be done for a member. The error it ends with, if it does.
+    fn look(&mut self, hub: &Hub, seat: u32, now: Time) -> Option<Error<Si::Error>> {
+        match self.lane(seat).look(seat, now) {
+            Looked::Rests(look) => {
+                self.agenda.arm(seat, look);
+                None
+            }
+            Looked::Left => None,
+            Looked::Fails(error) => {
+                self.give_up(seat);
+                hub.uncount();
+                Some(error)
+            }
+        }
+    }
+}
+
+enum Looked<E> {
+    /// Nothing to do for it before that.
+    Rests(Time),
+    Fails(Error<E>),
+    Left,
+}
+
+impl<Si> Lane<Si> {
+    fn new(chunk: Arc<Chunk>) -> Self {
+        Self {
+            waker: Waker::from(Arc::clone(&chunk)),
+            chunk,
+            sinks: Box::new([const { None }; CHUNK as usize]),
+            flushing: 0,
+            blocked: 0,
+        }
+    }
+}
+
+impl<Si: Sink<Frame> + Unpin> Lane<Si> {
+    fn look(&mut self, seat: u32, now: Time) -> Looked<Si::Error> {
+        let bit = bit(seat);
+        let Some(sink) = &mut self.sinks[place(seat)] else {
+            return Looked::Left;
+        };
+        let mut sink = Pin::new(sink);
+        let mut cx = Context::from_waker(&self.waker);
+        let mut sent = false;
+        let mut sinking = Sinking::Unknown;
+        self.blocked &= !bit;
+        loop {
+            let mut polled = Poll::Ready(Ok(()));
+            if self.flushing & bit != 0 && sinking != Sinking::Blocked {
+                polled = sink.as_mut().poll_flush(&mut cx);
+                if let Poll::Ready(Ok(())) = polled {
+                    self.flushing &= !bit;
+                    sent = true;
+                }
+            } else {
+                match self.chunk.turn(seat, now, mem::take(&mut sent), sinking) {
+                    // One frame's flush is finished before the next frame is asked for.
+                    Turn::Offer if self.flushing & bit != 0 => sinking = Sinking::Blocked,
+                    Turn::Offer => {
+                        polled = sink.as_mut().poll_ready(&mut cx);
+                        if polled.is_ready() {
+                            sinking = Sinking::Ready;
+                        }
+                    }
+                    Turn::Send(frame) => {
+                        polled = Poll::Ready(sink.as_mut().start_send(frame));
+                        self.flushing |= bit;
+                        sinking = Sinking::Unknown;
+                    }
+                    // Either nothing is in the sink, or what is there is given up.
+                    Turn::Close => {
+                        self.flushing &= !bit;
+                        sinking = Sinking::Unknown;
+                    }
+                    Turn::Rest(look) => return Looked::Rests(look),
+                    Turn::Over(timed_out) => return Looked::Fails(Error::Timeout(timed_out)),
+                    Turn::Left => return Looked::Left,
+                }
+            }
+            match polled {
+                Poll::Ready(Ok(())) => {}
+                // The sink wakes us.
+                Poll::Pending => {
+                    self.blocked |= bit;
+                    sinking = Sinking::Blocked;
+                }
+                Poll::Ready(Err(error)) => match self.chunk.fail(seat) {
+                    Some(Failed::Closing) => {
+                        self.flushing &= !bit;
+                        sinking = Sinking::Blocked;
+                    }
+                    Some(Failed::Open) => return Looked::Fails(Error::Transport(error)),
+                    None => return Looked::Left,
+                },
+            }
+        }
+    }
+}
