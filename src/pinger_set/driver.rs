@@ -27,6 +27,8 @@ pub(super) struct Driver<Si> {
     lanes: Vec<Lane<Si>>,
     /// The last task came from the news.
     newsy: bool,
+    /// All news up to this poll was taken.
+    heard: bool,
     /// What is left to be done in a chunk whose sinks are ready: its number, and a bit for each seat.
     woken: Option<(u32, u64)>,
 }
@@ -44,7 +46,7 @@ struct Lane<Si> {
 
 pub(super) enum Driven<E> {
     Failed(MemberId, Error<E>),
-    /// The budget is spent, and there is more.
+    /// The budget is spent, or news is left: there is more.
     Busy,
     Resting,
 }
@@ -64,6 +66,7 @@ impl<Si> Driver<Si> {
             arrivals: Vec::new(),
             lanes: Vec::new(),
             newsy: false,
+            heard: false,
             woken: None,
         }
     }
@@ -76,10 +79,10 @@ impl<Si> Driver<Si> {
     /// those who came.
     pub(super) fn hear(&mut self, hub: &Hub, arrivals: &Mutex<Vec<(u32, Si)>>, cx: &Context<'_>) {
         let News { left, due, woken } = &self.news;
-        let dealt =
+        self.heard =
             self.arrivals.is_empty() && left.is_empty() && due.is_empty() && woken.is_empty();
-        hub.news(dealt.then_some(&mut self.news), cx);
-        if dealt {
+        hub.news(self.heard.then_some(&mut self.news), cx);
+        if self.heard {
             mem::swap(&mut self.arrivals, &mut *lock(arrivals));
         }
     }
@@ -135,7 +138,9 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
     pub(super) fn drive(&mut self, hub: &Hub, now: Time) -> Driven<Si::Error> {
         for _ in 0..BUDGET {
             let seat = match self.next_task(now) {
-                None => return Driven::Resting,
+                None if self.heard => return Driven::Resting,
+                // What came meanwhile has woken us once, and was not taken.
+                None => return Driven::Busy,
                 Some(Task::Start(seat, sink)) => {
                     if !self.start(hub, seat, sink, now) {
                         continue;
