@@ -173,17 +173,20 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
 
     /// The member has left.
     fn remove(&mut self, seat: u32) {
-        self.give_up(seat);
+        let sink = self.give_up(seat);
         self.lane(seat).chunk.vacate(seat);
+        // Last, as in `look`: it is foreign code, which may panic.
+        drop(sink);
     }
 
-    fn give_up(&mut self, seat: u32) {
+    /// Its sink is to be dropped.
+    fn give_up(&mut self, seat: u32) -> Option<Si> {
         self.agenda.disarm(seat);
         let lane = self.lane(seat);
         let bit = bit(seat);
         lane.flushing &= !bit;
         lane.blocked &= !bit;
-        lane.sinks[place(seat)] = None;
+        lane.sinks[place(seat)].take()
     }
 
     /// Does what is to be done for a member. The error it ends with, if it does.
@@ -195,8 +198,9 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
             }
             Looked::Left => None,
             Looked::Fails(error) => {
-                self.give_up(seat);
+                let sink = self.give_up(seat);
                 hub.uncount();
+                drop(sink);
                 Some(error)
             }
         }
