@@ -58,12 +58,13 @@ impl Begun {
         Time::at(self.terms.origin, self.clock.now())
     }
 
-    fn beat<P>(&self, seat: u32, pulse: P) -> Beat<'_, P> {
+    fn beat<P>(&self, id: MemberId, pulse: P) -> Beat<'_, P> {
         Beat {
             terms: &self.terms,
             pulse,
-            // 0 is for those that share their key with nobody.
-            member: u64::from(seat) + 1,
+            // Not of the seat alone: who had it before numbered its pings alike. 0 is for those that
+            // share their key with nobody, and no generation is.
+            member: u64::from(id.generation) << 32 | u64::from(id.seat),
             trace: &TRACE,
         }
     }
@@ -136,13 +137,12 @@ impl Hub {
         }
         let seat = state.vacant.pop().unwrap_or_else(|| state.furnish(self));
         let chunk = Arc::clone(&state.chunks[(seat / CHUNK) as usize]);
-        let generation = chunk.seats().join(seat);
+        let id = chunk.seats().join(seat);
         state.members += 1;
         arrive(seat);
         let waker = state.waker.take();
         drop(state);
         wake(waker);
-        let id = MemberId { seat, generation };
         Some(Member { chunk, id })
     }
 
@@ -318,10 +318,13 @@ impl Chunk {
         };
         let (told, waits) = {
             let seats = &mut *self.seats();
-            let mut beat = begun.beat(seat, seats.beating(seat)?);
+            let mut beat = begun.beat(seats.id(seat), seats.beating(seat)?);
+            let (due, offered) = (beat.pulse.due, beat.wants_transmit());
             let told = tell(&mut beat, &now);
-            let due = read.get().is_some_and(|now| beat.is_due(now));
-            (told, due && seats.tell(seat))
+            // Else its driver comes at `due`, as long as that lies ahead.
+            let overslept = read.get().is_some_and(|now| offered || due <= now);
+            let idle = beat.is_due(Time::NEVER);
+            (told, overslept && idle && seats.tell(seat))
         };
         if waits {
             // Its driver waits for a deadline that is no longer.
@@ -333,9 +336,9 @@ impl Chunk {
     pub(super) fn stats(&self, seat: u32) -> Stats {
         let seats = &*self.seats();
         let stats = match self.hub.begun.get() {
-            Some(begun) if seats.begun & bit(seat) != 0 => {
-                begun.beat(seat, &seats.pulses[place(seat)]).stats()
-            }
+            Some(begun) if seats.begun & bit(seat) != 0 => begun
+                .beat(seats.id(seat), &seats.pulses[place(seat)])
+                .stats(),
             _ => Stats::unstarted(),
         };
         if seats.over & bit(seat) != 0 {
@@ -379,9 +382,10 @@ impl Chunk {
             return false;
         }
         seats.begun |= bit(seat);
+        let id = seats.id(seat);
         let pulse = &mut seats.pulses[place(seat)];
         *pulse = Pulse::new(now);
-        begun.beat(seat, pulse).begin();
+        begun.beat(id, pulse).begin();
         true
     }
 
@@ -393,10 +397,11 @@ impl Chunk {
         };
         let seats = &mut *self.seats();
         seats.told &= !bit(seat);
+        let id = seats.id(seat);
         let Some(pulse) = seats.beating(seat) else {
             return Turn::Left;
         };
-        let mut beat = begun.beat(seat, pulse);
+        let mut beat = begun.beat(id, pulse);
         if sent {
             beat.handle_sent(now);
         }
@@ -427,7 +432,7 @@ impl Chunk {
     pub(super) fn fail(&self, seat: u32) -> Option<Failed> {
         let begun = self.hub.begun.get()?;
         let seats = &mut *self.seats();
-        let mut beat = begun.beat(seat, seats.beating(seat)?);
+        let mut beat = begun.beat(seats.id(seat), seats.beating(seat)?);
         if beat.is_closing() {
             beat.handle_close_failed();
             return Some(Failed::Closing);
@@ -438,8 +443,7 @@ impl Chunk {
     }
 
     pub(super) fn id(&self, seat: u32) -> MemberId {
-        let generation = self.seats().generations[place(seat)];
-        MemberId { seat, generation }
+        self.seats().id(seat)
     }
 
     /// Its sink is gone, and so is its member.
@@ -449,13 +453,20 @@ impl Chunk {
 }
 
 impl Seats {
-    fn join(&mut self, seat: u32) -> u32 {
+    fn join(&mut self, seat: u32) -> MemberId {
         self.begun &= !bit(seat);
         self.over &= !bit(seat);
         self.left &= !bit(seat);
         let generation = &mut self.generations[place(seat)];
-        *generation = generation.wrapping_add(1);
-        *generation
+        // 4 billion members later, in this one seat, an id does come again.
+        *generation = generation.checked_add(1).unwrap_or(1);
+        self.id(seat)
+    }
+
+    /// Of who has it.
+    fn id(&self, seat: u32) -> MemberId {
+        let generation = self.generations[place(seat)];
+        MemberId { seat, generation }
     }
 
     fn beating(&mut self, seat: u32) -> Option<&mut Pulse> {
