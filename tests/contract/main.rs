@@ -21,6 +21,7 @@ mod floods;
 mod keep_alive;
 mod ponger;
 mod schedule;
+mod set;
 mod socket;
 mod stalls;
 mod surface;
