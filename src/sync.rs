@@ -2,10 +2,10 @@
 //! in every order that the threads could take.
 
 #[cfg(not(futures_pinger_loom))]
-pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
+pub(crate) use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool};
 
 #[cfg(futures_pinger_loom)]
-pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
+pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool};
 
 use std::sync::PoisonError;
 use std::task::{Context, Waker};

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake, Waker};
 
@@ -18,7 +18,7 @@ use crate::heartbeat::{Beat, PongKind, Step, Terms, Verdict};
 use crate::payload::Key;
 use crate::pulse::Pulse;
 use crate::stats::Stats;
-use crate::sync::{Mutex, MutexGuard, lock, replace, wake};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, lock, replace, wake};
 use crate::time::{Instant, Time};
 use crate::timer::Clock;
 use crate::trace::Trace;
