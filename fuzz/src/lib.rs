@@ -112,7 +112,7 @@ impl Input {
         let mut model = Model::new(self.options);
         let mut oracle = Oracle::new(self.options.config());
         for step in &self.steps {
-            if model.now < TIME && model.knows(step) {
+            if model.now < TIME && model.knows(step) && S::can(step) {
                 driver.step(step);
                 model.step(step);
                 model.check(&driver);
@@ -125,7 +125,7 @@ impl Input {
         let mut oracle = Oracle::new(config.clone());
         let mut driver = self.start::<S>(config);
         for step in &self.steps {
-            if driver.now < TIME {
+            if driver.now < TIME && S::can(step) {
                 driver.step(step);
                 oracle.check(step, &driver);
             }

@@ -475,6 +475,13 @@ fn each_verdict_is_on_time(count: usize, step: Duration, config: ConfigBuilder) 
     let flushes = flushes(count);
     let sinks = (0..count).map(|number| never_answers(&crew.world, &flushes, number));
     let members: Vec<_> = sinks.map(|sink| crew.insert(sink)).collect();
+    if count < 1000 {
+        // Also where it is polled between the points of the grid.
+        for time in (0..41_000).step_by(37) {
+            crew.run_until(ms(time));
+            crew.task.poll();
+        }
+    }
     crew.run_until(s(41));
     assert_eq!(crew.ends.borrow().len(), count);
     let ends: HashMap<_, _> = crew

@@ -32,7 +32,7 @@ use crate::bare::Bare;
 use crate::model::Model;
 use crate::oracle::Oracle;
 use crate::script::{Options, Seen, Step};
-use crate::shells::{BySlot, ByStream, Kept, Run};
+use crate::shells::{BySlot, ByStream, InSet, Kept, Run};
 use crate::system::{Driver, System};
 
 fn cases(cases: u32) -> Cases {
@@ -44,33 +44,34 @@ fn cases(cases: u32) -> Cases {
     }
 }
 
-impl ReferenceStateMachine for Model {
-    type State = Self;
+/// What a system goes through beside the model.
+struct Against<S>(PhantomData<S>);
+
+impl<S: System> ReferenceStateMachine for Against<S> {
+    type State = Model;
     type Transition = Step;
 
-    fn init_state() -> BoxedStrategy<Self> {
-        steps::options().prop_map(Self::new).boxed()
+    fn init_state() -> BoxedStrategy<Model> {
+        steps::options().prop_map(Model::new).boxed()
     }
 
-    fn transitions(model: &Self) -> BoxedStrategy<Step> {
+    fn transitions(model: &Model) -> BoxedStrategy<Step> {
         steps::step(Some(model.phase), model.o.stall_grace).boxed()
     }
 
-    fn preconditions(model: &Self, step: &Step) -> bool {
-        model.knows(step)
+    fn preconditions(model: &Model, step: &Step) -> bool {
+        model.knows(step) && S::can(step)
     }
 
-    fn apply(mut model: Self, step: &Step) -> Self {
+    fn apply(mut model: Model, step: &Step) -> Model {
         model.step(step);
         model
     }
 }
 
-struct Against<S>(PhantomData<S>);
-
 impl<S: System> StateMachineTest for Against<S> {
     type SystemUnderTest = Driver<S>;
-    type Reference = Model;
+    type Reference = Self;
 
     fn init_test(model: &Model) -> Driver<S> {
         let driver = Driver::start(model.o.config());
@@ -89,6 +90,7 @@ type ByHand = Against<Bare>;
 type Slot = Against<Run<BySlot>>;
 type Streamed = Against<Run<ByStream>>;
 type Socket = Against<Run<Kept>>;
+type Membership = Against<Run<InSet>>;
 
 prop_state_machine! {
     #![proptest_config(cases(4000))]
@@ -108,13 +110,22 @@ prop_state_machine! {
 
     #[test]
     fn a_keep_alive_does_as_the_model(sequential 1..80 => Socket);
+
+    // contract: M75
+    #[test]
+    fn a_member_of_a_set_does_as_the_model(sequential 1..80 => Membership);
+}
+
+/// The steps that such a system has a way to take.
+fn possible<S: System>(steps: &[Step]) -> impl Iterator<Item = &Step> {
+    steps.iter().filter(|step| S::can(step))
 }
 
 /// What is seen behind each step.
 fn transcript<S: System>((options, steps): &Script, prepare: fn(&mut S)) -> Vec<Seen> {
     let mut driver = Driver::<S>::start(options.config());
     prepare(&mut driver.system);
-    let seen = steps.iter().map(|step| {
+    let seen = possible::<S>(steps).map(|step| {
         driver.step(step);
         driver.seen()
     });
@@ -126,7 +137,7 @@ type Script = (Options, Vec<Step>);
 fn keeps_its_promises<S: System>((options, steps): &Script) {
     let mut driver = Driver::<S>::start(options.config());
     let mut oracle = Oracle::new(options.config());
-    for step in steps {
+    for step in possible::<S>(steps) {
         driver.step(step);
         oracle.check(step, &driver);
     }
@@ -143,10 +154,10 @@ fn is_the_same_each_time<S: System>(script: &Script) {
 fn leaves_nothing_behind<S: System>((options, steps): &Script, at: prop::sample::Index) {
     let mut driver = Driver::<S>::start(options.config());
     let (before, after) = steps.split_at(at.index(steps.len() + 1));
-    before.iter().for_each(|step| driver.step(step));
+    possible::<S>(before).for_each(|step| driver.step(step));
     let sent = driver.seen().frames;
     assert!(driver.system.drop_heartbeat(), "something is still held");
-    let after = after.iter().filter(|step| !matches!(step, Step::Stall(..)));
+    let after = possible::<S>(after).filter(|step| !matches!(step, Step::Stall(..)));
     after.for_each(|step| driver.step(step));
     assert_eq!(driver.seen().frames, sent);
 }
@@ -162,6 +173,7 @@ proptest! {
         keeps_its_promises::<Run<BySlot>>(&script);
         keeps_its_promises::<Run<ByStream>>(&script);
         keeps_its_promises::<Run<Kept>>(&script);
+        keeps_its_promises::<Run<InSet>>(&script);
     }
 
     // contract: H52 H53
@@ -171,6 +183,7 @@ proptest! {
         is_the_same_each_time::<Run<BySlot>>(&script);
         is_the_same_each_time::<Run<ByStream>>(&script);
         is_the_same_each_time::<Run<Kept>>(&script);
+        is_the_same_each_time::<Run<InSet>>(&script);
     }
 
     // contract: E36
@@ -183,6 +196,7 @@ proptest! {
         leaves_nothing_behind::<Run<BySlot>>(&script, at);
         leaves_nothing_behind::<Run<ByStream>>(&script, at);
         leaves_nothing_behind::<Run<Kept>>(&script, at);
+        leaves_nothing_behind::<Run<InSet>>(&script, at);
     }
 }
 

@@ -9,17 +9,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Sink, Stream};
 use futures_pinger::testing::{
-    ManualTimer, PongScript, ScriptedPongs, ScriptedSink, ScriptedSocket, SinkScript, SocketScript,
-    Task, World,
+    Broken, ManualTimer, PongScript, ScriptedPongs, ScriptedSink, ScriptedSocket, SinkScript,
+    SocketScript, Task, World,
 };
 use futures_pinger::{
-    Config, Controller, Frame, KeepAlive, Kind, Pinger, PongSender, Pongs, Protocol, State, Stats,
-    Stopped, pinger,
+    Config, Controller, Frame, KeepAlive, Kind, Member, Pinger, PingerSet, PingerSetHandle,
+    PongSender, Pongs, Protocol, State, Stats, Stopped, pinger,
 };
 
-use crate::script::{Change, End};
+use crate::script::{Change, End, Step};
 use crate::system::{Order, System};
 
 /// A shell, and what is around it.
@@ -32,15 +32,26 @@ pub trait Shell: Sized + 'static {
     /// Polls it until it waits; its end, once.
     fn drive(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End>;
 
-    fn controller(&mut self) -> Controller;
+    /// What steers it, if anything does.
+    fn controller(&mut self) -> Option<Controller>;
     fn stats(&self) -> Stats;
 
     fn pong(script: &Self::Script) -> Arc<dyn Fn(Bytes) + Send + Sync>;
-    fn activity(script: &Self::Script, controller: &Controller);
+    fn activity(script: &Self::Script, controller: Option<&Controller>);
     fn sink(script: &Self::Script, change: Change);
     fn end_pongs(script: &Self::Script);
     fn frames(script: &Self::Script) -> Vec<(Duration, Frame)>;
     fn is_held(script: &Self::Script) -> bool;
+
+    /// So many polls, at the most, were not for it.
+    fn polls_of_others(_: &Self::Script) -> usize {
+        0
+    }
+
+    /// Whether it has a way to do that; else that step is not taken.
+    fn can(_: &Step) -> bool {
+        true
+    }
 }
 
 /// A shell that runs in a world of its own.
@@ -48,7 +59,7 @@ pub struct Run<H: Shell> {
     world: World,
     script: H::Script,
     shell: Rc<RefCell<Option<Pin<Box<H>>>>>,
-    controller: Controller,
+    controller: Option<Controller>,
     task: Task<Beat<H>>,
     stats: Stats,
 }
@@ -68,6 +79,10 @@ impl<H: Shell> Future for Beat<H> {
 }
 
 impl<H: Shell + Unpin> System for Run<H> {
+    fn can(step: &Step) -> bool {
+        H::can(step)
+    }
+
     fn start(config: Config) -> Self {
         let world = World::new();
         let (mut shell, script) = H::new(&world, config);
@@ -105,7 +120,7 @@ impl<H: Shell + Unpin> System for Run<H> {
     }
 
     fn activity(&mut self) {
-        H::activity(&self.script, &self.controller);
+        H::activity(&self.script, self.controller.as_ref());
     }
 
     fn sink(&mut self, change: Change) {
@@ -113,14 +128,17 @@ impl<H: Shell + Unpin> System for Run<H> {
     }
 
     fn order(&mut self, order: Order) {
-        let asked = match order {
-            Order::PingNow => self.controller.ping_now(),
-            Order::Pause => self.controller.pause(),
-            Order::Resume => self.controller.resume(),
-            Order::Configure(config) => self.controller.set_config(config),
-            Order::Stop => self.controller.stop(),
+        let Some(controller) = &self.controller else {
+            return;
         };
-        assert_eq!(asked.is_ok(), self.controller.is_alive());
+        let asked = match order {
+            Order::PingNow => controller.ping_now(),
+            Order::Pause => controller.pause(),
+            Order::Resume => controller.resume(),
+            Order::Configure(config) => controller.set_config(config),
+            Order::Stop => controller.stop(),
+        };
+        assert_eq!(asked.is_ok(), controller.is_alive());
     }
 
     fn end_pongs(&mut self) {
@@ -153,12 +171,15 @@ impl<H: Shell + Unpin> System for Run<H> {
     }
 
     fn polls(&self) -> usize {
-        self.task.polls()
+        self.task
+            .polls()
+            .saturating_sub(H::polls_of_others(&self.script))
     }
 
     fn drop_heartbeat(&mut self) -> bool {
         *self.shell.borrow_mut() = None;
-        !H::is_held(&self.script) && self.world.timers() == 0 && !self.controller.is_alive()
+        let steered = self.controller.as_ref().is_some_and(Controller::is_alive);
+        !H::is_held(&self.script) && self.world.timers() == 0 && !steered
     }
 }
 
@@ -180,6 +201,216 @@ impl From<Stopped> for End {
             Stopped::PongsEnded => Self::PongsEnded,
             _ => Self::Requested,
         }
+    }
+}
+
+/// A member of a [`PingerSet`], among others who answer at once, come and go.
+pub struct InSet {
+    set: PingerSet<Seat, ManualTimer>,
+    member: Arc<Mutex<Option<Member>>>,
+    stats: Stats,
+    others: Arc<Mutex<Others>>,
+}
+
+/// A place in that set.
+pub enum Seat {
+    /// Of the member that the script is for.
+    First(ScriptedSink),
+    /// Of one whose peer answers while its frame is flushed: its number.
+    Other(usize, Arc<Mutex<Others>>, Option<Bytes>),
+}
+
+pub struct Others {
+    members: Vec<Option<Member>>,
+    handle: PingerSetHandle<Seat>,
+    pings: usize,
+}
+
+/// How many more there are in a set.
+const OTHERS: usize = 3;
+
+impl Others {
+    fn count(&self) -> usize {
+        self.members.iter().flatten().count()
+    }
+
+    fn join(others: &Arc<Mutex<Self>>, number: usize) {
+        let handle = others.lock().expect("no panic").handle.clone();
+        let joined = handle.insert(Seat::Other(number, Arc::clone(others), None));
+        let left = std::mem::replace(
+            &mut others.lock().expect("no panic").members[number],
+            joined.ok(),
+        );
+        drop(left);
+    }
+
+    /// Its pong; and another is replaced now and then, until each leaves by itself: a script may last for
+    /// thousands of intervals.
+    fn answer(others: &Arc<Mutex<Self>>, number: usize, payload: &[u8]) {
+        let pings = {
+            let mut others = others.lock().expect("no panic");
+            if let Some(member) = &others.members[number] {
+                member.pong(payload);
+            }
+            others.pings += 1;
+            others.pings
+        };
+        if pings > 30 {
+            let left = others.lock().expect("no panic").members[number].take();
+            drop(left);
+        } else if pings % 3 == 0 {
+            Self::join(others, (number + 1) % OTHERS);
+        }
+    }
+}
+
+impl Sink<Frame> for Seat {
+    type Error = Broken;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match &mut *self {
+            Self::First(sink) => Pin::new(sink).poll_ready(cx),
+            Self::Other(..) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Broken> {
+        match (&mut *self, frame) {
+            (Self::First(sink), frame) => Pin::new(sink).start_send(frame),
+            (Self::Other(.., ping), Frame::Ping(payload)) => {
+                assert_eq!(ping.replace(payload), None, "not flushed");
+                Ok(())
+            }
+            (Self::Other(..), frame) => panic!("it answers, and is sent {frame:?}"),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match &mut *self {
+            Self::First(sink) => return Pin::new(sink).poll_flush(cx),
+            Self::Other(number, others, ping) => {
+                if let Some(payload) = ping.take() {
+                    Others::answer(others, *number, &payload);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        panic!("the connection is not the set's to close")
+    }
+}
+
+pub struct InSetScript {
+    sink: SinkScript,
+    member: Arc<Mutex<Option<Member>>>,
+    others: Arc<Mutex<Others>>,
+}
+
+impl Shell for InSet {
+    type Script = InSetScript;
+
+    fn new(world: &World, config: Config) -> (Self, InSetScript) {
+        let (outgoing, sink) = world.sink();
+        let set = PingerSet::new(config).with_timer(world.timer());
+        let others = Arc::new(Mutex::new(Others {
+            members: (0..OTHERS).map(|_| None).collect(),
+            handle: set.handle(),
+            pings: 0,
+        }));
+        (0..OTHERS - 1).for_each(|number| Others::join(&others, number));
+        let member = set.insert(Seat::First(outgoing));
+        Others::join(&others, OTHERS - 1);
+        let stats = member.stats();
+        let member = Arc::new(Mutex::new(Some(member)));
+        let script = InSetScript {
+            sink,
+            member: Arc::clone(&member),
+            others: Arc::clone(&others),
+        };
+        let new = Self {
+            set,
+            member,
+            stats,
+            others: Arc::clone(&others),
+        };
+        (new, script)
+    }
+
+    fn drive(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let polled = Pin::new(&mut self.set).poll_next(cx);
+        let others = self.others.lock().expect("no panic").count();
+        assert_eq!(self.set.len(), others + usize::from(polled.is_pending()));
+        let Poll::Ready(ended) = polled else {
+            return Poll::Pending;
+        };
+        let (id, error) = ended.expect("a set never ends");
+        let member = self.member.lock().expect("no panic");
+        assert_eq!(
+            member.as_ref().map(Member::id),
+            Some(id),
+            "the others answer"
+        );
+        Poll::Ready((&error).into())
+    }
+
+    fn controller(&mut self) -> Option<Controller> {
+        None
+    }
+
+    fn stats(&self) -> Stats {
+        let member = self.member.lock().expect("no panic");
+        member.as_ref().map_or(self.stats, Member::stats)
+    }
+
+    fn pong(script: &InSetScript) -> Arc<dyn Fn(Bytes) + Send + Sync> {
+        let member = Arc::clone(&script.member);
+        Arc::new(move |payload| {
+            if let Some(member) = &*member.lock().expect("no panic") {
+                member.pong(&payload);
+            }
+        })
+    }
+
+    fn activity(script: &InSetScript, _: Option<&Controller>) {
+        if let Some(member) = &*script.member.lock().expect("no panic") {
+            member.activity();
+        }
+    }
+
+    fn sink(script: &InSetScript, change: Change) {
+        change_sink(&script.sink, change);
+    }
+
+    fn end_pongs(_: &InSetScript) {
+        panic!("they come until it leaves");
+    }
+
+    fn frames(script: &InSetScript) -> Vec<(Duration, Frame)> {
+        script.sink.frames()
+    }
+
+    fn is_held(script: &InSetScript) -> bool {
+        script.sink.is_held()
+    }
+
+    fn polls_of_others(script: &InSetScript) -> usize {
+        // A ping, a successor, and either of them polled three times.
+        9 * script.others.lock().expect("no panic").pings
+    }
+
+    /// It has no controller, and its pongs come until it leaves.
+    fn can(step: &Step) -> bool {
+        !matches!(
+            step,
+            Step::PingsNow(_)
+                | Step::Pause
+                | Step::Resume
+                | Step::Configure(_)
+                | Step::EndPongs
+                | Step::Stop
+        )
     }
 }
 
@@ -206,8 +437,8 @@ impl Shell for BySlot {
         ended.map(|ended| ended.map_or_else(|error| (&error).into(), End::from))
     }
 
-    fn controller(&mut self) -> Controller {
-        Pinger::controller(self)
+    fn controller(&mut self) -> Option<Controller> {
+        Some(Pinger::controller(self))
     }
 
     fn stats(&self) -> Stats {
@@ -223,7 +454,7 @@ impl Shell for BySlot {
         })
     }
 
-    fn activity(script: &SlotScript, _: &Controller) {
+    fn activity(script: &SlotScript, _: Option<&Controller>) {
         if let Some(pongs) = &*script.pongs.lock().expect("no panic") {
             pongs.activity();
         }
@@ -263,8 +494,8 @@ impl Shell for ByStream {
         ended.map(|ended| ended.map_or_else(|error| (&error).into(), End::from))
     }
 
-    fn controller(&mut self) -> Controller {
-        Pinger::controller(self)
+    fn controller(&mut self) -> Option<Controller> {
+        Some(Pinger::controller(self))
     }
 
     fn stats(&self) -> Stats {
@@ -276,8 +507,8 @@ impl Shell for ByStream {
         Arc::new(move |payload| pongs.push(payload))
     }
 
-    fn activity(_: &Self::Script, controller: &Controller) {
-        let _ = controller.activity(); // It may have ended.
+    fn activity(_: &Self::Script, controller: Option<&Controller>) {
+        let _ = controller.expect("it has one").activity(); // It may have ended.
     }
 
     fn sink((sink, _): &Self::Script, change: Change) {
@@ -349,9 +580,9 @@ impl Shell for Kept {
         }
     }
 
-    fn controller(&mut self) -> Controller {
-        let controller = self.alive.controller();
-        self.controller.insert(controller).clone()
+    fn controller(&mut self) -> Option<Controller> {
+        self.controller = Some(self.alive.controller());
+        self.controller.clone()
     }
 
     fn stats(&self) -> Stats {
@@ -363,7 +594,7 @@ impl Shell for Kept {
         Arc::new(move |payload| script.receive(Frame::Pong(payload)))
     }
 
-    fn activity(script: &Self::Script, _: &Controller) {
+    fn activity(script: &Self::Script, _: Option<&Controller>) {
         script.receive(Frame::Pong(DATA));
     }
 

@@ -10,8 +10,13 @@ use crate::script::{Change, End, Pong, Seen, Sent, Step, Time, nanos};
 /// A heartbeat under test, with its sink, its reader and whoever runs it. Times are since its start.
 ///
 /// It starts with a sink that takes all, and at its first poll, which is at time zero.
-pub trait System: Sized {
+pub trait System: Sized + 'static {
     fn start(config: Config) -> Self;
+
+    /// Whether it has a way to do that; else no script has it do it.
+    fn can(_: &Step) -> bool {
+        true
+    }
 
     /// Time passes, and it is driven as it asks; that it does at least once.
     fn run_until(&mut self, time: Duration);
