@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 
 use super::wheel::Wheel;
 use crate::grid::{Grid, Ticks};
-use crate::time::Time;
+use crate::time::{Span, Time};
+
+/// A wheel of a finer grid would not reach ahead as far as pings are apart, and be looked at in vain.
+const FINEST: Span = Span::nanos(1_000);
 
 #[derive(Debug)]
 pub(super) enum Agenda {
     /// Looks are rounded up to the grid, and many members share one.
     Grid { wheel: Wheel, ticks: Ticks },
-    /// Without a granularity each has its own instant.
+    /// Without a granularity to speak of each has its own instant.
     Exact {
         queue: BTreeSet<(Time, u32)>,
         armed: Vec<Time>,
@@ -20,11 +23,11 @@ pub(super) enum Agenda {
 impl Agenda {
     pub(super) fn new(grid: Grid) -> Self {
         match grid.ticks() {
-            Some(ticks) => Self::Grid {
+            Some(ticks) if grid.step >= FINEST => Self::Grid {
                 wheel: Wheel::new(ticks.at_or_before(Time::ORIGIN)),
                 ticks,
             },
-            None => Self::Exact {
+            _ => Self::Exact {
                 queue: BTreeSet::new(),
                 armed: Vec::new(),
             },
