@@ -763,6 +763,19 @@ fn many_share_a_wake_and_no_frame_goes_before_it_is_due() {
     }
 }
 
+// The wheel of so fine a grid reached but seconds ahead, and woke the set each time that it ended.
+// contract: M79
+#[test]
+fn a_granularity_of_nanoseconds_makes_no_wakes_of_its_own() {
+    let granularity = Duration::from_nanos(8);
+    let mut crew = Crew::new(Config::builder().granularity(granularity).interval(s(219)));
+    let hand = crew.hand();
+    crew.run_until(s(218));
+    assert_eq!(crew.task.polls(), 1);
+    crew.run_until(s(220));
+    assert_eq!(hand.sink.pings().len(), 1);
+}
+
 // --- 80: its end ---
 
 // contract: M80
@@ -798,7 +811,7 @@ fn after_the_end_of_the_set_insert_gives_the_sink_back() {
     let crew = Crew::new(exact());
     crew.drop_set();
     let (sink, hand) = Hand::apart(&crew.world);
-    let back = crew.handle.insert(sink).err().expect("it is gone");
+    let back = crew.handle.insert(sink).expect_err("it is gone");
     assert!(hand.sink.is_held());
     drop(back);
     assert!(!hand.sink.is_held());
