@@ -763,6 +763,21 @@ fn many_share_a_wake_and_no_frame_goes_before_it_is_due() {
     }
 }
 
+// contract: M79
+#[test]
+fn neither_newcomers_nor_those_who_are_due_keep_the_others_waiting() {
+    let mut crew = Crew::new(exact().initial_delay(s(5)));
+    let due = crew.hands(600);
+    crew.run_until(s(4));
+    while crew.world.step(s(5)) {}
+    let newcomers = crew.hands(600);
+    crew.task.poll();
+    let pinged = due.iter().filter(|hand| hand.sink.pings() == [s(5)]);
+    assert_eq!(pinged.count(), 512, "half of the poll");
+    crew.run_until(s(10));
+    assert!(newcomers.iter().all(|hand| hand.sink.pings() == [s(10)]));
+}
+
 // The wheel of so fine a grid reached but seconds ahead, and woke the set each time that it ended.
 // contract: M79
 #[test]
