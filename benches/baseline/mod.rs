@@ -20,12 +20,15 @@ pub enum Out {
 
 /// The peer is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dead;
+pub struct Dead {
+    /// By when its pong had to be there, where the loop knows.
+    pub deadline: Option<Instant>,
+}
 
 /// The careful `select!` loop: missed ticks are skipped, one pinned sleep is re-armed for each
 /// ping, the payload is random and verified, a stray pong is ignored.
 ///
-/// `Ok` when the writer or the reader is gone, `Err(Dead)` when the peer is.
+/// `Ok` when the writer or the reader is gone, [`Dead`] when the peer is.
 pub async fn select_loop(
     out: mpsc::Sender<Out>,
     mut pongs: mpsc::Receiver<Bytes>,
@@ -58,7 +61,9 @@ pub async fn select_loop(
             }
             () = &mut deadline, if waiting.is_some() => {
                 let _ = out.send(Out::Close(1011, "Ping timeout")).await;
-                return Err(Dead);
+                return Err(Dead {
+                    deadline: Some(deadline.deadline()),
+                });
             }
         }
     }
@@ -68,7 +73,7 @@ pub async fn select_loop(
 /// away), then one `timeout` around sending the ping and waiting for its pong. The payload is a
 /// random number as text.
 ///
-/// `Ok` when the writer or the reader is gone, `Err(Dead)` when the peer is.
+/// `Ok` when the writer or the reader is gone, [`Dead`] when the peer is.
 pub async fn ktor_loop(
     out: mpsc::Sender<Out>,
     mut pongs: mpsc::Receiver<Bytes>,
@@ -103,7 +108,7 @@ pub async fn ktor_loop(
             Ok(false) => return Ok(()),
             Err(_) => {
                 let _ = out.send(Out::Close(1011, "Ping timeout")).await;
-                return Err(Dead);
+                return Err(Dead { deadline: None });
             }
         }
     }
