@@ -6,6 +6,7 @@
 //! |---|---|
 //! | a whole socket, `Stream` and `Sink` | [`KeepAlive`] |
 //! | split halves, or a writer task behind a channel | [`pinger()`] |
+//! | connections by the hundred thousand | [`PingerSet`] |
 //! | a stream of pongs, a timer or an executor of your own | [`Pinger::new`] |
 //! | no sink at all: FFI, an event loop, methods instead of traits | [`Heartbeat`] |
 //! | a raw transport whose pings you must answer | [`ponger()`] |
@@ -85,7 +86,8 @@
 //! | `TRACE` | `pong`: the newest ping's own | `sequence`, `rtt` |
 //! | `TRACE` | `answered by policy`: see [`Liveness`] | `sequence` |
 //!
-//! So a million stray pongs are twenty events. A heartbeat that is dropped, or whose connection
+//! Members of a [`PingerSet`] have no span and no events: a million would tell nobody anything. So a
+//! million stray pongs are twenty events. A heartbeat that is dropped, or whose connection
 //! ends, says nothing. No payload is ever logged, and no text of a close frame. An event that nobody
 //! wants costs a look at its level, and without the feature there is nothing to look at.
 #![cfg_attr(docsrs, feature(doc_cfg))]
