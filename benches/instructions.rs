@@ -1,4 +1,4 @@
-//! What a heartbeat costs in instructions and allocations: figures that repeat exactly.
+//! What a heartbeat costs in instructions and allocations: figures that repeat.
 //!
 //! `.ci/cost-gate` runs it under callgrind and holds the figures against `benches/limits.json`. By
 //! hand:
@@ -10,7 +10,7 @@
 //!
 //! Time is virtual, and each sink is a channel but for those of the machine, which keep nothing.
 
-// Far beyond the core, which looks at no clock itself.
+// Virtual time begins at some instant, which no heartbeat reads.
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::VecDeque;
