@@ -82,6 +82,7 @@ def machine(runs, _):
         ["Commit", f"`{told['commit']}`"],
         ["Load average at the start", str(told["load"])],
         ["Plan", told["plan"]],
+        ["Rounds, of which the middle one counts", str(told["rounds"])],
     ])
 
 

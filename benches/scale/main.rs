@@ -2,9 +2,10 @@
 //! ktor's pinger and the registry with a sweeper of the `ws-heartbeat` crate.
 //!
 //! `cargo bench --bench scale` prints the quick table, to 100 000 connections; `SCALE=full` the full
-//! one, to a million (12 GB of memory, an hour and a half). Both leave their figures, a JSON object for
-//! each run, in `target/tmp/scale.jsonl` or where `SCALE_OUT` says; `benches/report.py` makes the
-//! tables and the plots of `BENCHMARKS.md` of it.
+//! one, to a million (12 GB of memory, an hour and a half). With `SCALE_ROUNDS=3` each run is made
+//! three times, and the one in the middle counts. The figures, a JSON object for each run, are left in
+//! `target/tmp/scale.jsonl` or where `SCALE_OUT` says; `benches/report.py` makes the tables and the
+//! plots of `BENCHMARKS.md` of them.
 //!
 //! Each run is a process of its own, one after the other:
 //!
