@@ -19,6 +19,9 @@ use crate::time::Time;
 /// Members that are looked at in one poll; then others have their turn.
 const BUDGET: u32 = 1024;
 
+/// Room that a list of news keeps when it is empty.
+const KEPT: usize = 64;
+
 pub(super) struct Driver<Si> {
     pub(super) agenda: Agenda,
     news: News,
@@ -78,9 +81,14 @@ impl<Si> Driver<Si> {
     /// Takes the news, once all that came before is dealt with: so one who has left is found among
     /// those who came.
     pub(super) fn hear(&mut self, hub: &Hub, arrivals: &Mutex<Vec<(u32, Si)>>, cx: &Context<'_>) {
-        let News { left, due, woken } = &self.news;
+        let News { left, due, woken } = &mut self.news;
         self.heard =
             self.arrivals.is_empty() && left.is_empty() && due.is_empty() && woken.is_empty();
+        // A million who came at once leave no room behind that nobody needs again.
+        self.arrivals.shrink_to(KEPT);
+        for seats in [left, due, woken] {
+            seats.shrink_to(KEPT);
+        }
         hub.news(self.heard.then_some(&mut self.news), cx);
         if self.heard {
             mem::swap(&mut self.arrivals, &mut *lock(arrivals));
