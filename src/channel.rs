@@ -276,7 +276,7 @@ impl PongSource for Pongs {
     fn start(self: Pin<&mut Self>, heartbeat: &Heartbeat, clock: Clock) {
         self.shared.lock().book = Some(Book {
             key: *heartbeat.key(),
-            ledger: *heartbeat.ledger(),
+            ledger: heartbeat.ledger(),
             liveness: heartbeat.config().liveness(),
             proof: heartbeat.proof(),
             origin: heartbeat.origin(),
@@ -288,7 +288,7 @@ impl PongSource for Pongs {
         let slot = &mut *self.shared.lock();
         if let Some(book) = &mut slot.book {
             book.ledger
-                .follow(heartbeat.ledger(), slot.inbox.has_answer());
+                .follow(&heartbeat.ledger(), slot.inbox.has_answer());
             book.liveness = heartbeat.config().liveness();
             book.proof = book.proof.max(heartbeat.proof());
         }

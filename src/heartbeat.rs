@@ -449,7 +449,7 @@ impl Heartbeat {
         ledger.is_open().then(|| ledger.issued())
     }
 
-    pub(crate) fn ledger(&self) -> &Ledger {
+    pub(crate) fn ledger(&self) -> Ledger {
         self.pulse.ledger()
     }
 

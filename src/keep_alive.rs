@@ -323,7 +323,7 @@ impl Core {
             Self::Running(heartbeat) => (
                 heartbeat.final_stats(),
                 *heartbeat.key(),
-                *heartbeat.ledger(),
+                heartbeat.ledger(),
             ),
             Self::PassThrough { .. } | Self::TimedOut(..) => return,
         };

@@ -105,7 +105,7 @@ pub(crate) enum Proof {
 /// Which pings are out, and which pong would prove what.
 ///
 /// A pong is checked against the book and the key alone, so that whoever holds copies can tell a stray.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ledger {
     issued: u64,
     /// When the newest ping was flushed, or handed to the sink while the flush is not complete.
@@ -113,7 +113,7 @@ pub(crate) struct Ledger {
     pub(crate) at: Time,
     /// Pings since the newest that a pong proved. Of more than fit, the first prove nothing any
     /// more.
-    unproved: u32,
+    unproved: u8,
     pub(crate) newest: Newest,
     /// A wake came late while the newest ping was out: its round trip is not the network's alone.
     pub(crate) late: bool,
@@ -121,7 +121,58 @@ pub(crate) struct Ledger {
     pub(crate) crowded: bool,
 }
 
+/// A [`Ledger`] in two words and four bits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packed {
+    /// In the highest byte the unproved, below it the issued: at a ping each millisecond enough for two
+    /// million years.
+    pub(crate) pings: u64,
+    pub(crate) at: Time,
+    /// No more than [`Packed::MARKS`].
+    pub(crate) marks: u8,
+}
+
+impl Packed {
+    /// The bits that it needs of the marks.
+    pub(crate) const MARKS: u8 = 0b1111;
+    const LATE: u8 = 1 << 2;
+    const CROWDED: u8 = 1 << 3;
+    const UNPROVED: u32 = 56;
+
+    #[inline]
+    pub(crate) const fn unpack(self) -> Ledger {
+        Ledger {
+            issued: self.pings << 8 >> 8,
+            at: self.at,
+            unproved: (self.pings >> Self::UNPROVED) as u8,
+            newest: match self.marks & 0b11 {
+                0 => Newest::Closed,
+                1 => Newest::Open,
+                _ => Newest::Settled,
+            },
+            late: self.marks & Self::LATE != 0,
+            crowded: self.marks & Self::CROWDED != 0,
+        }
+    }
+}
+
 impl Ledger {
+    #[inline]
+    pub(crate) const fn pack(self) -> Packed {
+        let mut marks = self.newest as u8;
+        if self.late {
+            marks |= Packed::LATE;
+        }
+        if self.crowded {
+            marks |= Packed::CROWDED;
+        }
+        Packed {
+            pings: self.issued | (self.unproved as u64) << Packed::UNPROVED,
+            at: self.at,
+            marks,
+        }
+    }
+
     pub(crate) const fn new() -> Self {
         Self {
             issued: 0,
@@ -188,7 +239,7 @@ impl Ledger {
         let unproved = heart.issued - self.proved().max(heart.proved());
         *self = Self {
             // No more than in one of the two.
-            unproved: u32::try_from(unproved).unwrap_or(u32::MAX),
+            unproved: u8::try_from(unproved).unwrap_or(u8::MAX),
             newest,
             ..*heart
         };
@@ -231,7 +282,7 @@ impl Ledger {
             }
             // No more than before.
             Proof::Earlier(sequence) => {
-                self.unproved = u32::try_from(self.issued - sequence).unwrap_or(u32::MAX);
+                self.unproved = u8::try_from(self.issued - sequence).unwrap_or(u8::MAX);
             }
             Proof::Nothing => {}
         }
@@ -380,7 +431,7 @@ mod tests {
     #[test]
     fn of_more_unproved_pings_than_can_be_counted_the_first_prove_nothing() {
         let (key, mut ledger) = (Key::new([1; 16]), Ledger::new());
-        ledger.unproved = u32::MAX - 1;
+        ledger.unproved = u8::MAX - 1;
         ledger.issued = u64::from(ledger.unproved);
         for _ in 0..3 {
             ledger.issue(Time::ORIGIN, false);
@@ -394,6 +445,27 @@ mod tests {
         assert_eq!(check(&ledger, ledger.issued()), Proof::Newest);
         ledger.enter(Proof::Newest);
         assert_eq!(check(&ledger, ledger.issued()), Proof::Nothing);
+    }
+
+    #[test]
+    fn a_packed_ledger_is_the_same_when_it_is_unpacked() {
+        for newest in [Newest::Closed, Newest::Open, Newest::Settled] {
+            for (late, crowded) in [(false, false), (true, false), (false, true), (true, true)] {
+                for (issued, unproved) in [(0, 0), (300, u8::MAX), ((1 << 56) - 1, 7)] {
+                    let ledger = Ledger {
+                        issued,
+                        at: Time::NEVER,
+                        unproved,
+                        newest,
+                        late,
+                        crowded,
+                    };
+                    let packed = ledger.pack();
+                    assert_eq!(packed.marks & !Packed::MARKS, 0);
+                    assert_eq!(packed.unpack(), ledger);
+                }
+            }
+        }
     }
 
     #[test]

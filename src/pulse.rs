@@ -5,8 +5,10 @@
 //! configuration tells are kept in neither: a deadline is the start of its wait and the timeout
 //! in force.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::error::{TimedOut, TimeoutPhase};
-use crate::payload::Ledger;
+use crate::payload::{Ledger, Packed};
 use crate::rtt::Rtt;
 use crate::stats::Counters;
 use crate::time::{Span, Time};
@@ -73,13 +75,18 @@ pub(crate) enum Flag {
 #[derive(Debug, Clone, Copy)]
 struct Flags(u8);
 
+/// Where in the marks the stage begins.
+const STAGE: u32 = Packed::MARKS.trailing_ones();
+
 /// The state of one heartbeat. What it has in common with others is in its
 /// [`Terms`](crate::heartbeat::Terms).
 #[derive(Debug)]
 pub(crate) struct Pulse {
-    /// The pings. While one is on offer and no pong of an earlier one can be read any more,
-    /// [`Ledger::at`] is the time of the offer.
-    ledger: Ledger,
+    /// The pings issued, and the unproved: see [`Packed`].
+    pings: u64,
+    /// [`Ledger::at`]. While a ping is on offer and no pong of an earlier one can be read any more, it
+    /// is the time of the offer.
+    at: Time,
     /// The next point of the grid at which a ping is due.
     pub(crate) due: Time,
     /// The last verified pong, or the start.
@@ -88,13 +95,13 @@ pub(crate) struct Pulse {
     rare: Option<Box<Rare>>,
     answered: u32,
     pub(crate) phase: Phase,
-    /// Of the watch, while a ping is out.
-    stage: Stage,
+    /// Of the ledger; and above them the stage of the watch while a ping is out.
+    marks: u8,
     flags: Flags,
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Pulse>() <= 72);
+const _: () = assert!(size_of::<Pulse>() <= 64);
 
 /// What a quiet heartbeat has no need of.
 #[derive(Debug, Clone)]
@@ -152,15 +159,17 @@ impl Rare {
 impl Pulse {
     /// One that starts at `now` and has nothing due yet.
     pub(crate) const fn new(now: Time) -> Self {
+        let packed = Ledger::new().pack();
         Self {
-            ledger: Ledger::new(),
+            pings: packed.pings,
+            at: packed.at,
             due: Time::NEVER,
             proof: now,
             rtt: Rtt::NONE,
             rare: None,
             answered: 0,
             phase: Phase::Idle,
-            stage: Stage::Final,
+            marks: packed.marks | (Stage::Final as u8) << STAGE,
             flags: Flags(Flag::Initial as u8),
         }
     }
@@ -203,7 +212,7 @@ impl Pulse {
     /// The number of the ping behind which the share of the jitter was drawn that led to `due`.
     #[inline]
     pub(crate) fn drawn_at(&self) -> u64 {
-        self.ledger.issued() - u64::from(self.rare().beside)
+        self.ledger().issued() - u64::from(self.rare().beside)
     }
 
     /// A ping has left that moves no due time.
@@ -242,13 +251,36 @@ impl Pulse {
     // --- a ping's way ---
 
     #[inline]
-    pub(crate) const fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub(crate) const fn ledger(&self) -> Ledger {
+        let packed = Packed {
+            pings: self.pings,
+            at: self.at,
+            marks: self.marks & Packed::MARKS,
+        };
+        packed.unpack()
     }
 
     #[inline]
-    pub(crate) const fn ledger_mut(&mut self) -> &mut Ledger {
-        &mut self.ledger
+    pub(crate) fn ledger_mut(&mut self) -> LedgerMut<'_> {
+        LedgerMut {
+            ledger: self.ledger(),
+            pulse: self,
+        }
+    }
+
+    #[inline]
+    const fn stage(&self) -> Stage {
+        match self.marks >> STAGE {
+            0 => Stage::Checkpoint,
+            1 => Stage::Graceful,
+            2 => Stage::Extended,
+            _ => Stage::Final,
+        }
+    }
+
+    #[inline]
+    const fn set_stage(&mut self, stage: Stage) {
+        self.marks = self.marks & Packed::MARKS | (stage as u8) << STAGE;
     }
 
     /// A ping is on offer from `since` on.
@@ -261,12 +293,12 @@ impl Pulse {
         self.phase = Phase::Offered(cause);
         self.begin_watch(stage);
         // The pong of an earlier one may yet be read, and wants its own time.
-        let blocked = self.ledger.is_unread();
+        let blocked = self.ledger().is_unread();
         self.set(Flag::Blocked, blocked);
         if blocked {
             self.rare_mut().offered = since;
         } else {
-            self.ledger.at = since;
+            self.at = since;
         }
     }
 
@@ -274,7 +306,8 @@ impl Pulse {
     #[inline]
     pub(crate) fn issue(&mut self, at: Time) {
         let since = self.since();
-        self.ledger.issue(at, self.is(Flag::Crowded));
+        let crowded = self.is(Flag::Crowded);
+        self.ledger_mut().issue(at, crowded);
         self.set(Flag::Blocked, since != at);
         if since != at {
             self.rare_mut().offered = since;
@@ -286,7 +319,7 @@ impl Pulse {
     /// It is flushed, and waits for its answer.
     #[inline]
     pub(crate) fn flushed(&mut self, at: Time, stage: Stage) {
-        self.ledger.at = at;
+        self.at = at;
         self.set(Flag::Blocked, false);
         self.begin_watch(stage);
         self.phase = Phase::Waiting;
@@ -298,21 +331,21 @@ impl Pulse {
         if self.is(Flag::Blocked) {
             self.rare().offered
         } else {
-            self.ledger.at
+            self.at
         }
     }
 
     /// How many pings have been sent.
     pub(crate) fn sent(&self) -> u64 {
         let unsent = u64::from(!self.is(Flag::Sent));
-        self.ledger.issued().saturating_sub(unsent)
+        self.ledger().issued().saturating_sub(unsent)
     }
 
     // --- its deadline ---
 
     #[inline]
     fn begin_watch(&mut self, stage: Stage) {
-        self.stage = stage;
+        self.set_stage(stage);
         self.set(Flag::Moved, false);
     }
 
@@ -324,13 +357,13 @@ impl Pulse {
         } else {
             self.since().plus(timeout)
         };
-        Watch::resume(deadline, timeout, grace, self.stage)
+        Watch::resume(deadline, timeout, grace, self.stage())
     }
 
     /// What has become of it.
     #[inline]
     pub(crate) fn keep(&mut self, watch: &Watch) {
-        self.stage = watch.stage();
+        self.set_stage(watch.stage());
         let moved = watch.deadline() != self.since().plus(watch.span());
         self.set(Flag::Moved, moved);
         if moved {
@@ -477,6 +510,37 @@ impl Pulse {
             lateness: rare.lateness,
             close_sent: rare.close_sent,
         }
+    }
+}
+
+/// The ledger, to be changed: it is put away when this is dropped.
+pub(crate) struct LedgerMut<'a> {
+    pulse: &'a mut Pulse,
+    ledger: Ledger,
+}
+
+impl Deref for LedgerMut<'_> {
+    type Target = Ledger;
+
+    #[inline]
+    fn deref(&self) -> &Ledger {
+        &self.ledger
+    }
+}
+
+impl DerefMut for LedgerMut<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+}
+
+impl Drop for LedgerMut<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let Packed { pings, at, marks } = self.ledger.pack();
+        let stage = self.pulse.marks & !Packed::MARKS;
+        (self.pulse.pings, self.pulse.at, self.pulse.marks) = (pings, at, stage | marks);
     }
 }
 
