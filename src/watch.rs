@@ -153,7 +153,8 @@ impl Watch {
                 Look::Late(late)
             }
             Stage::Extended if late > slack => {
-                self.extend(now, slack, Stage::Final);
+                // Of a timeout of a nanosecond there is no eighth.
+                self.extend(now, slack.max(Span::nanos(1)), Stage::Final);
                 Look::Late(late)
             }
             Stage::Graceful | Stage::Extended | Stage::Final => Look::Expired(late),
@@ -295,6 +296,15 @@ mod tests {
         let mut past = started().restart(at(0), span, true, at(36));
         assert_eq!(past.next(), at(40));
         assert!(expired(&mut past, at(40)));
+    }
+
+    #[test]
+    fn also_the_shortest_timeout_asks_for_no_look_in_the_past() {
+        let mut watch = Watch::start(Time::ORIGIN, Span::nanos(1), true);
+        for late in [1, 5, 7] {
+            assert!(matches!(look(&mut watch, at(late)), Look::Late(_)) == (late < 7));
+            assert!(late == 7 || watch.next() > at(late));
+        }
     }
 
     #[test]
