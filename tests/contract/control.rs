@@ -218,6 +218,8 @@ fn a_new_configuration_does_not_put_off_the_proof_that_activity_is_no_substitute
         bare.heartbeat.handle_activity(now);
         bare.set_config(config());
     }
+    // Nor does a longer interval.
+    bare.set_config(config().interval(s(30)));
     bare.run_until(s(61));
     assert_eq!(bare.times(), [s(60) + ms(500)]);
 }
