@@ -1,6 +1,8 @@
 //! J. Control and insight, against the core.
 
-use futures_pinger::{Liveness, Output, PongKind, State, TimeoutPhase, Verdict};
+use std::time::Duration;
+
+use futures_pinger::{ConfigBuilder, Liveness, Output, PongKind, State, TimeoutPhase, Verdict};
 
 use crate::bare::Bare;
 use crate::world::{exact, ms, s};
@@ -201,6 +203,29 @@ fn a_new_interval_keeps_the_share_of_the_jitter_that_was_drawn() {
     let (doubled, expected) = (other.times()[0], 2 * first);
     let difference = doubled.max(expected) - doubled.min(expected);
     assert!(difference < ms(1), "{doubled:?} {expected:?}");
+}
+
+// contract: J64
+#[test]
+fn between_two_pings_the_share_is_kept_and_jitter_that_is_turned_on_counts_at_once() {
+    /// From the first ping to the second, with another configuration in between.
+    fn wait(before: ConfigBuilder, after: Option<ConfigBuilder>) -> Duration {
+        let mut bare = Bare::new(before.initial_delay(s(1)));
+        bare.run_until(s(1));
+        let first = bare.times()[0];
+        bare.answer();
+        if let Some(after) = after {
+            bare.set_config(after);
+        }
+        bare.run_until(s(30));
+        bare.times()[1] - first
+    }
+    let jittered = |interval| exact().jitter(0.5).interval(interval);
+    let same = wait(jittered(s(10)), None);
+    let doubled = wait(jittered(s(10)), Some(jittered(s(20))));
+    assert!(same < s(10) && doubled.abs_diff(2 * same) < ms(1));
+    let turned_on = wait(exact().interval(s(10)), Some(jittered(s(10))));
+    assert!(turned_on.abs_diff(same) < ms(1), "{turned_on:?} {same:?}");
 }
 
 // contract: J63
