@@ -1,8 +1,8 @@
 //! A million heartbeats of one process in one [`PingerSet`], and one peer in a hundred dies.
 //!
-//! `cargo run --release --example fleet` takes two minutes and 2 GB of memory, most of that for the
-//! channels and the peers; `fleet 20000` takes six seconds. Each connection has a bounded channel of its own
-//! for its frames, and a peer: a task that echoes each ping, until it dies.
+//! `cargo run --release --example fleet` holds a million, which takes some memory, most of it for the
+//! channels and the peers; `fleet 20000` is over in seconds. Each connection has a bounded channel of its
+//! own for its frames, and a peer: a task that echoes each ping, until it dies.
 //!
 //! It shows how things stand, and fails unless each dead peer is found and no live one given up.
 

@@ -572,6 +572,25 @@ mod tests {
     }
 
     #[test]
+    fn the_stage_and_the_ledger_share_their_marks_and_do_not_touch_each_other() {
+        let mut pulse = Pulse::new(Time::ORIGIN);
+        let stages = [
+            Stage::Checkpoint,
+            Stage::Graceful,
+            Stage::Extended,
+            Stage::Final,
+        ];
+        for stage in stages {
+            pulse.ledger_mut().issue(Time::ORIGIN, true);
+            let ledger = pulse.ledger();
+            pulse.set_stage(stage);
+            assert_eq!((pulse.stage(), pulse.ledger()), (stage, ledger));
+            pulse.ledger_mut().late = true;
+            assert_eq!((pulse.stage(), pulse.ledger().late), (stage, true));
+        }
+    }
+
+    #[test]
     fn a_quiet_cycle_allocates_nothing() {
         let mut pulse = flushing(1, 1);
         pulse.count_blocked(at(1).since(pulse.since()));

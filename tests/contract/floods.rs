@@ -165,7 +165,9 @@ fn the_timer_is_armed_twice_for_each_cycle_answered_at_once() {
             rig.run_until(s(2000) + ms(500));
             rig.assert_alive();
             assert_eq!(rig.sink.pings().len(), 100);
-            assert!(rig.world.resets() <= 201, "and once at the start");
+            // And once at the start. The last pong does not wake a set, which has yet to arm for it.
+            let arms = if path == Path::Set { 200 } else { 201 };
+            assert_eq!(rig.world.resets(), arms);
         }
     });
 }
