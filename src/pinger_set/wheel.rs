@@ -1,22 +1,28 @@
 //! Who is due when, for a million of them: a hierarchical timing wheel.
 //!
-//! Time is counted in ticks. A level has a slot for each of the next 1024 ticks, the level above it
-//! one for each 1024 of those, and so on; a bit for each slot tells whether anybody is in it, so that
-//! empty ticks cost nothing. A slot is a doubly linked list through the members' own links: to arm,
-//! to disarm and to hand out one member takes the same few steps however many there are.
+//! Time is counted in ticks. The finest level has a slot for each of the next 4096 ticks, which at the
+//! default granularity is a minute; the level above it has one for each 4096 ticks, and so on. A bit for
+//! each slot tells whether anybody is in it, so that empty ticks cost nothing. A slot is a doubly linked
+//! list through the members' own links: to arm, to disarm and to hand out one member takes the same few
+//! steps however many there are.
 //!
 //! Whoever lies in a coarse slot is handed out when that slot begins, which is early: the caller sees
 //! that nothing is due and arms it again, now in a finer slot. So no tick is kept for each member.
 
 use std::mem;
 
-const BITS: u32 = 10;
-const SLOTS: usize = 1 << BITS;
+const LEVELS: usize = 3;
+/// So many bits of a tick tell a level's slot.
+const BITS: [u32; LEVELS] = [12, 9, 9];
+/// So many bits are below those.
+const SHIFT: [u32; LEVELS] = [0, BITS[0], BITS[0] + BITS[1]];
+/// A level's first slot: those of all levels are numbered through.
+const FIRST: [usize; LEVELS] = [0, 1 << BITS[0], (1 << BITS[0]) + (1 << BITS[1])];
+const SLOTS: usize = FIRST[LEVELS - 1] + (1 << BITS[LEVELS - 1]);
 const WORDS: usize = SLOTS / 64;
-const LEVELS: u32 = 3;
 /// Further ahead than this nobody is put: one slot of the coarsest level stays free, so that a slot
 /// never means both now and a full turn later.
-const HORIZON: u64 = ((SLOTS - 1) as u64) << (BITS * (LEVELS - 1));
+const HORIZON: u64 = ((1 << BITS[LEVELS - 1]) - 1) << SHIFT[LEVELS - 1];
 
 /// At the end of a list.
 const NIL: u32 = u32::MAX;
@@ -37,9 +43,9 @@ const UNLINKED: Link = Link {
 };
 
 #[derive(Debug)]
-struct Level {
-    /// A bit for each word of `occupied` that has one.
-    words: u16,
+struct Slots {
+    /// For each level a bit for each word of `occupied` that has one.
+    words: [u64; LEVELS],
     /// A bit for each slot that anybody is in.
     occupied: [u64; WORDS],
     heads: [u32; SLOTS],
@@ -49,59 +55,69 @@ struct Level {
 pub(super) struct Wheel {
     /// All that was due before this tick has been handed out.
     elapsed: u64,
-    levels: Box<[Level; LEVELS as usize]>,
+    /// A slot that has begun, as long as anybody is in it: who is handed out next.
+    begun: Option<Slot>,
+    slots: Box<Slots>,
     /// By member. In pages: a vector that grows moves nothing but pointers, and wastes next to nothing.
     #[allow(clippy::vec_box)]
     links: Vec<Box<[Link; PAGE]>>,
 }
 
-/// A slot of a level.
+/// The number of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    level: u32,
-    slot: usize,
-}
+struct Slot(usize);
 
-impl Place {
+impl Slot {
     /// Where `tick` belongs, seen from `elapsed`: in the finest level whose present turn it lies in.
+    #[inline]
     fn of(tick: u64, elapsed: u64) -> Self {
-        let apart = (tick ^ elapsed) | 1;
-        let level = (apart.ilog2() / BITS).min(LEVELS - 1);
-        Self {
-            level,
-            slot: slot_of(tick, level),
+        let apart = tick ^ elapsed;
+        if apart >> SHIFT[1] == 0 {
+            Self::at(0, tick)
+        } else if apart >> SHIFT[2] == 0 {
+            Self::at(1, tick)
+        } else {
+            Self::at(2, tick)
+        }
+    }
+
+    /// That of `tick` in a level.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // Masked.
+    fn at(level: usize, tick: u64) -> Self {
+        Self(FIRST[level] + ((tick >> SHIFT[level]) as usize & ((1 << BITS[level]) - 1)))
+    }
+
+    fn level(self) -> usize {
+        if self.0 < FIRST[1] {
+            0
+        } else if self.0 < FIRST[2] {
+            1
+        } else {
+            2
         }
     }
 
     fn from_link(link: u32) -> Self {
-        let number = link & !SLOT;
-        Self {
-            level: number >> BITS,
-            slot: number as usize % SLOTS,
-        }
+        Self((link & !SLOT) as usize)
     }
 
-    #[allow(clippy::cast_possible_truncation)] // A slot's number has ten bits.
+    #[allow(clippy::cast_possible_truncation)] // There are not that many.
     fn link(self) -> u32 {
-        SLOT | self.level << BITS | self.slot as u32
+        SLOT | self.0 as u32
     }
-}
-
-#[allow(clippy::cast_possible_truncation)] // Masked.
-fn slot_of(tick: u64, level: u32) -> usize {
-    (tick >> (BITS * level)) as usize & (SLOTS - 1)
 }
 
 impl Wheel {
     pub(super) fn new(now: u64) -> Self {
-        const EMPTY: Level = Level {
-            words: 0,
-            occupied: [0; WORDS],
-            heads: [NIL; SLOTS],
-        };
         Self {
             elapsed: now,
-            levels: Box::new([EMPTY; LEVELS as usize]),
+            begun: None,
+            slots: Box::new(Slots {
+                words: [0; LEVELS],
+                occupied: [0; WORDS],
+                heads: [NIL; SLOTS],
+            }),
             links: Vec::new(),
         }
     }
@@ -109,16 +125,17 @@ impl Wheel {
     /// Hands `member` out at `tick`, or before where that is far away; at the next tick where it has
     /// passed. It replaces what it was armed for.
     pub(super) fn arm(&mut self, member: u32, tick: u64) {
-        self.disarm(member);
+        if self.room(member).prev != NIL {
+            self.disarm(member);
+        }
         let soonest = self.elapsed.saturating_add(1);
         let tick = tick.clamp(soonest, self.elapsed.saturating_add(HORIZON).max(soonest));
-        let place = Place::of(tick, self.elapsed);
-        let level = &mut self.levels[place.level as usize];
-        level.occupy(place.slot);
-        let next = mem::replace(&mut level.heads[place.slot], member);
+        let slot = Slot::of(tick, self.elapsed);
+        debug_assert_ne!(self.begun, Some(slot), "what has begun lies in the past");
+        let next = self.slots.put(slot, member);
         *self.link(member) = Link {
             next,
-            prev: place.link(),
+            prev: slot.link(),
         };
         if next != NIL {
             self.link(next).prev = member;
@@ -127,7 +144,7 @@ impl Wheel {
 
     /// Does not hand `member` out.
     pub(super) fn disarm(&mut self, member: u32) {
-        let Link { next, prev } = mem::replace(self.link(member), UNLINKED);
+        let Link { next, prev } = mem::replace(self.room(member), UNLINKED);
         if prev == NIL {
             return;
         }
@@ -136,13 +153,17 @@ impl Wheel {
         }
         if prev & SLOT == 0 {
             self.link(prev).next = next;
-            return;
+        } else {
+            self.behead(Slot::from_link(prev), next);
         }
-        let place = Place::from_link(prev);
-        let level = &mut self.levels[place.level as usize];
-        level.heads[place.slot] = next;
+    }
+
+    /// The first in a slot has left it.
+    fn behead(&mut self, slot: Slot, next: u32) {
+        self.slots.heads[slot.0] = next;
         if next == NIL {
-            level.leave(place.slot);
+            self.slots.leave(slot);
+            self.begun = self.begun.filter(|begun| *begun != slot);
         }
     }
 
@@ -153,72 +174,103 @@ impl Wheel {
 
     /// A member whose tick is `now` or earlier.
     pub(super) fn expire(&mut self, now: u64) -> Option<u32> {
+        if self.begun.is_none() {
+            self.begin(now);
+        }
+        let slot = self.begun?;
+        let member = self.slots.heads[slot.0];
+        let next = mem::replace(self.link(member), UNLINKED).next;
+        if next != NIL {
+            self.link(next).prev = slot.link();
+        }
+        self.behead(slot, next);
+        Some(member)
+    }
+
+    /// The next slot begins, if it does so by `now`.
+    fn begin(&mut self, now: u64) {
         match self.first() {
-            Some((tick, place)) if tick <= now => {
+            Some((tick, slot)) if tick <= now => {
                 // Its own slot may begin here: what is armed from now on is seen from here.
                 self.elapsed = self.elapsed.max(tick);
-                let member = self.levels[place.level as usize].heads[place.slot];
-                self.disarm(member);
-                Some(member)
+                self.begun = Some(slot);
             }
-            _ => {
-                self.elapsed = self.elapsed.max(now);
-                None
-            }
+            _ => self.elapsed = self.elapsed.max(now),
         }
     }
 
     /// The slot that is next, and when it begins: now, where it has begun.
-    fn first(&self) -> Option<(u64, Place)> {
+    fn first(&self) -> Option<(u64, Slot)> {
         let slots = (0..LEVELS).filter_map(|level| {
-            let here = slot_of(self.elapsed, level);
-            let slot = self.levels[level as usize].occupied_from(here)?;
-            let turn = self.elapsed >> (BITS * level) >> BITS;
+            let here = Slot::at(level, self.elapsed);
+            let slot = self.slots.occupied_from(level, here)?;
+            let turn = self.elapsed >> SHIFT[level] >> BITS[level];
             // Only the coarsest level reaches into its next turn.
-            let turn = turn + u64::from(slot < here);
-            let begins = ((turn << BITS) | slot as u64) << (BITS * level);
-            Some((begins.max(self.elapsed), Place { level, slot }))
+            let turn = turn + u64::from(slot.0 < here.0);
+            let begins = ((turn << BITS[level]) | (slot.0 - FIRST[level]) as u64) << SHIFT[level];
+            Some((begins.max(self.elapsed), slot))
         });
         slots.min_by_key(|(begins, _)| *begins)
     }
 
+    /// Of one who has been in a slot.
+    #[inline]
     fn link(&mut self, member: u32) -> &mut Link {
         let member = member as usize;
-        while self.links.len() <= member / PAGE {
+        &mut self.links[member / PAGE][member % PAGE]
+    }
+
+    /// Of anybody.
+    #[inline]
+    fn room(&mut self, member: u32) -> &mut Link {
+        while self.links.len() <= member as usize / PAGE {
             self.links.push(Box::new([UNLINKED; PAGE]));
         }
-        &mut self.links[member / PAGE][member % PAGE]
+        self.link(member)
     }
 }
 
-impl Level {
-    fn occupy(&mut self, slot: usize) {
-        self.occupied[slot / 64] |= 1 << (slot % 64);
-        self.words |= 1 << (slot / 64);
+impl Slots {
+    /// Whom it puts `member` before.
+    #[inline]
+    fn put(&mut self, slot: Slot, member: u32) -> u32 {
+        let next = mem::replace(&mut self.heads[slot.0], member);
+        if next == NIL {
+            let level = slot.level();
+            self.occupied[slot.0 / 64] |= 1 << (slot.0 % 64);
+            self.words[level] |= 1 << ((slot.0 - FIRST[level]) / 64);
+        }
+        next
     }
 
-    fn leave(&mut self, slot: usize) {
-        self.occupied[slot / 64] &= !(1 << (slot % 64));
-        if self.occupied[slot / 64] == 0 {
-            self.words &= !(1 << (slot / 64));
+    /// Nobody is in it any more.
+    fn leave(&mut self, slot: Slot) {
+        let level = slot.level();
+        self.occupied[slot.0 / 64] &= !(1 << (slot.0 % 64));
+        if self.occupied[slot.0 / 64] == 0 {
+            self.words[level] &= !(1 << ((slot.0 - FIRST[level]) / 64));
         }
     }
 
-    /// The first occupied slot at or after `from`, around the end of the level.
-    fn occupied_from(&self, from: usize) -> Option<usize> {
-        if self.words == 0 {
+    /// The first occupied slot of a level at or after `from`, around its end.
+    fn occupied_from(&self, level: usize, from: Slot) -> Option<Slot> {
+        let words = self.words[level];
+        if words == 0 {
             return None;
         }
-        let (word, bit) = (from / 64, from % 64);
+        let first = FIRST[level] / 64;
+        let (word, bit) = (from.0 / 64, from.0 % 64);
         let ahead = self.occupied[word] & (u64::MAX << bit);
         if ahead != 0 {
-            return Some(word * 64 + ahead.trailing_zeros() as usize);
+            return Some(Slot(word * 64 + ahead.trailing_zeros() as usize));
         }
         // The words after that of `from`, and at last that word once more, for what lies before it.
-        let after = self.words & (u16::MAX << word << 1);
-        let first = if after == 0 { self.words } else { after };
-        let word = first.trailing_zeros() as usize;
-        Some(word * 64 + self.occupied[word].trailing_zeros() as usize)
+        let after = words & (u64::MAX << (word - first) << 1);
+        let next = if after == 0 { words } else { after };
+        let word = first + next.trailing_zeros() as usize;
+        Some(Slot(
+            word * 64 + self.occupied[word].trailing_zeros() as usize,
+        ))
     }
 }
 
