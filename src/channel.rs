@@ -19,7 +19,7 @@ use crate::payload::{Key, Ledger, Proof};
 use crate::pinger::Pinger;
 use crate::stats::Stats;
 use crate::sync::{Arc, Mutex, MutexGuard, lock, replace, wake};
-use crate::time::{Instant, Time};
+use crate::time::Time;
 use crate::timer::Clock;
 
 /// A heartbeat on `outgoing`, and the handle that takes the peer's pongs: ktor's `pinger`.
@@ -209,7 +209,8 @@ impl fmt::Debug for Pongs {
     note = "a `Pinger` takes any `Stream<Item = futures_pinger::Pong>`"
 )]
 pub trait PongSource: sealed::Sealed {
-    /// Hands the next pong to the heartbeat. None: there will be no more.
+    /// Hands the next pong to the heartbeat, and asks to be asked again; or, where they do not queue, all that
+    /// have come, and is pending. None: there will be no more.
     #[doc(hidden)]
     fn poll_feed(
         self: Pin<&mut Self>,
@@ -225,6 +226,10 @@ pub trait PongSource: sealed::Sealed {
     /// Other pongs than before answer from now on.
     #[doc(hidden)]
     fn publish(self: Pin<&mut Self>, _heartbeat: &Heartbeat) {}
+
+    /// The same, and the newest ping is one with that payload.
+    #[doc(hidden)]
+    fn expect(self: Pin<&mut Self>, _heartbeat: &Heartbeat, _payload: &[u8]) {}
 
     /// Adds what has been counted and not been handed over yet.
     #[doc(hidden)]
@@ -266,10 +271,13 @@ impl PongSource for Pongs {
         _now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Option<()>> {
+        // Pending: the sender wakes us.
         let mut old = None;
         let (inbox, polled) = self.shared.lock().poll_inbox(&mut old, cx);
         // Not under the lock: whoever traces the heartbeat is foreign code.
-        inbox.feed(heartbeat);
+        if let Some(inbox) = inbox {
+            inbox.feed(heartbeat);
+        }
         polled
     }
 
@@ -279,18 +287,20 @@ impl PongSource for Pongs {
             ledger: heartbeat.ledger(),
             liveness: heartbeat.config().liveness(),
             proof: heartbeat.proof(),
-            origin: heartbeat.origin(),
             clock,
+            tag: 0,
         });
     }
 
     fn publish(self: Pin<&mut Self>, heartbeat: &Heartbeat) {
+        self.shared.lock().publish(heartbeat);
+    }
+
+    fn expect(self: Pin<&mut Self>, heartbeat: &Heartbeat, payload: &[u8]) {
         let slot = &mut *self.shared.lock();
+        slot.publish(heartbeat);
         if let Some(book) = &mut slot.book {
-            book.ledger
-                .follow(&heartbeat.ledger(), slot.inbox.has_answer());
-            book.liveness = heartbeat.config().liveness();
-            book.proof = book.proof.max(heartbeat.proof());
+            book.tag = Key::tag_of(payload);
         }
     }
 
@@ -364,6 +374,18 @@ impl Inbox {
         stale: 0,
     };
 
+    #[inline]
+    fn is_empty(&self) -> bool {
+        let Self {
+            activity,
+            unsolicited,
+            stale,
+            ..
+        } = *self;
+        !self.has_answer() && activity == Time::NEVER && unsolicited | stale == 0
+    }
+
+    #[inline]
     fn has_answer(&self) -> bool {
         self.verified.is_some() || self.policy < Time::NEVER
     }
@@ -397,16 +419,17 @@ impl Inbox {
 struct Book {
     key: Key,
     ledger: Ledger,
+    /// Of the newest ping: its pong needs no hash.
+    tag: u64,
     liveness: Liveness,
     /// The last verified pong, or the start.
     proof: Time,
-    origin: Instant,
     clock: Clock,
 }
 
 impl Book {
     fn now(&self) -> Time {
-        Time::at(self.origin, self.clock.now())
+        Time::of(self.clock.now())
     }
 
     fn is_open(&self) -> bool {
@@ -414,7 +437,13 @@ impl Book {
     }
 
     fn pong(&mut self, payload: &[u8], inbox: &mut Inbox) -> PongKind {
-        let proof = self.ledger.check(&self.key, 0, payload);
+        let proof = self.ledger.check(payload, |sequence| {
+            if sequence == self.ledger.issued() {
+                self.tag
+            } else {
+                self.key.tag(sequence, 0)
+            }
+        });
         if let Proof::Nothing = proof {
             if self.answers(inbox) {
                 return PongKind::Accepted;
@@ -462,10 +491,32 @@ impl Book {
 }
 
 impl Slot {
+    fn publish(&mut self, heartbeat: &Heartbeat) {
+        if let Some(book) = &mut self.book {
+            let ledger = &mut book.ledger;
+            ledger.follow(&heartbeat.ledger(), self.inbox.has_answer());
+            book.liveness = heartbeat.config().liveness();
+            book.proof = book.proof.max(heartbeat.proof());
+        }
+    }
+
     fn pong(&mut self, payload: &[u8]) -> Result<(PongKind, Option<Waker>), Closed> {
         if self.life == Life::Closed {
             return Err(Closed);
         }
+        if let Some(book) = &self.book {
+            // Nobody's business, and done with at once.
+            if book.liveness == Liveness::Pong && book.ledger.is_stray(payload) {
+                self.inbox.unsolicited += 1;
+                return Ok((PongKind::Unsolicited, None));
+            }
+        }
+        self.weigh(payload)
+    }
+
+    /// What is not plainly a stray.
+    #[inline(never)]
+    fn weigh(&mut self, payload: &[u8]) -> Result<(PongKind, Option<Waker>), Closed> {
         let kind = if let Some(book) = &mut self.book {
             book.pong(payload, &mut self.inbox)
         } else {
@@ -498,11 +549,8 @@ impl Slot {
         &mut self,
         old: &mut Option<Waker>,
         cx: &mut Context<'_>,
-    ) -> (Inbox, Poll<Option<()>>) {
-        let inbox = mem::replace(&mut self.inbox, Inbox::EMPTY);
-        if inbox.has_answer() {
-            return (inbox, Poll::Ready(Some(())));
-        }
+    ) -> (Option<Inbox>, Poll<Option<()>>) {
+        let inbox = (!self.inbox.is_empty()).then(|| mem::replace(&mut self.inbox, Inbox::EMPTY));
         if self.life == Life::Ended {
             return (inbox, Poll::Ready(None));
         }

@@ -37,13 +37,24 @@ pub enum Liveness {
 
 /// How long a flushed ping may wait for its pong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Timeout {
-    Fixed(Duration),
-    Adaptive(RangeInclusive<Duration>),
+pub(crate) enum Timeout<T = Duration> {
+    Fixed(T),
+    Adaptive(RangeInclusive<T>),
     Never,
 }
 
 impl Timeout {
+    /// The same for the time line.
+    fn spans(&self) -> Timeout<Span> {
+        match self {
+            Self::Fixed(timeout) => Timeout::Fixed((*timeout).into()),
+            Self::Adaptive(range) => {
+                Timeout::Adaptive((*range.start()).into()..=(*range.end()).into())
+            }
+            Self::Never => Timeout::Never,
+        }
+    }
+
     /// The longest wait for one pong.
     fn end(&self) -> Duration {
         match self {
@@ -76,8 +87,20 @@ impl Timeout {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config(Arc<Options>);
 
+/// The waits as the time line counts them: converted once, and not with each ping.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Spans {
+    pub(crate) interval: Span,
+    pub(crate) initial_delay: Span,
+    pub(crate) timeout: Timeout<Span>,
+    pub(crate) write_timeout: Span,
+    pub(crate) close_timeout: Span,
+    pub(crate) granularity: Span,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 struct Options {
+    spans: Spans,
     interval: Duration,
     initial_delay: Duration,
     timeout: Timeout,
@@ -230,8 +253,8 @@ impl Config {
         (Span::from(bound) != Span::NEVER).then_some(bound)
     }
 
-    pub(crate) fn pong_timeout(&self) -> &Timeout {
-        &self.0.timeout
+    pub(crate) fn spans(&self) -> &Spans {
+        &self.0.spans
     }
 
     /// Whether an unanswered ping can ever end in a verdict.
@@ -240,8 +263,7 @@ impl Config {
     }
 
     /// A wait of `full`, shortened by the share `drawn` (of 2³²) of the jitter.
-    pub(crate) fn jittered(&self, full: Duration, drawn: u32) -> Span {
-        let full = Span::from(full);
+    pub(crate) fn jittered(&self, full: Span, drawn: u32) -> Span {
         if self.0.jitter == 0.0 || full == Span::NEVER {
             return full;
         }
@@ -486,6 +508,14 @@ impl ConfigBuilder {
             .granularity
             .unwrap_or_else(|| self.default_granularity(initial_delay, write_timeout));
         Ok(Config(Arc::new(Options {
+            spans: Spans {
+                interval: self.interval.into(),
+                initial_delay: initial_delay.into(),
+                timeout: self.timeout.spans(),
+                write_timeout: write_timeout.into(),
+                close_timeout: self.close_timeout.into(),
+                granularity: granularity.into(),
+            },
             interval: self.interval,
             initial_delay,
             timeout: self.timeout,

@@ -64,7 +64,7 @@
 //! [`ConfigBuilder::stall_grace`](crate::ConfigBuilder::stall_grace) turns it off.
 
 use std::mem;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::time::Duration;
 
 use crate::config::{Config, Liveness, Timeout};
@@ -194,12 +194,8 @@ impl Heartbeat {
     pub(crate) fn keyed(config: Config, now: Instant, key: Key) -> Self {
         let mut heartbeat = Self {
             trace: Trace::new(&config),
-            terms: Terms {
-                config,
-                origin: now,
-                key,
-            },
-            pulse: Pulse::new(Time::ORIGIN),
+            terms: Terms { config, key },
+            pulse: Pulse::new(Time::of(now)),
         };
         heartbeat.beat_mut().begin();
         heartbeat
@@ -241,12 +237,7 @@ impl Heartbeat {
     /// Judges the deadlines. Call it when the instant of [`Output::Wait`] has come, after all input
     /// that was ready has been handled; it does no harm at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.handle_timeout_at(self.time(now));
-    }
-
-    #[inline]
-    pub(crate) fn handle_timeout_at(&mut self, now: Time) {
-        self.beat_mut().handle_timeout(now);
+        self.beat_mut().handle_timeout(Time::of(now));
     }
 
     /// Instead of [`handle_timeout`](Self::handle_timeout), when `read` more items have been
@@ -256,7 +247,7 @@ impl Heartbeat {
     /// A caller that cannot know whether more is ready calls this with 1 after each item, and
     /// [`handle_timeout`](Self::handle_timeout) when its timer fires.
     pub fn handle_backlog(&mut self, read: u32, now: Instant) {
-        self.handle_backlog_at(read, self.time(now));
+        self.handle_backlog_at(read, Time::of(now));
     }
 
     pub(crate) fn handle_backlog_at(&mut self, read: u32, now: Time) {
@@ -265,7 +256,7 @@ impl Heartbeat {
 
     /// The peer sent a pong. It may be of any length and content.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
-        self.handle_pong_at(payload, self.time(now))
+        self.handle_pong_at(payload, Time::of(now))
     }
 
     pub(crate) fn handle_pong_at(&mut self, payload: &[u8], at: Time) -> PongKind {
@@ -279,7 +270,7 @@ impl Heartbeat {
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
     /// once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        self.handle_activity_at(self.time(now));
+        self.handle_activity_at(Time::of(now));
     }
 
     pub(crate) fn handle_activity_at(&mut self, at: Time) {
@@ -288,7 +279,7 @@ impl Heartbeat {
 
     /// The frame that [`transmit`](Self::transmit) returned is flushed.
     pub fn handle_sent(&mut self, now: Instant) {
-        self.handle_sent_at(self.time(now));
+        self.handle_sent_at(Time::of(now));
     }
 
     pub(crate) fn handle_sent_at(&mut self, at: Time) {
@@ -311,7 +302,7 @@ impl Heartbeat {
         if self.pulse.is_over() {
             return;
         }
-        let now = self.time(now);
+        let now = Time::of(now);
         let before = mem::replace(&mut self.terms.config, config);
         self.beat_mut().reconfigure(&before, now);
     }
@@ -331,7 +322,7 @@ impl Heartbeat {
     /// Goes on as if it were new: a ping that was in flight is written off without a miss, and the
     /// next is due one interval from now. Without a [`pause`](Self::pause) before it does nothing.
     pub fn resume(&mut self, now: Instant) {
-        let now = self.time(now);
+        let now = Time::of(now);
         self.beat_mut().resume(now);
     }
 
@@ -344,10 +335,10 @@ impl Heartbeat {
     ///
     /// The answer may change after any other call, and when the instant of [`Output::Wait`] comes.
     pub fn poll_output(&mut self, now: Instant) -> Output {
-        match self.poll_step(self.time(now)) {
+        match self.poll_step(Time::of(now)) {
             Step::Ping => Output::Ping,
             Step::Close(destination) => Output::Close(destination),
-            Step::Wait(until) => Output::Wait(until.instant(self.terms.origin)),
+            Step::Wait(until) => Output::Wait(until.instant()),
             Step::Done(verdict) => Output::Done(verdict),
         }
     }
@@ -357,11 +348,17 @@ impl Heartbeat {
         self.beat_mut().poll_step(at)
     }
 
+    /// [`handle_timeout`](Self::handle_timeout), and then what to do next.
+    #[inline]
+    pub(crate) fn settle(&mut self, now: Time) -> Step {
+        self.beat_mut().settle(now)
+    }
+
     /// The frame that wants to go. Call it once the sink is ready for it and put the frame into the
     /// sink at once: nothing is buffered here, and nothing is kept. None where nothing wants to go
     /// (any more).
     pub fn transmit(&mut self, now: Instant) -> Option<Frame> {
-        self.transmit_at(self.time(now))
+        self.transmit_at(Time::of(now))
     }
 
     pub(crate) fn transmit_at(&mut self, at: Time) -> Option<Frame> {
@@ -379,13 +376,7 @@ impl Heartbeat {
     /// nothing to do.
     #[inline]
     pub(crate) fn is_resting(&self, now: Instant) -> bool {
-        self.pulse.phase == Phase::Idle
-            && !self.heeds_activity()
-            && self
-                .pulse
-                .due
-                .instant(self.terms.origin)
-                .is_none_or(|due| now < due)
+        self.pulse.phase == Phase::Idle && !self.heeds_activity() && Time::of(now) < self.pulse.due
     }
 
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
@@ -428,9 +419,7 @@ impl Heartbeat {
 
     /// Whether that ping was the newest, and its pong has come since.
     pub(crate) fn was_answered_after(&self, ping: u64, at: Instant) -> bool {
-        self.unanswered().is_none()
-            && self.ledger().issued() == ping
-            && self.proof() > self.time(at)
+        self.unanswered().is_none() && self.ledger().issued() == ping && self.proof() > Time::of(at)
     }
 
     /// How it has ended.
@@ -468,10 +457,6 @@ impl Heartbeat {
         &self.terms.key
     }
 
-    pub(crate) fn origin(&self) -> Instant {
-        self.terms.origin
-    }
-
     /// The ping before the newest was missed.
     pub(crate) fn has_missed(&self) -> bool {
         self.pulse.misses() > 0
@@ -487,12 +472,6 @@ impl Heartbeat {
         if unsolicited + stale > 0 {
             self.beat_mut().count_strays(unsolicited, stale);
         }
-    }
-
-    /// The shells of this crate tell the time once in each poll.
-    #[inline]
-    pub(crate) fn time(&self, now: Instant) -> Time {
-        Time::at(self.terms.origin, now)
     }
 
     /// The wake-ups that it asks for are rounded up to this.
@@ -513,8 +492,6 @@ impl Drop for Heartbeat {
 #[derive(Debug)]
 pub(crate) struct Terms {
     pub(crate) config: Config,
-    /// Where their time line begins.
-    pub(crate) origin: Instant,
     pub(crate) key: Key,
 }
 
@@ -569,11 +546,7 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
             Phase::Offered(_) | Phase::Flushing => Snapshot::Fixed(State::Sending),
             Phase::Waiting if self.pulse.misses() > 0 => Snapshot::Fixed(State::Suspect),
             Phase::Waiting => Snapshot::Waiting {
-                suspect_from: self
-                    .pulse
-                    .since()
-                    .plus(self.usual_round_trip())
-                    .instant(self.terms.origin),
+                suspect_from: self.pulse.since().plus(self.usual_round_trip()).instant(),
             },
             Phase::Paused => Snapshot::Fixed(State::Paused),
             Phase::Closing(_) => Snapshot::Fixed(State::Closing),
@@ -587,7 +560,7 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
     }
 
     fn usual_round_trip(&self) -> Span {
-        let measured = self.pulse.rtt.timeout(granularity(self.config()));
+        let measured = self.pulse.rtt.timeout(self.config().spans().granularity);
         measured.unwrap_or(UNMEASURED)
     }
 
@@ -615,15 +588,14 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
     #[inline]
     pub(crate) fn grid(&self) -> Grid {
         Grid {
-            origin: self.terms.origin,
-            step: granularity(self.config()),
+            step: self.config().spans().granularity,
         }
     }
 
-    /// When a driver who is not told of pongs is to look again: no later than the next ping is due.
-    /// Where that has passed, it is to be told of the pong ([`is_due`](Self::is_due)).
-    pub(crate) fn next_visit(&self, now: Time) -> Time {
-        let look = self.next_look();
+    /// When a driver who is not told of pongs is to look again, where others do so at `look`: no later
+    /// than the next ping is due. Where that has passed, it is to be told of the pong
+    /// ([`is_due`](Self::is_due)).
+    pub(crate) fn next_visit(&self, look: Time, now: Time) -> Time {
         match self.pulse.phase {
             Phase::Flushing | Phase::Waiting if self.pulse.due > now => look.min(self.pulse.due),
             _ => look,
@@ -653,7 +625,7 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
     }
 
     fn first_due(&self) -> Time {
-        let delay = self.config().initial_delay();
+        let delay = self.config().spans().initial_delay;
         // No pong has come yet: the start.
         let start = self.pulse.proof;
         start.plus(self.config().jittered(delay, self.drawn()))
@@ -664,7 +636,7 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
     }
 
     fn wait_under(&self, config: &Config) -> Span {
-        config.jittered(config.interval(), self.drawn())
+        config.jittered(config.spans().interval, self.drawn())
     }
 
     fn next_look(&self) -> Time {
@@ -673,46 +645,55 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
             // Without a timeout the ping is written off when the next one is due.
             Phase::Waiting if !self.config().judges_pongs() => self.pulse.due,
             Phase::Closing(_) => self.pulse.close_deadline(),
-            _ => self
-                .watch(self.config())
-                .map_or(Time::NEVER, |watch| watch.next()),
+            _ => self.watch_look(),
         }
     }
 
     fn check(&self, payload: &[u8]) -> Proof {
-        let (key, ledger) = (&self.terms.key, self.pulse.ledger());
-        ledger.check(key, self.member, payload)
+        let tag = |sequence| self.terms.key.tag(sequence, self.member);
+        self.pulse.ledger().check(payload, tag)
     }
 
     // --- deadlines ---
 
     /// The deadline of the ping that is on its way or out, as this configuration counts it.
-    #[inline]
     fn watch(&self, config: &Config) -> Option<Watch> {
-        let timeout = match self.pulse.phase {
-            Phase::Offered(_) | Phase::Flushing => config.write_timeout().into(),
-            Phase::Waiting => self.pong_timeout(config),
-            _ => return None,
-        };
+        let timeout = self.timeout(config)?;
         Some(self.pulse.watch(timeout, config.stall_grace()))
     }
 
-    fn pong_timeout(&self, config: &Config) -> Span {
-        match config.pong_timeout() {
-            Timeout::Fixed(timeout) => (*timeout).into(),
-            Timeout::Never => Span::NEVER,
-            Timeout::Adaptive(range) => {
-                let (start, end) = (Span::from(*range.start()), Span::from(*range.end()));
-                let Some(measured) = self.pulse.rtt.timeout(granularity(config)) else {
-                    return end;
-                };
-                let factor = 1_u64
-                    .checked_shl(self.pulse.doublings())
-                    .unwrap_or(u64::MAX);
-                let backed_off = measured.clamp(start, end).as_nanos().saturating_mul(factor);
-                Span::nanos(backed_off).min(end)
-            }
+    /// When to look at that ping next.
+    #[inline]
+    fn watch_look(&self) -> Time {
+        let timeout = self.timeout(self.config());
+        timeout.map_or(Time::NEVER, |timeout| self.pulse.next_look(timeout))
+    }
+
+    /// What it has.
+    #[inline]
+    fn timeout(&self, config: &Config) -> Option<Span> {
+        let spans = config.spans();
+        match self.pulse.phase {
+            Phase::Offered(_) | Phase::Flushing => Some(spans.write_timeout),
+            Phase::Waiting => Some(match &spans.timeout {
+                Timeout::Fixed(timeout) => *timeout,
+                Timeout::Never => Span::NEVER,
+                Timeout::Adaptive(range) => self.adaptive_timeout(range, spans.granularity),
+            }),
+            _ => None,
         }
+    }
+
+    fn adaptive_timeout(&self, range: &RangeInclusive<Span>, granularity: Span) -> Span {
+        let (start, end) = (*range.start(), *range.end());
+        let Some(measured) = self.pulse.rtt.timeout(granularity) else {
+            return end;
+        };
+        let factor = 1_u64
+            .checked_shl(self.pulse.doublings())
+            .unwrap_or(u64::MAX);
+        let backed_off = measured.clamp(start, end).as_nanos().saturating_mul(factor);
+        Span::nanos(backed_off).min(end)
     }
 
     /// Until when activity is trusted in place of a pong; none where it never is.
@@ -737,14 +718,37 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
 
     #[inline]
     pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.end_backlog();
+        self.judge(now);
+    }
+
+    /// Judges what is to be judged, and says what to do next.
+    #[inline]
+    pub(crate) fn settle(&mut self, now: Time) -> Step {
+        self.end_backlog();
+        match self.pulse.phase {
+            Phase::Idle if now < self.pulse.due => return Step::Wait(self.pulse.due),
+            Phase::Idle => {}
+            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
+                // Nearly always there is nothing to judge.
+                let look = self.next_look();
+                if now < look {
+                    return Step::Wait(look);
+                }
+                self.judge(now);
+            }
+            _ => self.judge(now),
+        }
+        self.poll_step(now)
+    }
+
+    /// All that was there to read has been read.
+    #[inline]
+    fn end_backlog(&mut self) {
         if self.pulse.is(Flag::Crowded) {
             self.pulse.set(Flag::Crowded, false);
             self.pulse.set_backlog(None);
             self.pulse.ledger_mut().crowded = false;
-        }
-        // Nearly always, and then there is nothing to judge.
-        if self.pulse.phase != Phase::Idle {
-            self.judge(now);
         }
     }
 
@@ -1102,16 +1106,11 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
     /// Whether this look at the newest ping comes late; it is counted once.
     fn observe_lateness(&mut self, at: Time) -> bool {
         let late = match self.pulse.phase {
-            Phase::Flushing | Phase::Waiting => self
-                .watch(self.config())
-                .map_or(Span::ZERO, |watch| watch.lateness(at, self.grid())),
+            Phase::Flushing | Phase::Waiting => self.grid().lateness(self.watch_look(), at),
             _ => Span::ZERO,
         };
-        if late == Span::ZERO {
-            return false;
-        }
         self.count_late(late);
-        true
+        late > Span::ZERO
     }
 
     fn count_late(&mut self, late: Span) {
@@ -1190,7 +1189,7 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
         // A sink that could not take the ping will not take the close frame either.
         let has_sink = phase == TimeoutPhase::Pong || self.close_to() == Destination::Dedicated;
         if has_sink && self.config().close().is_some() {
-            let deadline = now.plus(self.config().close_timeout().into());
+            let deadline = now.plus(self.config().spans().close_timeout);
             self.pulse.close_by(deadline);
         } else {
             self.end();
@@ -1202,8 +1201,4 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
         self.pulse.phase = Phase::TimedOut;
         self.trace.timed_out(&self.pulse.timed_out());
     }
-}
-
-fn granularity(config: &Config) -> Span {
-    config.granularity().into()
 }

@@ -55,8 +55,15 @@ impl Key {
         hasher.hash(&both.to_be_bytes())
     }
 
-    fn tag(&self, sequence: u64, member: u64) -> u64 {
+    #[inline]
+    pub(crate) fn tag(&self, sequence: u64, member: u64) -> u64 {
         self.hash(sequence, member)
+    }
+
+    /// Of a ping that carries `payload`.
+    pub(crate) fn tag_of(payload: &[u8]) -> u64 {
+        let payload = <&[u8; LEN]>::try_from(payload);
+        payload.map_or(0, |payload| split(payload).1)
     }
 
     /// A random number for the jitter after the ping `sequence`; no tag is made of the same input.
@@ -245,19 +252,28 @@ impl Ledger {
         };
     }
 
-    /// Looks at a pong of any length and content; nothing changes.
+    /// Looks at a pong of any length and content; nothing changes. `expected` tells the tag of a ping.
     #[inline]
-    pub(crate) fn check(&self, key: &Key, member: u64, payload: &[u8]) -> Proof {
+    pub(crate) fn check(&self, payload: &[u8], expected: impl FnOnce(u64) -> u64) -> Proof {
         let Ok(payload) = <&[u8; LEN]>::try_from(payload) else {
             return Proof::Nothing;
         };
         let (sequence, tag) = split(payload);
         let proof = self.proof_of(sequence);
         // Of a stray nothing is hashed.
-        if proof != Proof::Nothing && tag != key.tag(sequence, member) {
+        if proof != Proof::Nothing && tag != expected(sequence) {
             return Proof::Nothing;
         }
         proof
+    }
+
+    /// Whether that pong proves nothing, whatever its tag.
+    #[inline]
+    pub(crate) fn is_stray(&self, payload: &[u8]) -> bool {
+        let payload = <&[u8; LEN]>::try_from(payload);
+        payload.map_or(true, |payload| {
+            self.proof_of(split(payload).0) == Proof::Nothing
+        })
     }
 
     /// What the pong of that ping proves.
@@ -351,9 +367,9 @@ mod tests {
         let (key, mut ledger) = (Key::new([1; 16]), Ledger::new());
         ledger.issue(Time::ORIGIN, false);
         let payload = key.payload(1, 0).to_vec();
-        assert_eq!(ledger.check(&key, 0, &payload), Proof::Newest);
+        assert_eq!(ledger.check(&payload, |n| key.tag(n, 0)), Proof::Newest);
 
-        let nothing = |payload: &[u8]| ledger.check(&key, 0, payload) == Proof::Nothing;
+        let nothing = |payload: &[u8]| ledger.check(payload, |n| key.tag(n, 0)) == Proof::Nothing;
         for len in 0..LEN {
             assert!(nothing(&payload[..len]), "prefix of {len}");
         }
@@ -380,9 +396,9 @@ mod tests {
         ledger.issue(Time::ORIGIN, false);
         ledger.issue(Time::ORIGIN, false);
         let mut earlier = key.payload(1, 0).to_vec();
-        assert_eq!(ledger.check(&key, 0, &earlier), Proof::Earlier(1));
+        assert_eq!(ledger.check(&earlier, |n| key.tag(n, 0)), Proof::Earlier(1));
         earlier[LEN - 1] ^= 1;
-        assert_eq!(ledger.check(&key, 0, &earlier), Proof::Nothing);
+        assert_eq!(ledger.check(&earlier, |n| key.tag(n, 0)), Proof::Nothing);
     }
 
     #[test]
@@ -422,7 +438,7 @@ mod tests {
             let payload = key.payload(1, member);
             assert_eq!(payload.len(), LEN);
             for other in 0..100 {
-                let answers = ledger.check(&key, other, &payload) == Proof::Newest;
+                let answers = ledger.check(&payload, |n| key.tag(n, other)) == Proof::Newest;
                 assert_eq!(answers, member == other, "{member} and {other}");
             }
         }
@@ -436,7 +452,8 @@ mod tests {
         for _ in 0..3 {
             ledger.issue(Time::ORIGIN, false);
         }
-        let check = |ledger: &Ledger, sequence| ledger.check(&key, 0, &key.payload(sequence, 0));
+        let check =
+            |ledger: &Ledger, sequence| ledger.check(&key.payload(sequence, 0), |n| key.tag(n, 0));
         assert_eq!(check(&ledger, 2), Proof::Nothing);
         assert_eq!(check(&ledger, 3), Proof::Earlier(3));
         ledger.enter(Proof::Earlier(3));

@@ -354,7 +354,7 @@ where
         if let Some(verdict) = heartbeat.verdict() {
             return Poll::Ready(outcome(verdict));
         }
-        let (instant, now) = (now, heartbeat.time(now));
+        let (instant, now) = (now, Time::of(now));
 
         // Read first: a pong that has arrived wins against a deadline that has passed. Nothing
         // that arrives while the close frame is on its way matters any more.
@@ -385,15 +385,16 @@ where
         };
         let (outgoing, out) = (&mut self.outgoing, &mut self.out);
         write(outgoing.as_mut(), out.as_mut(), &mut frames, cx).map_err(Error::Transport)?;
-        if more {
+        let mut step = if more {
             frames.heartbeat.handle_backlog_at(read, now);
+            frames.heartbeat.poll_step(now)
         } else {
-            frames.heartbeat.handle_timeout_at(now);
-        }
+            frames.heartbeat.settle(now)
+        };
 
         loop {
-            match frames.heartbeat.poll_step(now) {
-                step @ (Step::Ping | Step::Close(_)) => {
+            match step {
+                Step::Ping | Step::Close(_) => {
                     if let Step::Close(_) = step {
                         // Either nothing is in the sink, or the sink is given up.
                         frames.heartbeat.set_in_sink(false);
@@ -403,6 +404,7 @@ where
                     }
                     let written = write(outgoing.as_mut(), out.as_mut(), &mut frames, cx);
                     written.map_err(Error::Transport)?;
+                    step = frames.heartbeat.poll_step(now);
                 }
                 Step::Wait(next) => {
                     let (alarm, pongs) = (self.alarm.as_ref(), frames.pongs.as_ref());
@@ -497,7 +499,10 @@ impl<St: PongSource> Frames<'_, St> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), S::Error>> {
         let pongs = &mut self.pongs;
-        let publish = |heartbeat: &Heartbeat| pongs.as_mut().publish(heartbeat);
+        let publish = |heartbeat: &Heartbeat, sent: Option<&Frame>| match sent {
+            Some(Frame::Ping(payload)) => pongs.as_mut().expect(heartbeat, payload),
+            _ => pongs.as_mut().publish(heartbeat),
+        };
         let mut flushing = self.heartbeat.is_in_sink();
         let written = poll_transmit(sink, self.heartbeat, &mut flushing, self.now, cx, publish);
         self.heartbeat.set_in_sink(flushing);

@@ -279,17 +279,16 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         let handle = &this.owner.0;
-        let instant = this.alarm.now();
-        let origin = handle.hub.begin(|| this.alarm.clock(), instant);
+        let now = Time::of(this.alarm.now());
+        handle.hub.begin(|| this.alarm.clock());
         let grid = Grid {
-            origin,
-            step: handle.hub.config.granularity().into(),
+            step: handle.hub.config.spans().granularity,
         };
-        let driver = this.driver.get_or_insert_with(|| Driver::new(grid));
+        let driver = this.driver.get_or_insert_with(|| Driver::new(grid, now));
 
         // Pending: whoever has news wakes us: an insert, a drop of a member, a sink, a late pong.
         driver.hear(&handle.hub, &handle.arrivals, cx);
-        match driver.drive(&handle.hub, Time::at(origin, instant)) {
+        match driver.drive(&handle.hub, now) {
             Driven::Failed(id, error) => Poll::Ready(Some((id, error))),
             Driven::Busy => {
                 // Pending: we wake ourselves, after others have had their turn.

@@ -350,14 +350,23 @@ impl Pulse {
     }
 
     /// The deadline of the ping that is out, by the timeout in force.
-    #[inline]
     pub(crate) fn watch(&self, timeout: Span, grace: bool) -> Watch {
-        let deadline = if self.is(Flag::Moved) {
+        Watch::resume(self.deadline(timeout), timeout, grace, self.stage())
+    }
+
+    #[inline]
+    fn deadline(&self, timeout: Span) -> Time {
+        if self.is(Flag::Moved) {
             self.rare().deadline
         } else {
             self.since().plus(timeout)
-        };
-        Watch::resume(deadline, timeout, grace, self.stage())
+        }
+    }
+
+    /// When to look at that ping: [`Watch::next`].
+    #[inline]
+    pub(crate) fn next_look(&self, timeout: Span) -> Time {
+        self.stage().next_look(self.deadline(timeout), timeout)
     }
 
     /// What has become of it.

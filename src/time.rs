@@ -1,6 +1,9 @@
-//! Points and spans on a heartbeat's own time line, eight bytes each.
+//! Points and spans on the time line of the process, eight bytes each.
 
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use crate::timer::Clock;
 
 /// The instant that every time in this crate is: the standard library's. On wasm32-unknown-unknown,
 /// where that has no clock, it is `web-time`'s with the feature `wasm`.
@@ -56,8 +59,8 @@ impl From<Duration> for Span {
     }
 }
 
-/// A point on the time line: nanoseconds since its origin. It is public in name only. What comes after the end is
-/// [`Time::NEVER`], what came before the origin is the origin.
+/// A point on the time line: nanoseconds since its origin, which all clocks of the process share. It is public
+/// in name only. What comes after the end is [`Time::NEVER`], what came before the origin is the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(u64);
 
@@ -65,17 +68,23 @@ impl Time {
     pub(crate) const ORIGIN: Self = Self(0);
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
-    pub(crate) fn at(origin: Instant, now: Instant) -> Self {
-        let since: Span = now.saturating_duration_since(origin).into();
+    #[inline]
+    pub(crate) fn of(instant: Instant) -> Self {
+        let since: Span = instant.saturating_duration_since(origin()).into();
         Self(since.0)
     }
 
     /// The instant, unless it is never (or beyond what the platform's clock can say).
-    pub(crate) fn instant(self, origin: Instant) -> Option<Instant> {
+    #[inline]
+    pub(crate) fn instant(self) -> Option<Instant> {
         if self == Self::NEVER {
             return None;
         }
-        origin.checked_add(Duration::from_nanos(self.0))
+        origin().checked_add(Duration::from_nanos(self.0))
+    }
+
+    pub(crate) const fn as_nanos(self) -> u64 {
+        self.0
     }
 
     pub(crate) const fn since(self, earlier: Self) -> Span {
@@ -94,6 +103,19 @@ impl Time {
     }
 }
 
+/// As long ago as the platform's clock can tell, up to 146 years: clocks of one's own may go back, too.
+#[inline]
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(|| earliest(Clock::system().now()))
+}
+
+#[cold]
+fn earliest(now: Instant) -> Instant {
+    let steps = (0..62).rev().map(|bit| Duration::from_nanos(1 << bit));
+    steps.fold(now, |at, step| at.checked_sub(step).unwrap_or(at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,18 +125,41 @@ mod tests {
         assert_eq!(Span::from(Duration::MAX), Span::NEVER);
         assert_eq!(Time::ORIGIN.plus(Span::NEVER), Time::NEVER);
         assert_eq!(Time::NEVER.minus(Span::nanos(5)), Time::NEVER);
-        assert_eq!(
-            Time::NEVER.instant(crate::timer::Clock::system().now()),
-            None
-        );
+        assert_eq!(Time::NEVER.instant(), None);
         assert_eq!(Span::from(Duration::new(2, 5)), Span::nanos(2_000_000_005));
     }
 
     #[test]
-    fn a_clock_that_jumps_back_stops_at_the_origin() {
-        let origin = crate::timer::Clock::system().now() + Duration::from_secs(10);
-        let before = origin - Duration::from_secs(3);
-        assert_eq!(Time::at(origin, before), Time::ORIGIN);
-        assert_eq!(Time::ORIGIN.since(Time::at(origin, origin)), Span::ZERO);
+    fn an_instant_comes_back_as_it_was_also_from_before_the_first_look_at_the_clock() {
+        let now = Clock::system().now();
+        let minute = Duration::from_secs(60);
+        for instant in [now, now + minute, now - minute.min(now - origin())] {
+            assert_eq!(Time::of(instant).instant(), Some(instant));
+        }
+        assert_eq!(Time::of(now + minute).since(Time::of(now)), minute.into());
+    }
+
+    #[test]
+    fn what_came_before_the_origin_is_the_origin() {
+        assert_eq!(Time::of(origin()), Time::ORIGIN);
+        if let Some(before) = origin().checked_sub(Duration::from_secs(3)) {
+            assert_eq!(Time::of(before), Time::ORIGIN);
+        }
+        assert_eq!(
+            Time::ORIGIN.since(Time::ORIGIN.plus(Span::nanos(1))),
+            Span::ZERO
+        );
+    }
+
+    #[test]
+    fn the_origin_is_as_early_as_the_clock_can_tell_and_no_earlier_than_half_the_line() {
+        let now = Clock::system().now();
+        let back = now - earliest(now);
+        assert!(back < Duration::from_nanos(1 << 62));
+        let nano = Duration::from_nanos(1);
+        assert!(
+            back == Duration::from_nanos((1 << 62) - 1)
+                || earliest(now).checked_sub(nano).is_none()
+        );
     }
 }

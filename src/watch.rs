@@ -45,6 +45,24 @@ impl Stage {
     pub(crate) const fn first(grace: bool) -> Self {
         if grace { Self::Checkpoint } else { Self::Final }
     }
+
+    /// When to look at a deadline of a wait that takes `span`.
+    #[inline]
+    pub(crate) fn next_look(self, deadline: Time, span: Span) -> Time {
+        match self {
+            Self::Checkpoint => deadline.minus(slack(span)),
+            Self::Graceful | Self::Extended | Self::Final => deadline,
+        }
+    }
+}
+
+/// So much before the deadline is the checkpoint.
+#[inline]
+fn slack(span: Span) -> Span {
+    const MIN: u64 = 10_000_000;
+    const MAX: u64 = 1_000_000_000;
+    let span = span.as_nanos();
+    Span::nanos((span / 8).clamp(MIN, MAX).min(span / 2))
 }
 
 impl Watch {
@@ -105,35 +123,17 @@ impl Watch {
         self.stage = Stage::Final;
     }
 
-    fn slack(&self) -> Span {
-        const MIN: u64 = 10_000_000;
-        const MAX: u64 = 1_000_000_000;
-        let span = self.span.as_nanos();
-        Span::nanos((span / 8).clamp(MIN, MAX).min(span / 2))
-    }
-
     /// When to look next.
     pub(crate) fn next(&self) -> Time {
-        match self.stage {
-            Stage::Checkpoint => self.deadline.minus(self.slack()),
-            Stage::Graceful | Stage::Extended | Stage::Final => self.deadline,
-        }
-    }
-
-    /// How late this look is.
-    pub(crate) fn lateness(&self, now: Time, grid: Grid) -> Span {
-        if now <= self.next() {
-            return Span::ZERO;
-        }
-        grid.lateness(self.next(), now)
+        self.stage.next_look(self.deadline, self.span)
     }
 
     pub(crate) fn look(&mut self, now: Time, grid: Grid) -> Look {
         if now < self.next() {
             return Look::Early;
         }
-        let slack = self.slack();
-        let late = self.lateness(now, grid);
+        let slack = slack(self.span);
+        let late = grid.lateness(self.next(), now);
         match self.stage {
             Stage::Checkpoint if late == Span::ZERO => {
                 self.stage = Stage::Graceful;
@@ -172,7 +172,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::timer::Clock;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -186,11 +185,7 @@ mod tests {
     }
 
     fn grid(step: Duration) -> Grid {
-        let origin = Clock::system().now();
-        Grid {
-            origin,
-            step: step.into(),
-        }
+        Grid { step: step.into() }
     }
 
     fn look(watch: &mut Watch, now: Time) -> Look {
@@ -261,7 +256,7 @@ mod tests {
 
     #[test]
     fn slack_is_an_eighth_within_limits() {
-        let slack = |nanos| Watch::start(at(0), Span::nanos(nanos), true).slack();
+        let slack = |nanos| slack(Span::nanos(nanos));
         assert_eq!(slack(4 * SECOND), Span::nanos(SECOND / 2));
         assert_eq!(slack(80 * SECOND), Span::nanos(SECOND), "1 s at the most");
         assert_eq!(

@@ -107,7 +107,7 @@ where
                 // It matters when the reader comes back, or a whole batch has passed.
                 let back = this.listening.has_begun();
                 *this.batch_passed |= !back;
-                let now = heartbeat.time(instant);
+                let now = Time::of(instant);
                 this.listening.end(now);
                 let read = if back { 0 } else { BATCH };
                 // More is ready, as far as we know.
@@ -158,7 +158,7 @@ where
                         orders.carry_out(heartbeat, now);
                         wake_writer(this.wakers);
                     }
-                    let now = heartbeat.time(now);
+                    let now = Time::of(now);
                     // A runtime may say that nothing is ready because this task has had its share.
                     // So what has been read in this turn is followed by another turn before anything
                     // is judged.
@@ -209,7 +209,7 @@ where
                         }
                     }
                     Core::PassThrough { key, ledger, .. } => {
-                        let proof = ledger.check(key, 0, payload);
+                        let proof = ledger.check(payload, |sequence| key.tag(sequence, 0));
                         ledger.enter(proof);
                         if !matches!(proof, Proof::Nothing) {
                             return true;
@@ -251,14 +251,14 @@ where
         }
         let heartbeat = self.core.running()?;
         let held = self.listening.holds(heartbeat, now);
-        if more || held.is_some() {
+        let mut step = if more || held.is_some() {
             heartbeat.handle_backlog_at(read.into(), now);
+            heartbeat.poll_step(now)
         } else {
-            heartbeat.handle_timeout_at(now);
-        }
+            heartbeat.settle(now)
+        };
         loop {
-            let heartbeat = self.core.running()?;
-            match heartbeat.poll_step(now) {
+            match step {
                 Step::Ping => {
                     if let Err(error) = self.write(now, cx) {
                         return Some(self.broken(error));
@@ -275,7 +275,7 @@ where
                     if more || next == Time::NEVER {
                         return None;
                     }
-                    let grid = heartbeat.grid();
+                    let grid = self.core.running()?.grid();
                     let next = held.unwrap_or(next);
                     if self.alarm.as_mut().poll_at(next, grid, cx).is_ready() {
                         // The instant has come since `now` was read, or the timer is early. By way
@@ -286,6 +286,7 @@ where
                 }
                 Step::Done(verdict) => return self.conclude(verdict),
             }
+            step = self.core.running()?.poll_step(now);
         }
     }
 
@@ -306,7 +307,7 @@ where
             outbox: self.outbox,
         };
         let cx = &mut Context::from_waker(&both);
-        let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_| {});
+        let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_, _| {});
         if written.is_ready() {
             // The socket may have got room by it, and told us instead of the writer.
             wakers.writer.wake();

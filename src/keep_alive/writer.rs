@@ -13,6 +13,7 @@ use super::{Core, KeepAlive, Parts};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::protocol::{Kind, Protocol};
+use crate::time::Time;
 use crate::timer::Timer;
 use crate::transmit::poll_transmit;
 
@@ -209,9 +210,9 @@ where
             protocol: self.protocol,
             outbox: self.outbox,
         };
-        let now = heartbeat.time(self.alarm.now());
+        let now = Time::of(self.alarm.now());
         let cx = &mut Context::from_waker(&both);
-        let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_| {});
+        let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_, _| {});
         if written.is_ready() {
             // The deadline of what was sent is the reader's to arm.
             wakers.reader.wake();

@@ -21,10 +21,10 @@ pub(super) enum Agenda {
 }
 
 impl Agenda {
-    pub(super) fn new(grid: Grid) -> Self {
+    pub(super) fn new(grid: Grid, now: Time) -> Self {
         match grid.ticks() {
             Some(ticks) if grid.step >= FINEST => Self::Grid {
-                wheel: Wheel::new(ticks.at_or_before(Time::ORIGIN)),
+                wheel: Wheel::new(ticks.at_or_before(now)),
                 ticks,
             },
             _ => Self::Exact {

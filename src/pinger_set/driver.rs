@@ -62,9 +62,9 @@ enum Task<Si> {
 }
 
 impl<Si> Driver<Si> {
-    pub(super) fn new(grid: Grid) -> Self {
+    pub(super) fn new(grid: Grid, now: Time) -> Self {
         Self {
-            agenda: Agenda::new(grid),
+            agenda: Agenda::new(grid, now),
             news: News::default(),
             arrivals: Vec::new(),
             lanes: Vec::new(),

@@ -19,7 +19,7 @@ use crate::payload::Key;
 use crate::pulse::Pulse;
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock, replace, wake};
-use crate::time::{Instant, Time};
+use crate::time::Time;
 use crate::timer::Clock;
 use crate::trace::Trace;
 
@@ -43,7 +43,7 @@ static TRACE: Trace = Trace::silent();
 /// Shared by all; it knows nothing of the sinks.
 pub(super) struct Hub {
     pub(super) config: Config,
-    /// The time line of all members begins with the first poll.
+    /// With the first poll.
     begun: OnceLock<Begun>,
     state: Mutex<State>,
 }
@@ -55,7 +55,7 @@ struct Begun {
 
 impl Begun {
     fn now(&self) -> Time {
-        Time::at(self.terms.origin, self.clock.now())
+        Time::of(self.clock.now())
     }
 
     fn beat<P>(&self, id: MemberId, pulse: P) -> Beat<'_, P> {
@@ -111,17 +111,15 @@ impl Hub {
         lock(&self.state)
     }
 
-    /// Where the time line begins: with the first call.
-    pub(super) fn begin(&self, clock: impl FnOnce() -> Clock, now: Instant) -> Instant {
-        let begun = self.begun.get_or_init(|| Begun {
+    /// From now on members may begin.
+    pub(super) fn begin(&self, clock: impl FnOnce() -> Clock) {
+        self.begun.get_or_init(|| Begun {
             terms: Terms {
                 config: self.config.clone(),
-                origin: now,
                 key: Key::unique(),
             },
             clock: clock(),
         });
-        begun.terms.origin
     }
 
     pub(super) fn members(&self) -> usize {
@@ -413,11 +411,10 @@ impl Chunk {
         if sink != Sinking::Blocked && beat.wants_transmit() {
             return Turn::Offer;
         }
-        beat.handle_timeout(now);
-        match beat.poll_step(now) {
+        match beat.settle(now) {
             Step::Ping => Turn::Offer,
             Step::Close(_) => Turn::Close,
-            Step::Wait(_) => Turn::Rest(beat.next_visit(now)),
+            Step::Wait(look) => Turn::Rest(beat.next_visit(look, now)),
             Step::Done(verdict) => {
                 seats.over |= bit(seat);
                 match verdict {

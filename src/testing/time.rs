@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::time::Instant;
+use crate::time::{self, Instant, Span};
 use crate::timer::Clock;
 
 /// Nothing foreign may run under the lock: it could ask for it again. Never loom's mutex: a world
@@ -44,6 +44,16 @@ impl Now {
     fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
     }
+}
+
+/// That of the grid: whatever divides a day divides what has passed since the origin of the time line.
+fn midnight() -> Instant {
+    const DAY: u64 = 86_400_000_000_000;
+    let now = time::Time::of(Clock::system().now());
+    let passed = Span::nanos(now.as_nanos() % DAY);
+    now.minus(passed)
+        .instant()
+        .expect("a clock can tell what it has told")
 }
 
 #[derive(Default)]
@@ -95,11 +105,11 @@ impl Agenda {
 
 impl Time {
     pub(super) fn new() -> Self {
-        // One start for all: runs of the same script round to the same grid of wake-ups.
+        // One start for all, at midnight of the grid: each run of a script rounds its wake-ups alike.
         static START: OnceLock<Instant> = OnceLock::new();
         Self {
             now: Arc::new(Now {
-                start: *START.get_or_init(|| Clock::system().now()),
+                start: *START.get_or_init(midnight),
                 nanos: AtomicU64::new(0),
                 reads: AtomicU64::new(0),
             }),

@@ -58,7 +58,7 @@ impl<T: Timer> Alarm<T> {
         if !serves(*this.armed, deadline, grid.step) {
             let at = grid.round_up(deadline);
             // Beyond what the clock can tell lies never.
-            let Some(instant) = at.instant(grid.origin) else {
+            let Some(instant) = at.instant() else {
                 return Poll::Pending;
             };
             this.timer.as_mut().reset(instant);
