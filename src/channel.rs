@@ -268,7 +268,7 @@ impl PongSource for Pongs {
     fn poll_feed(
         self: Pin<&mut Self>,
         heartbeat: &mut Heartbeat,
-        _now: Time,
+        now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Option<()>> {
         // Pending: the sender wakes us.
@@ -276,7 +276,7 @@ impl PongSource for Pongs {
         let (inbox, polled) = self.shared.lock().poll_inbox(&mut old, cx);
         // Not under the lock: whoever traces the heartbeat is foreign code.
         if let Some(inbox) = inbox {
-            inbox.feed(heartbeat);
+            inbox.feed(heartbeat, now);
         }
         polled
     }
@@ -390,10 +390,10 @@ impl Inbox {
         self.verified.is_some() || self.policy < Time::NEVER
     }
 
-    fn feed(&self, heartbeat: &mut Heartbeat) {
+    fn feed(&self, heartbeat: &mut Heartbeat, now: Time) {
         heartbeat.count_strays(self.unsolicited, self.stale);
         if self.activity < Time::NEVER {
-            heartbeat.handle_activity_at(self.activity);
+            heartbeat.handle_activity_at(self.activity, now);
         }
         if let Some((sequence, at)) = self.verified {
             heartbeat.handle_verified_at(sequence.get(), at);

@@ -12,7 +12,7 @@ use crate::error::Closed;
 use crate::heartbeat::Heartbeat;
 use crate::stats::Stats;
 use crate::sync::{Arc, Mutex, MutexGuard, lock, replace, wake};
-use crate::time::Instant;
+use crate::time::{Instant, Time};
 use crate::timer::Clock;
 
 /// Steers a heartbeat from any thread, and tells what it has seen; from
@@ -338,13 +338,13 @@ impl Orders {
 
     pub(crate) fn carry_out(self, heartbeat: &mut Heartbeat, now: Instant) {
         if let Some(at) = self.earlier {
-            heartbeat.handle_activity(at);
+            heartbeat.handle_activity_at(Time::of(at), Time::of(now));
         }
         if let Some(config) = self.config {
             heartbeat.set_config(config, now);
         }
         if let Some(at) = self.activity {
-            heartbeat.handle_activity(at);
+            heartbeat.handle_activity_at(Time::of(at), Time::of(now));
         }
         // One was out then.
         let out = self.out;

@@ -270,11 +270,13 @@ impl Heartbeat {
     /// The peer sent something else: data, a ping. It counts with [`Liveness::Activity`] alone;
     /// once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        self.handle_activity_at(Time::of(now));
+        let now = Time::of(now);
+        self.handle_activity_at(now, now);
     }
 
-    pub(crate) fn handle_activity_at(&mut self, at: Time) {
-        self.beat_mut().handle_activity(at);
+    /// The peer was active `at` that time.
+    pub(crate) fn handle_activity_at(&mut self, at: Time, now: Time) {
+        self.beat_mut().handle_activity(at, now);
     }
 
     /// The frame that [`transmit`](Self::transmit) returned is flushed.
@@ -828,9 +830,9 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
         }
     }
 
-    pub(crate) fn handle_activity(&mut self, at: Time) {
+    pub(crate) fn handle_activity(&mut self, at: Time, now: Time) {
         if self.heeds_activity() && self.trusts_activity(at) {
-            self.active(at);
+            self.active(at, now);
         }
     }
 
@@ -1060,7 +1062,7 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
             Liveness::AnyPong => false,
             Liveness::Activity { .. } => {
                 let at = now();
-                self.trusts_activity(at) && self.active(at)
+                self.trusts_activity(at) && self.active(at, at)
             }
         };
         if answers {
@@ -1070,8 +1072,8 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
         PongKind::Unsolicited
     }
 
-    /// The peer was active, which is trusted. Whether that answers a ping.
-    fn active(&mut self, at: Time) -> bool {
+    /// The peer was active, which is trusted and told now. Whether that answers a ping.
+    fn active(&mut self, at: Time, now: Time) -> bool {
         match self.pulse.phase {
             Phase::Idle => {
                 self.pulse.clear_misses();
@@ -1082,8 +1084,13 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
                 self.pulse.clear_misses();
                 // Who asked for a ping gets one.
                 if cause != Cause::Request {
+                    let offered = matches!(self.pulse.phase, Phase::Offered(_));
                     self.pulse.phase = Phase::Idle;
                     self.postpone(at);
+                    // Told late, it has called nothing off: the sink that is asked takes nothing since.
+                    if offered && self.pulse.due <= now {
+                        self.offer(self.pulse.due, cause);
+                    }
                 }
                 false
             }

@@ -243,7 +243,7 @@ where
             return self.conclude(verdict);
         }
         if read > 0 {
-            heartbeat.handle_activity_at(now);
+            heartbeat.handle_activity_at(now, now);
         }
         // Write before judging: a flush that completes now was in time.
         if let Err(error) = self.write(now, cx) {

@@ -296,7 +296,8 @@ impl Chunk {
     pub(super) fn activity(&self, seat: u32) {
         self.tell(seat, |beat, now| {
             if beat.heeds_activity() {
-                beat.handle_activity(now());
+                let now = now();
+                beat.handle_activity(now, now);
             }
         });
     }

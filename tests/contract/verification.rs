@@ -291,6 +291,24 @@ fn activity_while_the_ping_waits_for_the_sink_cancels_it() {
 
 // contract: B18
 #[test]
+fn a_sink_that_takes_nothing_is_found_out_although_activity_is_told_late() {
+    for path in [Path::Slot, Path::Set] {
+        let config = exact()
+            .interval(s(5))
+            .timeout(s(60))
+            .liveness(activity(s(1000)));
+        let mut rig = Rig::new(path, config);
+        rig.sink.block();
+        let reader = rig.reader.clone();
+        // Nobody is woken: it is looked at with the first deadline.
+        rig.at(s(6), move || reader.activity());
+        rig.run_until(s(200));
+        assert_eq!(rig.verdict().0, s(11 + 60), "due at 11 s from then on");
+    }
+}
+
+// contract: B18
+#[test]
 fn activity_when_the_interval_is_shorter_than_the_timeout_keeps_the_schedule() {
     let config = exact()
         .interval(s(5))
