@@ -38,10 +38,14 @@ class Runs:
         return [row for row in self.rows if row["mode"] == mode
                 and all(row[key] == value for key, value in wanted.items())]
 
-    def one(self, mode, contestant, connections, runtime="tokio", threads=1):
+    def one(self, mode, contestant, connections, runtime="tokio", threads=1, **wanted):
         found = self.of(mode, contestant=contestant, connections=connections,
-                        runtime=runtime, threads=threads)
+                        runtime=runtime, threads=threads, **wanted)
         return found[0] if found else None
+
+    def like(self, row, contestant):
+        return self.one("cycle", contestant, row["connections"], row["runtime"], row["threads"],
+                        interval_ms=row["interval_ms"])
 
     def sizes(self, mode):
         return sorted({row["connections"] for row in self.of(mode)})
@@ -50,11 +54,11 @@ class Runs:
         """A run's figure less that of the same run without heartbeats."""
         if row is None:
             return None
-        floor = self.one("cycle", "floor", row["connections"], row["runtime"], row["threads"])
+        floor = self.like(row, "floor")
         return row[figure] - floor[figure] if floor else None
 
     def beside(self, row):
-        loop = self.one("cycle", "select", row["connections"], row["runtime"], row["threads"])
+        loop = self.like(row, "select")
         own, of_loop = self.own(row), self.own(loop)
         return own / of_loop if own is not None and of_loop else None
 
@@ -100,13 +104,14 @@ def cycle(runs, _):
         short = row["cycles"] < 0.98 * row["connections"]
         rows.append([
             NAMES[row["contestant"]], where(row), number(row["connections"]),
+            f"{row['interval_ms'] / 1000:g}",
             number(row["cpu_ns_per_cycle"]), number(own),
             number(runs.beside(row) if own is not None else None, 2),
             number(row["allocations_per_cycle"], 2),
             *(number(row[f"late_{which}_ms"], 1) for which in ("p50", "p99", "max")),
             number(100 * row["cycles"] / row["connections"]) + (" % (!)" if short else " %"),
         ])
-    return table(["", "on", "connections", "CPU ns", "its own", "to `select!`", "allocations",
+    return table(["", "on", "connections", "each s", "CPU ns", "its own", "to `select!`", "allocations",
                   "late p50 ms", "p99", "max", "pings sent"], rows)
 
 
@@ -167,7 +172,8 @@ def goals(runs, figures):
     goal("instructions per cycle of a `PingerSet` of 100 000, `Bytes`, channel and peer included",
          "≤ 500", figures["PingerSet of 99 840, instructions per cycle, channel and peer included"],
          at_most(500))
-    large, small = (runs.one("cycle", "set", size) for size in (million, 100_000))
+    large = runs.one("cycle", "set", million)
+    small = large and runs.one("cycle", "set", 100_000, interval_ms=large["interval_ms"])
     share = runs.own(large, "cpu_share")
     goal("CPU of 1 000 000 members at 30 s, peers excluded", "≤ 4 %",
          share and 100 * share, at_most(4), 1, " %")
@@ -190,17 +196,18 @@ def plots(runs):
             (size, value) for size in sizes
             if (value := figure(name, size)) is not None] for name in contestants}
 
+    every = runs.of("cycle")[0]["interval_ms"]
+
     def share(name, size):
-        row = runs.one("cycle", name, size)
+        row = runs.one("cycle", name, size, interval_ms=every)
         return row and 100 * row["cpu_share"]
 
     def megabytes(name, size):
         row = runs.one("memory", name, size)
         return row and row["bytes"] * size / 1e6
 
-    interval = runs.of("cycle")[0]["interval_ms"] / 1000
     plot.save(ROOT / "docs" / "scale-cpu.svg",
-              f"CPU of a process with a ping for each connection every {interval:g} s",
+              f"CPU of a process with a ping for each connection every {every / 1000:g} s",
               "connections", "% of a core", lines(share, [*contestants, "floor"]))
     plot.save(ROOT / "docs" / "scale-memory.svg", "Memory of idle heartbeats, sinks excluded",
               "connections", "MB", lines(megabytes, contestants))

@@ -1,9 +1,9 @@
 //! Heartbeats by the thousand and by the million: ours as tasks and in a set beside a `select!` loop,
 //! ktor's pinger and the registry with a sweeper of the `ws-heartbeat` crate.
 //!
-//! `cargo bench --bench scale` prints the quick table, to 100 000 connections; `SCALE=full` the full
-//! one, to a million (12 GB of memory, an hour and a half). With `SCALE_ROUNDS=3` each run is made
-//! three times, and the one in the middle counts. The figures, a JSON object for each run, are left in
+//! `cargo bench --bench scale` prints the quick table, to 100 000 connections; `SCALE=million` adds what
+//! is asked of a set of a million (ten minutes), and `SCALE=full` is the whole table to a million (12 GB
+//! of memory, an hour and a half). With `SCALE_ROUNDS=3` each run is made three times, and the one in the middle counts. The figures, a JSON object for each run, are left in
 //! `target/tmp/scale.jsonl` or where `SCALE_OUT` says; `benches/report.py` makes the tables and the
 //! plots of `BENCHMARKS.md` of them.
 //!

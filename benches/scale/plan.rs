@@ -180,6 +180,8 @@ struct Plan {
     large: &'static [usize],
     cycle: Duration,
     death: Duration,
+    /// And what is asked of a million, at a gateway's interval.
+    million: bool,
 }
 
 const QUICK: Plan = Plan {
@@ -187,14 +189,25 @@ const QUICK: Plan = Plan {
     large: &[100_000],
     cycle: Duration::from_millis(1200),
     death: Duration::from_secs(1),
+    million: false,
+};
+
+const MILLION: Plan = Plan {
+    million: true,
+    ..QUICK
 };
 
 const FULL: Plan = Plan {
     sizes: &[1_000, 10_000, 100_000, 1_000_000],
     large: &[100_000, 1_000_000],
-    cycle: Duration::from_secs(30),
-    death: Duration::from_secs(10),
+    cycle: GATEWAY,
+    death: MASS_DEATH,
+    million: false,
 };
+
+const GATEWAY: Duration = Duration::from_secs(30);
+/// Longer than a million takes to begin.
+const MASS_DEATH: Duration = Duration::from_secs(10);
 
 /// No ping falls into a count of memory.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -207,12 +220,7 @@ impl Plan {
         let with_floor = [Floor, Select, Ktor, Registry, Pinger, Set];
         let ours = [Floor, Pinger, Set];
         let mut runs = Vec::new();
-        let mut push = |mode, contestants: &[Contestant], on, threads, connections| {
-            let interval = match mode {
-                Mode::Memory => IDLE,
-                Mode::Cycle => self.cycle,
-                Mode::Death => self.death,
-            };
+        let mut push_at = |interval, mode, contestants: &[Contestant], on, threads, connections| {
             runs.extend(contestants.iter().map(|&contestant| Run {
                 mode,
                 contestant,
@@ -221,6 +229,14 @@ impl Plan {
                 connections,
                 interval,
             }));
+        };
+        let mut push = |mode, contestants: &[Contestant], on, threads, connections| {
+            let interval = match mode {
+                Mode::Memory => IDLE,
+                Mode::Cycle => self.cycle,
+                Mode::Death => self.death,
+            };
+            push_at(interval, mode, contestants, on, threads, connections);
         };
         for &connections in self.sizes {
             push(Mode::Memory, &all, On::Tokio, 1, connections);
@@ -248,6 +264,16 @@ impl Plan {
                 connections,
             );
         }
+        if self.million {
+            let million = 1_000_000;
+            let some = [Select, Pinger, Set];
+            push_at(IDLE, Mode::Memory, &some, On::Tokio, 1, million);
+            for connections in [100_000, million] {
+                let some = [Floor, Select, Set];
+                push_at(GATEWAY, Mode::Cycle, &some, On::Tokio, 1, connections);
+            }
+            push_at(MASS_DEATH, Mode::Death, &[Set], On::Tokio, 1, million);
+        }
         runs
     }
 }
@@ -255,10 +281,11 @@ impl Plan {
 /// All runs of the plan that the environment names.
 pub(crate) fn carry_out() -> ExitCode {
     let plan = match env::var("SCALE").as_deref() {
+        Ok("million") => MILLION,
         Ok("full") => FULL,
         Ok("quick") | Err(env::VarError::NotPresent) => QUICK,
         _ => {
-            eprintln!("SCALE is quick or full");
+            eprintln!("SCALE is quick, million or full");
             return ExitCode::FAILURE;
         }
     };
