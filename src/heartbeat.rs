@@ -595,21 +595,11 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
     }
 
     /// When a driver who is not told of pongs is to look again, where others do so at `look`: no later
-    /// than the next ping is due. Where that has passed, it is to be told of the pong
-    /// ([`is_due`](Self::is_due)).
+    /// than the next ping is due. Where that has passed, it is to be told of the pong.
     pub(crate) fn next_visit(&self, look: Time, now: Time) -> Time {
         match self.pulse.phase {
             Phase::Flushing | Phase::Waiting if self.pulse.due > now => look.min(self.pulse.due),
             _ => look,
-        }
-    }
-
-    /// Whether a ping is to be offered now.
-    pub(crate) fn is_due(&self, now: Time) -> bool {
-        match self.pulse.phase {
-            Phase::Idle => self.pulse.due <= now,
-            Phase::Due(_) => true,
-            _ => false,
         }
     }
 
@@ -671,7 +661,7 @@ impl<'a, P: Deref<Target = Pulse>> Beat<'a, P> {
         timeout.map_or(Time::NEVER, |timeout| self.pulse.next_look(timeout))
     }
 
-    /// What it has.
+    /// How long it may take.
     #[inline]
     fn timeout(&self, config: &Config) -> Option<Span> {
         let spans = config.spans();
@@ -1087,7 +1077,7 @@ impl<P: DerefMut<Target = Pulse>> Beat<'_, P> {
                     let offered = matches!(self.pulse.phase, Phase::Offered(_));
                     self.pulse.phase = Phase::Idle;
                     self.postpone(at);
-                    // Told late, it has called nothing off: the sink that is asked takes nothing since.
+                    // Told so late, it has called nothing off: the sink has been asked all the while.
                     if offered && self.pulse.due <= now {
                         self.offer(self.pulse.due, cause);
                     }

@@ -16,7 +16,7 @@ use crate::error::TimedOut;
 use crate::frame::Frame;
 use crate::heartbeat::{Beat, PongKind, Step, Terms, Verdict};
 use crate::payload::Key;
-use crate::pulse::Pulse;
+use crate::pulse::{Phase, Pulse};
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock, replace, wake};
 use crate::time::Time;
@@ -322,7 +322,7 @@ impl Chunk {
             let told = tell(&mut beat, &now);
             // Else its driver comes at `due`, as long as that lies ahead.
             let overslept = read.get().is_some_and(|now| offered || due <= now);
-            let idle = beat.is_due(Time::NEVER);
+            let idle = beat.pulse.phase == Phase::Idle;
             (told, overslept && idle && seats.tell(seat))
         };
         if waits {
