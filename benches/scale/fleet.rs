@@ -41,12 +41,14 @@ pub(crate) fn measure(run: Run) -> Value {
         (Contestant::Floor, On::Tokio) => measure_on::<Floor<Tokio>>(run),
         (Contestant::Floor, On::Smol) => measure_on::<Floor<Smol>>(run),
         (Contestant::Floor, On::Plain) => measure_on::<Floor<Plain>>(run),
-        (Contestant::Pinger | Contestant::Exact, On::Tokio) => measure_on::<Tasks<Tokio>>(run),
-        (Contestant::Pinger | Contestant::Exact, On::Smol) => measure_on::<Tasks<Smol>>(run),
-        (Contestant::Pinger | Contestant::Exact, On::Plain) => measure_on::<Tasks<Plain>>(run),
         (Contestant::Set, On::Tokio) => measure_on::<Set<Tokio>>(run),
         (Contestant::Set, On::Smol) => measure_on::<Set<Smol>>(run),
         (Contestant::Set, On::Plain) => measure_on::<Set<Plain>>(run),
+        (Contestant::Pinger | Contestant::Exact | Contestant::Coarse, on) => match on {
+            On::Tokio => measure_on::<Tasks<Tokio>>(run),
+            On::Smol => measure_on::<Tasks<Smol>>(run),
+            On::Plain => measure_on::<Tasks<Plain>>(run),
+        },
         // These are of tokio.
         (Contestant::Select, _) => measure_on::<Select>(run),
         (Contestant::Ktor, _) => measure_on::<Ktor>(run),

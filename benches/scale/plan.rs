@@ -27,6 +27,8 @@ pub(crate) enum Contestant {
     Pinger,
     /// The same without a grid.
     Exact,
+    /// The same on a grid of 100 ms.
+    Coarse,
     Set,
 }
 
@@ -50,13 +52,14 @@ impl Mode {
 }
 
 impl Contestant {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Floor,
         Self::Select,
         Self::Ktor,
         Self::Registry,
         Self::Pinger,
         Self::Exact,
+        Self::Coarse,
         Self::Set,
     ];
 
@@ -68,6 +71,7 @@ impl Contestant {
             Self::Registry => "registry",
             Self::Pinger => "pinger",
             Self::Exact => "exact",
+            Self::Coarse => "coarse",
             Self::Set => "set",
         }
     }
@@ -127,6 +131,7 @@ impl Run {
             .timeout(self.timeout());
         let config = match self.contestant {
             Contestant::Exact => config.granularity(Duration::ZERO),
+            Contestant::Coarse => config.granularity(Duration::from_millis(100)),
             _ => config,
         };
         config.build().expect("an interval is longer than zero")
@@ -214,7 +219,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 impl Plan {
     fn runs(&self) -> Vec<Run> {
-        use Contestant::{Exact, Floor, Ktor, Pinger, Registry, Select, Set};
+        use Contestant::{Coarse, Exact, Floor, Ktor, Pinger, Registry, Select, Set};
 
         let all = [Select, Ktor, Registry, Pinger, Set];
         let with_floor = [Floor, Select, Ktor, Registry, Pinger, Set];
@@ -245,8 +250,14 @@ impl Plan {
             push(Mode::Cycle, &with_floor, On::Tokio, 1, connections);
         }
         // What the grid is worth.
-        push(Mode::Cycle, &[Exact], On::Tokio, 1, 10_000);
-        push(Mode::Cycle, &[Floor, Pinger, Exact], On::Plain, 1, 10_000);
+        push(Mode::Cycle, &[Coarse, Exact], On::Tokio, 1, 10_000);
+        push(
+            Mode::Cycle,
+            &[Floor, Pinger, Coarse, Exact],
+            On::Plain,
+            1,
+            10_000,
+        );
         for &connections in self.large {
             push(Mode::Cycle, &with_floor, On::Tokio, 2, connections);
             for on in [On::Smol, On::Plain] {
