@@ -122,6 +122,17 @@ fn without_a_timeout_a_look_ahead_of_time_writes_nothing_off() {
 }
 
 #[test]
+fn after_the_end_the_pong_of_the_ping_that_was_out_answers_nothing() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(21));
+    bare.heartbeat.stop();
+    assert_eq!(bare.answer(), PongKind::Stale);
+    assert_eq!(bare.stats().answered(), 0);
+    assert_eq!(bare.stats().latest_rtt(), None);
+    assert_eq!(bare.answer(), PongKind::Unsolicited);
+}
+
+#[test]
 fn a_stray_answers_nothing_once_activity_is_trusted_no_more() {
     let liveness = Liveness::Activity {
         max_unproven: s(25),
