@@ -228,6 +228,16 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_seen_late_by_the_slack_and_no_more_stands() {
+        let mut on_time = watch();
+        look(&mut on_time, at(35));
+        assert!(expired(&mut on_time, at(45)));
+        let mut extended = watch();
+        look(&mut extended, at(55));
+        assert!(expired(&mut extended, at(80)), "the deadline is at 7.5 s");
+    }
+
+    #[test]
     fn a_grace_is_no_longer_than_the_timeout() {
         let mut watch = watch();
         look(&mut watch, at(1000));

@@ -122,6 +122,21 @@ fn without_a_timeout_a_look_ahead_of_time_writes_nothing_off() {
 }
 
 #[test]
+fn activity_from_before_the_ping_was_handed_over_is_no_answer_to_it() {
+    let liveness = Liveness::Activity {
+        max_unproven: s(1000),
+    };
+    let mut bare = Bare::new(exact().liveness(liveness));
+    bare.run_until(s(20));
+    let earlier = bare.instant() - s(1);
+    bare.heartbeat.handle_activity(earlier);
+    assert_eq!(bare.stats().answered(), 0);
+    let now = bare.instant();
+    bare.heartbeat.handle_activity(now);
+    assert_eq!(bare.stats().answered(), 1);
+}
+
+#[test]
 fn after_the_end_the_pong_of_the_ping_that_was_out_answers_nothing() {
     let mut bare = Bare::new(exact());
     bare.run_until(s(21));

@@ -406,6 +406,20 @@ fn the_sender_says_what_became_of_each_pong() {
     assert_eq!(rig.reader.send(rig.sink.payload(2)), Err(Closed));
 }
 
+#[test]
+fn the_sender_measures_from_the_flush() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    rig.sink.block_flush();
+    let sink = rig.sink.clone();
+    rig.at(s(25), move || sink.unblock_flush());
+    rig.run_until(s(26));
+    let rtt = s(1);
+    let matched = Ok(PongKind::Matched { rtt });
+    assert_eq!(rig.reader.send(rig.sink.payload(0)), matched);
+    rig.run_until(s(27));
+    assert_eq!(rig.stats().latest_rtt(), Some(rtt));
+}
+
 // A pong that is replaced in the slot before the heartbeat looks is counted all the same.
 #[test]
 fn two_proofs_of_life_between_two_polls_are_both_counted() {
