@@ -101,6 +101,25 @@ fn a_slow_sink_and_a_slow_peer_together_are_alive() {
 
 // contract: C23
 #[test]
+fn a_ping_that_is_answered_before_its_flush_keeps_the_next_out_of_the_sink() {
+    each_path(|path| {
+        let mut rig = Rig::new(path, exact().timeout(s(60)));
+        rig.sink.block_flush();
+        let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
+        rig.at(s(21), move || reader.pong(sink.payload(0)));
+        let sink = rig.sink.clone();
+        rig.at(s(50), move || sink.unblock_flush());
+        rig.run_until(s(49));
+        assert_eq!(rig.stats().answered(), 1);
+        assert_eq!(rig.sink.pings(), [s(20)]);
+        rig.run_until(s(51));
+        assert_eq!(rig.sink.pings(), [s(20), s(50)]);
+        assert_eq!(rig.sink.readies(), 2);
+    });
+}
+
+// contract: C23
+#[test]
 fn each_frame_takes_one_readiness_and_is_flushed_before_the_next() {
     // The scripted sink panics at a frame without readiness and at one before a completed flush.
     each_path(|path| {
