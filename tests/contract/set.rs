@@ -544,6 +544,25 @@ fn one_blocked_sink_delays_no_other_member() {
 
 // contract: M77
 #[test]
+fn a_close_frame_that_fails_leaves_the_flushes_of_its_neighbours_alone() {
+    let mut crew = Crew::new(exact());
+    let slow = crew.hand();
+    slow.answer(|_| Some(s(1)));
+    crew.run_until(s(5));
+    let dead = crew.hand();
+    crew.run_until(s(39));
+    slow.sink.block_flush();
+    dead.sink.fail(Fault::Ready);
+    crew.run_until(s(50));
+    assert_eq!(crew.end(dead.id()).expect("a verdict").0, s(45));
+    slow.sink.unblock_flush();
+    crew.run_until(s(75));
+    assert_eq!(crew.end(slow.id()), None, "it is alive");
+    assert_eq!(slow.sink.pings(), [s(20), s(40), s(60)]);
+}
+
+// contract: M77
+#[test]
 fn a_sink_that_is_ready_again_is_told_apart_from_its_blocked_neighbours() {
     let mut crew = Crew::new(exact());
     let hands = crew.hands(130);
