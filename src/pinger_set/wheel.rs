@@ -329,6 +329,21 @@ mod tests {
         assert_eq!(wheel.next(), Some(u64::MAX));
     }
 
+    #[test]
+    fn the_coarsest_level_goes_on_at_its_beginning() {
+        let turn = 1 << (SHIFT[2] + BITS[2]);
+        for late in [0, 1 << SHIFT[2]] {
+            let mut wheel = Wheel::new(turn - 10);
+            wheel.arm(0, turn + late);
+            wheel.arm(1, turn - 5);
+            assert_eq!(wheel.expire(turn - 5), Some(1));
+            assert_eq!(wheel.next(), Some(turn + late));
+            assert_eq!(wheel.expire(turn + late - 1), None);
+            assert_eq!(wheel.expire(turn + late), Some(0));
+            assert_eq!(wheel.next(), None);
+        }
+    }
+
     #[derive(Debug, Clone)]
     enum Do {
         Arm(u32, u64),

@@ -674,6 +674,22 @@ fn nobody_who_left_has_a_verdict_even_at_its_very_time() {
     assert!(!hands[0].sink.is_held());
 }
 
+#[test]
+fn who_takes_a_seat_starts_without_the_figures_of_who_had_it() {
+    let mut crew = Crew::new(exact());
+    let before = crew.hand();
+    before.answer(|_| Some(s(1)));
+    crew.run_until(s(30));
+    assert_eq!(before.stats_sent_and_answered(), (1, 1));
+    before.leave();
+    crew.run_until(s(31));
+    let after = crew.hand();
+    assert_eq!(after.stats_sent_and_answered(), (0, 0), "not even begun");
+    crew.run_until(s(32));
+    assert_eq!(after.stats_sent_and_answered(), (0, 0));
+    assert_eq!(seats([after.id()]), 1);
+}
+
 // contract: M78
 #[test]
 fn a_seat_that_is_used_again_ignores_the_pongs_of_who_had_it() {
