@@ -544,6 +544,20 @@ fn one_blocked_sink_delays_no_other_member() {
 
 // contract: M77
 #[test]
+fn a_member_that_leaves_takes_no_wake_from_a_blocked_neighbour() {
+    let mut crew = Crew::new(exact());
+    let (blocked, other) = (crew.hand(), crew.hand());
+    blocked.sink.block();
+    crew.run_until(s(21));
+    other.leave();
+    crew.run_until(s(25));
+    blocked.sink.unblock();
+    crew.run_until(s(30));
+    assert_eq!(blocked.sink.pings(), [s(25)]);
+}
+
+// contract: M77
+#[test]
 fn a_close_frame_that_fails_leaves_the_flushes_of_its_neighbours_alone() {
     let mut crew = Crew::new(exact());
     let slow = crew.hand();
