@@ -155,6 +155,26 @@ fn one_old_pong_replayed_for_ever_keeps_nobody_alive() {
 
 // contract: B14
 #[test]
+fn the_tag_of_one_ping_is_none_for_the_next() {
+    each_path(|path| {
+        let mut rig = Rig::new(path, exact());
+        rig.run_until(s(21));
+        let first = rig.sink.payload(0);
+        rig.reader.pong(first.clone());
+        rig.run_until(s(41));
+        let second = rig.sink.payload(1);
+        assert_ne!(first[8..], second[8..]);
+        rig.reader.pong([&second[..8], &first[8..]].concat());
+        rig.run_until(s(42));
+        assert_eq!((rig.stats().answered(), rig.stats().unsolicited()), (1, 1));
+        rig.reader.pong(second);
+        rig.run_until(s(43));
+        assert_eq!(rig.stats().answered(), 2);
+    });
+}
+
+// contract: B14
+#[test]
 fn payloads_of_any_length_and_content_do_no_harm() {
     each_path(|path| {
         let mut rig = Rig::new(path, exact());
