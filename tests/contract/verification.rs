@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_pinger::{Closed, Liveness, PongKind, Stopped, TimeoutPhase};
+use futures_pinger::{Closed, Frame, Liveness, PongKind, Stopped, TimeoutPhase};
 
 use crate::world::{Path, Rig, each_path, exact, ms, s};
 
@@ -424,6 +424,25 @@ fn the_sender_says_what_became_of_each_pong() {
     );
     rig.drop_heart();
     assert_eq!(rig.reader.send(rig.sink.payload(2)), Err(Closed));
+}
+
+// contract: B13
+#[test]
+fn a_pong_that_comes_out_of_the_very_flush_counts_once() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    rig.sink.block_flush();
+    let reader = rig.reader.clone();
+    rig.sink.on_wire(move |frame| {
+        if let Frame::Ping(payload) = frame {
+            reader.pong(payload);
+        }
+    });
+    let sink = rig.sink.clone();
+    rig.at(s(25), move || sink.unblock_flush());
+    rig.run_until(s(26));
+    assert_eq!(rig.stats().answered(), 1);
+    let unasked = Ok(PongKind::Unsolicited);
+    assert_eq!(rig.reader.send(rig.sink.payload(0)), unasked, "twice");
 }
 
 #[test]
