@@ -901,8 +901,11 @@ fn an_empty_set_sleeps_without_a_timer() {
 #[test]
 fn len_counts_right_through_joins_failures_and_leaves_in_any_order() {
     let mut crew = Crew::new(exact());
+    let is_empty = |crew: &Crew| crew.set.borrow().as_ref().expect("a set").is_empty();
+    assert!(is_empty(&crew));
     let hands = crew.hands(5);
     assert_eq!(crew.handle.len(), 5, "also before they begin");
+    assert!(!is_empty(&crew));
     hands[0].leave();
     assert_eq!(crew.handle.len(), 4);
     hands[1].sink.fail(Fault::Ready);
