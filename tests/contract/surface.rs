@@ -136,6 +136,22 @@ fn activity_from_before_the_ping_was_handed_over_is_no_answer_to_it() {
     assert_eq!(bare.stats().answered(), 1);
 }
 
+// contract: H52
+#[test]
+fn a_look_ahead_of_time_takes_no_grace_away() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(25));
+    let now = bare.instant();
+    bare.heartbeat.handle_timeout(now);
+    // A stall hides the checkpoint and the deadline.
+    bare.now = s(45);
+    let now = bare.instant();
+    bare.heartbeat.handle_timeout(now);
+    bare.drive();
+    assert_eq!(bare.done, None);
+    assert!(matches!(bare.answer(), PongKind::Matched { .. }));
+}
+
 #[test]
 fn after_the_end_the_pong_of_the_ping_that_was_out_answers_nothing() {
     let mut bare = Bare::new(exact());

@@ -75,6 +75,19 @@ fn sending_it_is_woken_by_the_sink_the_timer_the_pong_and_the_end() {
 
 // contract: H51
 #[test]
+fn a_forged_pong_with_the_right_number_wakes_nobody() {
+    let mut rig = Rig::new(Path::Slot, exact());
+    let forged = |rig: &Rig| {
+        let mut payload = rig.sink.payload(0).to_vec();
+        payload[15] ^= 1;
+        rig.reader.pong(payload);
+    };
+    assert_eq!(wakes_of(&mut rig, 21, forged), 0);
+    assert_eq!(rig.stats().unsolicited(), 1);
+}
+
+// contract: H51
+#[test]
 fn waiting_it_is_woken_by_the_pong_the_timer_and_the_end() {
     each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
