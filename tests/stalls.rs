@@ -6,8 +6,9 @@
 //! is judged by the clock of the process they run in.
 //!
 //! A slow machine must not turn it red: where a verdict could be the fault of peers that were
-//! themselves kept from running, the attempt does not count and is repeated; and bounds grow by the
-//! time that the process with the heartbeats was kept from running, as it measures itself.
+//! themselves kept from running, or of a process that between its stops had no time to read, the
+//! attempt does not count and is repeated; and bounds grow by the time that the process with the
+//! heartbeats was kept from running, as it measures itself.
 
 use std::env;
 use std::io::Write;
@@ -327,9 +328,11 @@ mod peers {
                 if !condemned.is_empty() {
                     let late = run.peers.worst_lateness();
                     // Not the heartbeats' fault if it is as late as that.
-                    let excused = late > TIMEOUT.saturating_sub(RTT) / 2 && attempt < ATTEMPTS;
+                    let peers = late > TIMEOUT.saturating_sub(RTT) / 2;
+                    // Nor if half of what lies between checkpoint and deadline was lost besides a stop.
+                    let busy = condemned.iter().all(|report| report.besides > TIMEOUT / 16);
                     assert!(
-                        excused,
+                        (peers || busy) && attempt < ATTEMPTS,
                         "{} false: {:?}; the peers were late by {late:?}",
                         condemned.len(),
                         condemned[0],
@@ -697,6 +700,7 @@ mod heartbeats {
                 answered,
                 found: now - proof,
                 bound: bound(&self.config, &stalled),
+                besides: stalled.total - stalled.longest,
                 late_wakes,
             }
         }
@@ -791,19 +795,22 @@ mod heartbeats {
         pub(super) found: Duration,
         /// What that may be at the most.
         pub(super) bound: Duration,
+        /// How long in that time the process was kept from running, but for the longest stretch.
+        pub(super) besides: Duration,
         pub(super) late_wakes: u64,
     }
 
     impl Report {
         fn to_line(&self) -> String {
             format!(
-                "{} {} {} {} {} {} {}",
+                "{} {} {} {} {} {} {} {}",
                 self.connection,
                 self.ended,
                 self.waited.as_nanos(),
                 self.answered,
                 self.found.as_nanos(),
                 self.bound.as_nanos(),
+                self.besides.as_nanos(),
                 self.late_wakes,
             )
         }
@@ -817,6 +824,7 @@ mod heartbeats {
                 answered,
                 found,
                 bound,
+                besides,
                 late_wakes,
             ] = words[..]
             else {
@@ -830,6 +838,7 @@ mod heartbeats {
                 answered: number(answered),
                 found: Duration::from_nanos(number(found)),
                 bound: Duration::from_nanos(number(bound)),
+                besides: Duration::from_nanos(number(besides)),
                 late_wakes: number(late_wakes),
             }
         }
