@@ -700,7 +700,7 @@ mod heartbeats {
                 answered,
                 found: now - proof,
                 bound: bound(&self.config, &stalled),
-                besides: stalled.total - stalled.longest,
+                besides: stalled.total.saturating_sub(stalled.longest),
                 late_wakes,
             }
         }

@@ -87,7 +87,7 @@ fn a_pong_counts_once() {
         let mut rig = Rig::new(path, exact());
         let reader = rig.reader.clone();
         rig.sink.on_wire(move |frame| {
-            if let futures_pinger::Frame::Ping(payload) = frame {
+            if let Frame::Ping(payload) = frame {
                 reader.pong(payload.clone());
                 reader.pong(payload);
             }
