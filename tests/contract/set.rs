@@ -897,6 +897,21 @@ fn an_empty_set_sleeps_without_a_timer() {
     assert_eq!((crew.task.polls(), crew.world.resets()), (polls, 1));
 }
 
+#[test]
+fn a_set_tells_its_configuration_and_how_many_it_has() {
+    let config = exact().interval(s(7)).build().expect("valid");
+    let set: PingerSet<ScriptedSink> = PingerSet::new(config.clone());
+    assert_eq!(set.config(), &config);
+    let member = set.insert(World::new().sink().0);
+    let (handle, id) = (set.handle(), member.id());
+    assert_eq!(format!("{set:?}"), "PingerSet { len: 1, .. }");
+    assert_eq!(format!("{handle:?}"), "PingerSetHandle { len: 1, .. }");
+    assert_eq!(
+        format!("{member:?}"),
+        format!("Member {{ id: {id:?}, .. }}")
+    );
+}
+
 // contract: M80
 #[test]
 fn len_counts_right_through_joins_failures_and_leaves_in_any_order() {
@@ -905,7 +920,7 @@ fn len_counts_right_through_joins_failures_and_leaves_in_any_order() {
     assert!(is_empty(&crew));
     let hands = crew.hands(5);
     assert_eq!(crew.handle.len(), 5, "also before they begin");
-    assert!(!is_empty(&crew));
+    assert!(!is_empty(&crew) && !crew.handle.is_empty());
     hands[0].leave();
     assert_eq!(crew.handle.len(), 4);
     hands[1].sink.fail(Fault::Ready);
