@@ -992,3 +992,32 @@ fn a_stream_of_pongs_serves_a_pinger_too() {
     assert_eq!(task.output(), Some(&Ok(Stopped::PongsEnded)));
     assert!(!pongs.is_held());
 }
+
+#[test]
+fn the_scripts_tell_what_was_asked_of_them() {
+    let world = World::new();
+    let (mut sink, script) = world.sink();
+    let (mut stream, pongs) = world.pongs();
+    let (socket, ends) = world.socket::<Msg, _>(Plain);
+    let peer = script.peer(|_| {});
+    assert_eq!((script.polls(), pongs.read(), peer.pings()), (0, 0, 0));
+    assert!(script.is_held() && pongs.is_held() && ends.is_held() && !ends.is_closed());
+
+    futures::executor::block_on(async {
+        for ping in ["a", "b"] {
+            sink.send(Frame::Ping(ping.into())).await.expect("it works");
+        }
+        pongs.push("a");
+        pongs.push("b");
+        for _ in 0..2 {
+            assert!(stream.next().await.is_some());
+        }
+    });
+    assert_eq!(script.polls(), 4, "readiness and a flush for each");
+    assert_eq!((pongs.read(), peer.pings()), (2, 2));
+    assert_eq!(format!("{peer:?}"), "Peer { pings: 2, .. }");
+
+    drop((sink, stream, socket));
+    assert!(!script.is_held() && !pongs.is_held() && !ends.is_held());
+    assert_eq!(Broken.to_string(), "broken by the script");
+}
