@@ -378,7 +378,10 @@ impl Heartbeat {
     /// nothing to do.
     #[inline]
     pub(crate) fn is_resting(&self, now: Instant) -> bool {
-        self.pulse.phase == Phase::Idle && !self.heeds_activity() && Time::of(now) < self.pulse.due
+        // As an instant `due` costs less than `now` as a time.
+        self.pulse.phase == Phase::Idle
+            && self.pulse.due.instant().is_none_or(|due| now < due)
+            && !self.heeds_activity()
     }
 
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.

@@ -107,6 +107,9 @@ impl Time {
 #[inline]
 fn origin() -> Instant {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    if let Some(origin) = ORIGIN.get() {
+        return *origin;
+    }
     *ORIGIN.get_or_init(|| earliest(Clock::system().now()))
 }
 
