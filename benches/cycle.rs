@@ -28,11 +28,12 @@ mod baseline;
 mod contestants;
 
 use contestants::{
-    CAPACITY, Contestant, INTERVAL, KtorLoop, Pinger, STRAY, SelectLoop, answer, paused,
+    CAPACITY, Contestant, INTERVAL, KtorLoop, Pinger, STRAY, SelectLoop, answer, config, options,
+    paused,
 };
 
 fn no_grid() -> Config {
-    let config = Config::builder().granularity(Duration::ZERO).build();
+    let config = options().granularity(Duration::ZERO).build();
     config.expect("a zero granularity is valid")
 }
 
@@ -60,7 +61,7 @@ fn cycle_of<C: Contestant>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str,
 /// A full cycle as a task on tokio: due, ping, pong, armed again.
 fn cycle(c: &mut Criterion) {
     let mut group = c.benchmark_group("cycle");
-    cycle_of(&mut group, "pinger()", &Pinger(Config::default()));
+    cycle_of(&mut group, "pinger()", &Pinger(config()));
     cycle_of(&mut group, "pinger(), granularity zero", &Pinger(no_grid()));
     cycle_of(&mut group, "select! loop", &SelectLoop);
     cycle_of(&mut group, "ktor's two timeouts", &KtorLoop);
@@ -73,7 +74,7 @@ fn machine(c: &mut Criterion) {
     let start = Instant::now();
 
     group.bench_function("cycle", |b| {
-        let mut heartbeat = Heartbeat::new(Config::default(), start);
+        let mut heartbeat = Heartbeat::new(config(), start);
         let mut now = start;
         b.iter(|| {
             now += INTERVAL;
@@ -87,11 +88,11 @@ fn machine(c: &mut Criterion) {
         });
     });
     group.bench_function("idle poll", |b| {
-        let mut heartbeat = Heartbeat::new(Config::default(), start);
+        let mut heartbeat = Heartbeat::new(config(), start);
         b.iter(|| heartbeat.poll_output(black_box(start)));
     });
     group.bench_function("stray pong", |b| {
-        let mut heartbeat = Heartbeat::new(Config::default(), start);
+        let mut heartbeat = Heartbeat::new(config(), start);
         b.iter(|| heartbeat.handle_pong(black_box(&STRAY), black_box(start)));
     });
     group.finish();
@@ -117,7 +118,7 @@ fn idle_poll_of<C: Contestant>(
 
 fn idle_poll(c: &mut Criterion) {
     let mut group = c.benchmark_group("idle poll");
-    idle_poll_of(&mut group, "pinger()", &Pinger(Config::default()));
+    idle_poll_of(&mut group, "pinger()", &Pinger(config()));
     idle_poll_of(&mut group, "pinger(), granularity zero", &Pinger(no_grid()));
     idle_poll_of(&mut group, "select! loop", &SelectLoop);
     idle_poll_of(&mut group, "ktor's two timeouts", &KtorLoop);
@@ -152,7 +153,7 @@ fn stray_pong(c: &mut Criterion) {
         // It wakes nobody, so there is no poll to count.
         let runtime = paused();
         let _entered = runtime.enter();
-        let (pongs, heartbeat) = futures_pinger::pinger(futures::sink::drain(), Config::default());
+        let (pongs, heartbeat) = futures_pinger::pinger(futures::sink::drain(), config());
         let mut heartbeat = pin!(heartbeat.with_timer(futures_pinger::TokioTimer::new()));
         let polled = heartbeat
             .as_mut()

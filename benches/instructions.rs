@@ -5,10 +5,11 @@
 //!
 //! ```text
 //! instructions COST COUNT      COUNT cycles, polls or pongs; 0 for the start alone
-//! instructions counts          bytes and allocations, a line for each
+//! instructions counts          bytes, allocations, wake-ups and looks, a line for each
 //! ```
 //!
-//! Time is virtual, and each sink is a channel but for those of the machine, which keep nothing.
+//! Time is virtual, and its timer rings; a task is polled when it was woken. Each sink is a channel but for
+//! those of the machine, which keep nothing.
 
 // Virtual time begins at some instant, which no heartbeat reads.
 #![allow(clippy::disallowed_methods)]
@@ -21,15 +22,15 @@ use std::hint::black_box;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Sink, StreamExt};
 use futures_pinger::{
-    Clock, Config, Frame, Heartbeat, Member, Output, PingerSet, PongKind, PongSender, Timer, pinger,
+    Frame, Heartbeat, Member, Output, PingerSet, PongKind, PongSender, Timer, pinger,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::sync::mpsc;
@@ -39,92 +40,28 @@ use tokio::sync::mpsc;
 mod baseline;
 #[path = "contestants/mod.rs"]
 mod contestants;
+#[path = "virtual_time/mod.rs"]
+mod virtual_time;
 
 use contestants::{
     CAPACITY, ChannelSink, Contestant, INTERVAL, KtorLoop, Pinger, STRAY, SelectLoop, answer,
-    paused,
+    config, paused,
 };
+use virtual_time::VirtualTime;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-/// Steps of the default grid in an interval, and how many members of a set are due at each.
-const STEPS: usize = 1280;
-const GROUP: usize = 78;
-/// About 100 000.
-const MEMBERS: usize = STEPS * GROUP;
+/// The step of the default grid.
 const STEP: Duration = Duration::from_micros(15_625);
-
-/// Time that the program moves. It polls by hand, so nobody needs to be woken.
-#[derive(Clone)]
-struct Virtual {
-    now: Rc<Cell<Instant>>,
-    /// The same for others.
-    clock: Arc<Mutex<Instant>>,
-}
-
-impl Virtual {
-    fn new() -> Self {
-        Self::at(Instant::now())
-    }
-
-    fn at(start: Instant) -> Self {
-        Self {
-            now: Rc::new(Cell::new(start)),
-            clock: Arc::new(Mutex::new(start)),
-        }
-    }
-
-    fn advance(&self, by: Duration) {
-        self.now.set(self.now.get() + by);
-        *self.clock.lock().expect("nobody panics") = self.now.get();
-    }
-}
-
-impl Timer for Virtual {
-    fn clock(&self) -> Clock {
-        let clock = Arc::clone(&self.clock);
-        Clock::new(move || *clock.lock().expect("nobody panics"))
-    }
-
-    fn now(&self) -> Instant {
-        self.now.get()
-    }
-
-    fn reset(self: Pin<&mut Self>, _: Instant) {}
-
-    fn poll_elapsed(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
-/// Tells what it is armed for.
-struct Probe(Arc<Mutex<Option<Instant>>>);
-
-impl Timer for Probe {
-    fn clock(&self) -> Clock {
-        Clock::system()
-    }
-
-    fn reset(self: Pin<&mut Self>, deadline: Instant) {
-        *self.0.lock().expect("nobody panics") = Some(deadline);
-    }
-
-    fn poll_elapsed(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
-/// A point of the grid of wake-ups.
-fn grid_point() -> Instant {
-    let armed = Arc::default();
-    let (_pongs, pinger) = pinger(Last::default(), Config::default());
-    let mut pinger = pin!(pinger.with_timer(Probe(Arc::clone(&armed))));
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(pinger.as_mut().poll(&mut cx).is_pending());
-    let point = armed.lock().expect("nobody panics").take();
-    point.expect("the first ping is yet to come")
-}
+/// The steps of an interval.
+#[allow(clippy::cast_possible_truncation)] // An interval has no more than thousands.
+const STEPS: usize = (INTERVAL.as_micros() / STEP.as_micros()) as usize;
+/// The members of a set. `benches/gate.py` counts rounds of as many.
+const MEMBERS: usize = 99_840;
+/// The members that are due at each step.
+const GROUP: usize = MEMBERS / STEPS;
+const _: () = assert!(GROUP * STEPS == MEMBERS);
 
 /// Keeps the payload of the last ping, for the program to answer it.
 #[derive(Clone, Default)]
@@ -162,7 +99,7 @@ impl Sink<Frame> for Last {
 /// The sans-IO core: due, ping, pong, armed again.
 fn core(cycles: usize) {
     let mut now = Instant::now();
-    let mut heartbeat = Heartbeat::new(Config::default(), now);
+    let mut heartbeat = Heartbeat::new(config(), now);
     for _ in 0..cycles {
         now += INTERVAL;
         assert_eq!(heartbeat.poll_output(now), Output::Ping);
@@ -183,37 +120,70 @@ fn payload(cycles: usize) {
     }
 }
 
-/// A [`pinger()`] in virtual time, with a sink that keeps nothing but the last ping.
-fn machine(work: impl FnOnce(&Virtual, &Last, &PongSender, &mut dyn FnMut())) {
-    let (time, last) = (Virtual::new(), Last::default());
-    let (pongs, pinger) = pinger(last.clone(), Config::default());
+/// What holds a [`pinger()`] in virtual time, with a sink that keeps nothing but the last ping.
+struct Machine<'a> {
+    time: VirtualTime,
+    last: Last,
+    pongs: PongSender,
+    woken: Arc<Woken>,
+    /// How often it has been polled because it was woken.
+    wakes: u64,
+    poll: &'a mut dyn FnMut(),
+}
+
+impl Machine<'_> {
+    /// Polls the heartbeat as long as it has been woken, as an executor does.
+    fn run(&mut self) {
+        while self.woken.take() > 0 {
+            self.wakes += 1;
+            (self.poll)();
+        }
+    }
+
+    /// Waits for the next ping and answers the ping at once.
+    fn cycle(&mut self) {
+        let end = self.time.now() + INTERVAL;
+        while self.time.now() < end {
+            self.time.advance_to(end);
+            self.run();
+        }
+        let answer = self.pongs.send(self.last.take()).expect("it runs");
+        assert!(matches!(answer, PongKind::Matched { .. }));
+        self.run();
+    }
+}
+
+fn machine(work: impl FnOnce(&mut Machine<'_>)) {
+    let (time, last, woken) = (VirtualTime::on_grid(), Last::default(), Woken::new());
+    let (pongs, pinger) = pinger(last.clone(), config());
     let mut pinger = pin!(pinger.with_timer(time.clone()));
-    let mut cx = Context::from_waker(Waker::noop());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
     let mut poll = || assert!(pinger.as_mut().poll(&mut cx).is_pending());
-    poll();
-    work(&time, &last, &pongs, &mut poll);
+    let mut machine = Machine {
+        time,
+        last,
+        pongs,
+        woken,
+        wakes: 0,
+        poll: &mut poll,
+    };
+    machine.run();
+    work(&mut machine);
 }
 
 fn machine_cycle(cycles: usize) {
-    machine(|time, last, pongs, poll| {
-        for _ in 0..cycles {
-            time.advance(INTERVAL);
-            poll();
-            let answer = pongs.send(last.take()).expect("it runs");
-            assert!(matches!(answer, PongKind::Matched { .. }));
-            poll();
-        }
-    });
+    machine(|it| (0..cycles).for_each(|_| it.cycle()));
 }
 
 fn idle_poll(polls: usize) {
-    machine(|_, _, _, poll| (0..polls).for_each(|_| poll()));
+    machine(|it| (0..polls).for_each(|_| (it.poll)()));
 }
 
 fn stray_pong(count: usize) {
-    machine(|_, _, pongs, _| {
+    machine(|it| {
         for _ in 0..count {
-            assert_eq!(pongs.send(black_box(&STRAY)), Ok(PongKind::Unsolicited));
+            assert_eq!(it.pongs.send(black_box(&STRAY)), Ok(PongKind::Unsolicited));
         }
     });
 }
@@ -240,9 +210,19 @@ fn on_tokio<C: Contestant>(contestant: &C, tasks: usize, cycles: usize) {
     });
 }
 
-/// Tells whether anybody has woken it since it was asked.
-#[derive(Default)]
+/// How often a task has been woken since it was asked.
 struct Woken(AtomicU64);
+
+impl Woken {
+    /// A task that is new, and so is to be polled.
+    fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(1)))
+    }
+
+    fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
@@ -256,56 +236,63 @@ impl Wake for Woken {
 
 /// Members of a set, in groups that are due at the same step, with the other ends of their channels.
 struct Fleet {
-    time: Virtual,
-    set: PingerSet<ChannelSink<Frame>, Virtual>,
+    time: VirtualTime,
+    set: PingerSet<ChannelSink<Frame>, VirtualTime>,
     groups: VecDeque<Vec<(Member, mpsc::Receiver<Frame>)>>,
     woken: Arc<Woken>,
     waker: Waker,
+    /// How often the set has been polled because it was woken.
+    wakes: u64,
 }
 
 impl Fleet {
     fn new() -> Self {
-        let time = Virtual::at(grid_point());
-        let config = Config::default();
+        Self::with(|_| GROUP)
+    }
+
+    /// A fleet whose group of step `n` has `members(n)` members.
+    fn with(members: impl Fn(usize) -> usize) -> Self {
+        let time = VirtualTime::on_grid();
+        let config = config();
         assert_eq!(config.granularity(), STEP);
         let set = PingerSet::new(config).with_timer(time.clone());
-        let woken = Arc::new(Woken::default());
+        let woken = Woken::new();
         let mut fleet = Self {
             time,
             set,
             waker: Waker::from(Arc::clone(&woken)),
             woken,
+            wakes: 0,
             groups: VecDeque::with_capacity(STEPS),
         };
-        for _ in 0..STEPS {
-            let members = (0..GROUP).map(|_| {
+        for step in 0..STEPS {
+            let members = (0..members(step)).map(|_| {
                 let (out, frames) = mpsc::channel(CAPACITY);
                 (fleet.set.insert(ChannelSink::new(out)), frames)
             });
             let members = members.collect();
             fleet.groups.push_back(members);
-            fleet.poll();
+            fleet.run();
             fleet.time.advance(STEP);
         }
         fleet
     }
 
-    fn poll(&mut self) {
-        loop {
+    /// Polls the set as long as it has been woken, as an executor does.
+    fn run(&mut self) {
+        while self.woken.take() > 0 {
+            self.wakes += 1;
             let mut cx = Context::from_waker(&self.waker);
             assert!(
                 self.set.poll_next_unpin(&mut cx).is_pending(),
                 "nobody dies"
             );
-            if self.woken.0.swap(0, Ordering::Relaxed) == 0 {
-                return;
-            }
         }
     }
 
     /// One step of the grid: a group's pings and their pongs.
     fn step(&mut self) {
-        self.poll();
+        self.run();
         let mut members = self.groups.pop_front().expect("a group");
         for (member, frames) in &mut members {
             let Ok(Frame::Ping(payload)) = frames.try_recv() else {
@@ -338,7 +325,7 @@ fn channel_cycle(cycles: usize) {
 }
 
 fn ours() -> Pinger {
-    Pinger(Config::default())
+    Pinger(config())
 }
 
 type Cost = (&'static str, fn(usize));
@@ -369,6 +356,42 @@ fn counted(work: impl FnOnce()) -> (usize, usize) {
     (change.allocations + change.reallocations, stays)
 }
 
+/// Cycles that are counted one by one. At the default grid they take a whole number of turns of the set's
+/// wheel, whose turns cost looks, too.
+const COUNTED: u64 = 64;
+
+/// Wake-ups of a [`pinger()`]'s task and arms of its timer, in [`COUNTED`] cycles.
+fn wakes_and_arms() -> (u64, u64) {
+    let mut counted = (0, 0);
+    machine(|it| {
+        it.cycle();
+        let before = (it.wakes, it.time.arms());
+        (0..COUNTED).for_each(|_| it.cycle());
+        counted = (it.wakes - before.0, it.time.arms() - before.1);
+    });
+    counted
+}
+
+/// Looks of a set at its only member, in [`COUNTED`] cycles. A look cannot be seen from outside. But a set
+/// with one member has nothing else to do, so each wake-up of the set is counted as a look.
+fn looks() -> u64 {
+    let mut fleet = Fleet::with(|step| usize::from(step == 0));
+    let mut cycles = |count: u64| {
+        let before = fleet.wakes;
+        for _ in 0..count {
+            (0..STEPS).for_each(|_| fleet.step());
+        }
+        fleet.wakes - before
+    };
+    cycles(1);
+    cycles(COUNTED)
+}
+
+#[allow(clippy::cast_precision_loss)] // Figures for people.
+fn each(total: u64) -> f64 {
+    total as f64 / COUNTED as f64
+}
+
 #[allow(clippy::cast_precision_loss)] // Figures for people.
 fn per(total: usize, count: usize) -> f64 {
     total as f64 / count as f64
@@ -386,7 +409,7 @@ fn counts() {
     let (mut outs, frames): (Vec<_>, Vec<_>) =
         (0..MEMBERS).map(|_| mpsc::channel(CAPACITY)).unzip();
     let mut members = Vec::with_capacity(MEMBERS);
-    let mut set = PingerSet::new(Config::default()).with_timer(Virtual::new());
+    let mut set = PingerSet::new(config()).with_timer(VirtualTime::on_grid());
     let (_, heap) = counted(|| {
         members.extend(outs.drain(..).map(|out| set.insert(ChannelSink::new(out))));
         let mut cx = Context::from_waker(Waker::noop());
@@ -402,6 +425,10 @@ fn counts() {
     );
     println!("set-allocations {}", per(allocations, MEMBERS));
     println!("heartbeat-bytes {}", size_of::<Heartbeat>());
+    let (wakes, arms) = wakes_and_arms();
+    println!("pinger-wakes {}", each(wakes));
+    println!("pinger-arms {}", each(arms));
+    println!("set-looks {}", each(looks()));
     assert_eq!(set.len(), members.len());
     drop((members, frames));
 }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use futures_pinger::{Clock, Config, Frame, Heartbeat, Output, PongKind};
+use futures_pinger::{Clock, Frame, Heartbeat, Output, PongKind};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -25,7 +25,7 @@ mod baseline;
 mod contestants;
 
 use contestants::{
-    CAPACITY, Contestant, INTERVAL, KtorLoop, Pinger, STRAY, SelectLoop, answer, paused,
+    CAPACITY, Contestant, INTERVAL, KtorLoop, Pinger, STRAY, SelectLoop, answer, config, paused,
 };
 
 #[global_allocator]
@@ -232,7 +232,7 @@ fn per_stray<C: Contestant>(contestant: &C) -> f64 {
 /// The sans-IO core alone: allocations per cycle, per idle poll and per stray pong.
 fn machine() -> [f64; 3] {
     let start = Clock::system().now();
-    let mut heartbeat = Heartbeat::new(Config::default(), start);
+    let mut heartbeat = Heartbeat::new(config(), start);
     let mut now = start;
 
     let cycles = count();
@@ -271,7 +271,7 @@ fn main() -> ExitCode {
     println!("heartbeat.allocations per idle poll: {per_idle_poll}");
     println!("heartbeat.allocations per stray pong: {per_stray}");
 
-    let pinger = Footprint::of(&Pinger(Config::default()));
+    let pinger = Footprint::of(&Pinger(config()));
     pinger.print("pinger");
     Footprint::of(&SelectLoop).print("select loop");
     Footprint::of(&KtorLoop).print("ktor loop");

@@ -10,6 +10,8 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
+    pub(crate) const NONE: Self = Self { step: Span::ZERO };
+
     /// The first point of the grid at or after `at`.
     #[inline]
     pub(crate) fn round_up(self, at: Time) -> Time {

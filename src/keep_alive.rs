@@ -6,21 +6,18 @@ mod writer;
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use futures_core::TryStream;
 use pin_project_lite::pin_project;
 
 use self::listening::Listening;
-use self::writer::{Outbox, Wakers};
+use self::writer::Outbox;
 use crate::config::Config;
-use crate::control::{Controlled, Controller};
-use crate::error::TimedOut;
-use crate::heartbeat::Heartbeat;
-use crate::payload::{Key, Ledger};
+use crate::handle::Controller;
+use crate::machine::Destination;
 use crate::protocol::WebSocket;
+use crate::shared::{Owner, Visited};
 use crate::stats::Stats;
-use crate::time::{Instant, Time};
 use crate::timer::{Alarm, FuturesTimer, Timer};
 
 /// Messages between two looks at the time.
@@ -115,43 +112,26 @@ pin_project! {
         #[pin]
         alarm: Alarm<T>,
         protocol: P,
-        core: Core,
+        home: Owner,
         outbox: Outbox<S::Ok>,
-        // The socket has a frame of ours that is not flushed.
-        flushing: bool,
+        // Where a frame of ours is that is not flushed.
+        in_sink: Option<Destination>,
+        // The socket takes no frame of ours at present, and wakes the task.
+        blocked: bool,
         // Messages that may pass before the next look at the time. None before the first poll, after
         // the end, and where the time matters at which the reader comes back, so that one test lets
         // a message pass.
         credit: u8,
+        // Messages of this batch that the heartbeat was told of as activity.
+        reported: u8,
         // A whole batch has passed since the socket had nothing more.
         batch_passed: bool,
         listening: Listening,
         // The socket's stream has ended.
         ended: bool,
-        wakers: Option<Arc<Wakers>>,
-        control: Controlled,
+        // What the socket's sink said to a frame of ours in the writer's task: the stream yields it.
+        failure: Option<S::Error>,
     }
-}
-
-// The large variant is the one that it is nearly always in.
-#[allow(clippy::large_enum_variant)]
-enum Core {
-    /// The time before the first poll is not silence: the heartbeat starts with it.
-    Unpolled {
-        config: Config,
-        key: Key,
-    },
-    Running(Heartbeat),
-    /// No heartbeat any more, a plain socket: a close frame was sent or read, the connection broke
-    /// or ended.
-    PassThrough {
-        stats: Stats,
-        /// For the pong of a ping that was out: it is nobody else's still.
-        key: Key,
-        ledger: Ledger,
-    },
-    /// The peer is gone.
-    TimedOut(TimedOut, Stats),
 }
 
 impl<S: TryStream> KeepAlive<S> {
@@ -162,18 +142,16 @@ impl<S: TryStream> KeepAlive<S> {
             socket,
             alarm: Alarm::new(FuturesTimer::new()),
             protocol: WebSocket,
-            core: Core::Unpolled {
-                config,
-                key: Key::unique(),
-            },
+            home: Owner::new(config),
             outbox: Outbox::Free,
-            flushing: false,
+            in_sink: None,
+            blocked: false,
             credit: 0,
+            reported: 0,
             batch_passed: false,
             listening: Listening::new(),
             ended: false,
-            wakers: None,
-            control: Controlled::default(),
+            failure: None,
         }
     }
 }
@@ -185,15 +163,16 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             socket: self.socket,
             alarm: self.alarm,
             protocol,
-            core: self.core,
+            home: self.home,
             outbox: self.outbox,
-            flushing: self.flushing,
+            in_sink: self.in_sink,
+            blocked: self.blocked,
             credit: self.credit,
+            reported: self.reported,
             batch_passed: self.batch_passed,
             listening: self.listening,
             ended: self.ended,
-            wakers: self.wakers,
-            control: self.control,
+            failure: self.failure,
         }
     }
 
@@ -204,22 +183,23 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             socket: self.socket,
             alarm: Alarm::new(timer),
             protocol: self.protocol,
-            core: self.core,
+            home: self.home,
             outbox: self.outbox,
-            flushing: self.flushing,
+            in_sink: self.in_sink,
+            blocked: self.blocked,
             credit: self.credit,
+            reported: self.reported,
             batch_passed: self.batch_passed,
             listening: self.listening,
             ended: self.ended,
-            wakers: self.wakers,
-            control: self.control,
+            failure: self.failure,
         }
     }
 
     /// What has been counted and measured so far; the last figures after the end.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.core.stats()
+        self.home.stats()
     }
 
     /// A handle that steers the heartbeat, and tells its figures, from anywhere: from the writer's
@@ -227,8 +207,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     ///
     /// Its orders are carried out while the stream is polled.
     pub fn controller(&mut self) -> Controller {
-        let alive = !self.core.is_over();
-        self.control.controller(self.core.stats(), alive)
+        Controller::new(self.home.share())
     }
 
     /// Sends a ping with the next poll of the stream, unless one is out; the next is due an interval
@@ -237,16 +216,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     where
         T: Timer,
     {
-        let now = self.alarm.now();
-        if let Core::Unpolled { .. } = self.core {
-            self.credit = BATCH;
-        }
-        if let Some(heartbeat) = self.core.started(now) {
-            heartbeat.ping_now(now);
-        }
-        if let Some(wakers) = &self.wakers {
-            wakers.reader.wake();
-        }
+        // After the end there is nothing to ping for.
+        let _ = self.home.visit(|machine| machine.ping_now());
     }
 
     /// The socket.
@@ -270,64 +241,6 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     /// held.
     pub fn into_inner(self) -> S {
         self.socket
-    }
-}
-
-impl Core {
-    fn stats(&self) -> Stats {
-        match self {
-            Self::Unpolled { .. } => Stats::unstarted(),
-            Self::Running(heartbeat) => heartbeat.stats(),
-            Self::PassThrough { stats, .. } | Self::TimedOut(_, stats) => *stats,
-        }
-    }
-
-    /// The heartbeat, begun if it has not; none once it is over.
-    fn started(&mut self, now: Instant) -> Option<&mut Heartbeat> {
-        if let Self::Unpolled { config, key } = self {
-            *self = Self::Running(Heartbeat::keyed(config.clone(), now, *key));
-        }
-        self.running()
-    }
-
-    /// The heartbeat while there is one.
-    #[inline]
-    fn running(&mut self) -> Option<&mut Heartbeat> {
-        match self {
-            Self::Running(heartbeat) => Some(heartbeat),
-            _ => None,
-        }
-    }
-
-    fn is_overdue(&self, now: Time) -> bool {
-        matches!(self, Self::Running(heartbeat) if heartbeat.is_overdue(now))
-    }
-
-    fn is_over(&self) -> bool {
-        matches!(self, Self::PassThrough { .. } | Self::TimedOut(..))
-    }
-
-    /// The verdict, if one has fallen, be it that the close frame is still on its way.
-    fn verdict(&self) -> Option<TimedOut> {
-        match self {
-            Self::TimedOut(timed_out, _) => Some(*timed_out),
-            Self::Running(heartbeat) => heartbeat.closing(),
-            Self::Unpolled { .. } | Self::PassThrough { .. } => None,
-        }
-    }
-
-    /// No further frame of ours.
-    fn pass_through(&mut self) {
-        let (stats, key, ledger) = match self {
-            Self::Unpolled { key, .. } => (Stats::unstarted().gone(), *key, Ledger::new()),
-            Self::Running(heartbeat) => (
-                heartbeat.final_stats(),
-                *heartbeat.key(),
-                heartbeat.ledger(),
-            ),
-            Self::PassThrough { .. } | Self::TimedOut(..) => return,
-        };
-        *self = Self::PassThrough { stats, key, ledger };
     }
 }
 

@@ -94,25 +94,25 @@
 // Tests subtract what they have just added.
 #![cfg_attr(test, allow(clippy::unchecked_time_subtraction))]
 
-mod channel;
+mod attach;
 mod config;
-mod control;
+mod drive;
 mod error;
 mod forward_pings;
-mod forward_pongs;
 mod frame;
 mod grid;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+mod handle;
 pub mod heartbeat;
 mod keep_alive;
-mod payload;
+mod machine;
 mod pinger;
 mod pinger_set;
 mod ponger;
 mod protocol;
-mod pulse;
 mod rtt;
+mod shared;
 mod stats;
 mod sync;
 #[cfg(feature = "test-util")]
@@ -121,21 +121,18 @@ pub mod testing;
 mod time;
 mod timer;
 mod trace;
-mod transmit;
-mod watch;
 
-pub use channel::{PongSender, PongSource, Pongs, pinger};
+pub use attach::ForwardPongs;
 pub use config::{Config, ConfigBuilder, Liveness};
-pub use control::Controller;
 pub use error::{
     Closed, Error, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut, TimeoutPhase,
 };
 pub use forward_pings::ForwardPings;
-pub use forward_pongs::ForwardPongs;
 pub use frame::{CloseReason, Frame, Ping, Pong};
+pub use handle::{Controller, PongSender, Pongs};
 pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};
 pub use keep_alive::KeepAlive;
-pub use pinger::{CloseSink, Pinger, SameSink, Stopped};
+pub use pinger::{Pinger, SameSink, Stopped, pinger};
 pub use pinger_set::{Member, MemberId, PingerSet, PingerSetHandle};
 pub use ponger::{PingSender, Ponger, ponger};
 pub use protocol::{FrameSink, Kind, Protocol, WebSocket};

@@ -1,25 +1,69 @@
 //! The heartbeat as a future over a sink of frames and a stream of pongs.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use futures_core::FusedFuture;
+use futures_core::{FusedFuture, Stream};
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use crate::channel::PongSource;
 use crate::config::Config;
-use crate::control::{Controlled, Controller, Orders};
+use crate::drive::{Driven, Sinks, drive};
 use crate::error::Error;
-use crate::frame::Frame;
-use crate::heartbeat::{Destination, Heartbeat, Step, Verdict};
-use crate::payload::Key;
+use crate::frame::{Frame, Pong};
+use crate::handle::{Controller, PongSender, Pongs, pongs};
+use crate::machine::{Destination, Verdict};
+use crate::shared::{Driving, Owner, Seen, Visited};
 use crate::stats::Stats;
-use crate::time::{Instant, Time};
-use crate::timer::{Alarm, FuturesTimer, Timer};
-use crate::transmit::poll_transmit;
+use crate::time::Time;
+use crate::timer::{Alarm, FuturesTimer, Half, Timer};
+
+/// A heartbeat on `outgoing`, and the handle that takes the peer's pongs: ktor's `pinger`.
+///
+/// The heartbeat does nothing unless it is polled: spawn it, or join it with the reader and the
+/// writer. Whoever reads the socket passes each pong to [`PongSender::send`] and drops the sender
+/// when the connection ends.
+///
+/// # Queues
+///
+/// Where `outgoing` is a queue, "flushed" means queued: the queue takes a ping although nobody reads
+/// it, a stuck writer is not noticed by the write timeout, and the timeout runs while the ping waits
+/// behind other messages. Give the heartbeat an `mpsc::channel(0)` of its own (its flush completes
+/// when the frame is taken out) that the writer reads ahead of data, or make the timeouts long
+/// enough for the longest backlog.
+///
+/// # Examples
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// # use std::time::Duration;
+/// use futures::{StreamExt, channel::mpsc};
+/// use futures_pinger::{Config, Error, Frame, TimeoutPhase, pinger};
+///
+/// let config = Config::builder()
+///     .initial_delay(Duration::ZERO)
+///     .timeout(Duration::from_millis(30))
+///     .build()?;
+/// let (outgoing, frames) = mpsc::channel(0);
+/// let (pongs, pinger) = pinger(outgoing, config);
+///
+/// // A peer that reads and never answers:
+/// let (ended, frames) = futures::join!(pinger, frames.collect::<Vec<_>>());
+/// let Err(Error::Timeout(verdict)) = ended else { unreachable!() };
+/// assert_eq!(verdict.phase(), TimeoutPhase::Pong);
+/// assert!(matches!(&frames[..], [Frame::Ping(_), Frame::Close(_)]));
+/// # drop(pongs);
+/// # Ok::<(), futures_pinger::InvalidConfig>(())
+/// # }).unwrap();
+/// ```
+pub fn pinger<Si>(outgoing: Si, config: Config) -> (PongSender, Pinger<Si, Pongs>) {
+    let home = Owner::new(config);
+    let (sender, pongs) = pongs(home.share());
+    (sender, Pinger::at(home, outgoing, pongs))
+}
 
 /// Pongs read in one poll before the executor's other tasks have their turn.
 const BUDGET: u32 = 64;
@@ -38,8 +82,30 @@ pub enum Stopped {
 }
 
 /// The close frame goes to the sink that takes the pings; the default of a [`Pinger`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct SameSink;
+///
+/// Nobody can make one, as it would take frames and drop them; a `Pinger` never asks it.
+#[derive(Debug)]
+pub struct SameSink(());
+
+impl Sink<Frame> for SameSink {
+    type Error = Infallible;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, _: Frame) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+}
 
 pin_project! {
     /// A heartbeat over a sink of [`Frame`]s and a stream of [`Pong`](crate::Pong)s: a future that
@@ -102,30 +168,12 @@ pin_project! {
         alarm: Alarm<T>,
         #[pin]
         out: Out,
-        core: Core,
-        control: Controlled,
-    }
-}
-
-// The large variant is the one that it is nearly always in.
-#[allow(clippy::large_enum_variant)]
-enum Core {
-    /// The time before the first poll is not silence: the heartbeat starts with it.
-    Unpolled {
-        config: Config,
-        key: Key,
-    },
-    Running(Heartbeat),
-    Finished(Stats),
-}
-
-impl Core {
-    fn stats(&self) -> Stats {
-        match self {
-            Self::Unpolled { .. } => Stats::unstarted(),
-            Self::Running(heartbeat) => heartbeat.stats(),
-            Self::Finished(stats) => *stats,
-        }
+        home: Owner,
+        // Where a frame of ours is that is not flushed.
+        in_sink: Option<Destination>,
+        // The sink takes nothing at present, and wakes the task.
+        blocked: bool,
+        finished: bool,
     }
 }
 
@@ -138,16 +186,19 @@ impl<Si, St> Pinger<Si, St> {
     /// all: spawn the heartbeat, or take the pongs of [`pinger()`](crate::pinger()), which always
     /// tell the truth.
     pub fn new(outgoing: Si, pongs: St, config: Config) -> Self {
+        Self::at(Owner::new(config), outgoing, pongs)
+    }
+
+    const fn at(home: Owner, outgoing: Si, pongs: St) -> Self {
         Self {
             outgoing,
             pongs,
             alarm: Alarm::new(FuturesTimer::new()),
-            out: SameSink,
-            core: Core::Unpolled {
-                config,
-                key: Key::unique(),
-            },
-            control: Controlled::default(),
+            out: SameSink(()),
+            home,
+            in_sink: None,
+            blocked: false,
+            finished: false,
         }
     }
 }
@@ -172,8 +223,10 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             pongs: self.pongs,
             alarm: Alarm::new(timer),
             out: self.out,
-            core: self.core,
-            control: self.control,
+            home: self.home,
+            in_sink: self.in_sink,
+            blocked: self.blocked,
+            finished: self.finished,
         }
     }
 
@@ -201,29 +254,23 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
     /// # });
     /// ```
     pub fn close_to<O>(self, out: O) -> Pinger<Si, St, T, O> {
-        let core = match self.core {
-            Core::Running(heartbeat) => Core::Running(heartbeat.dedicated_close()),
-            core => core,
-        };
+        self.home.dedicate_close();
         Pinger {
             outgoing: self.outgoing,
             pongs: self.pongs,
             alarm: self.alarm,
             out,
-            core,
-            control: self.control,
+            home: self.home,
+            in_sink: self.in_sink,
+            blocked: self.blocked,
+            finished: self.finished,
         }
     }
 
     /// What has been counted and measured so far; the last figures after the end.
     #[must_use]
-    pub fn stats(&self) -> Stats
-    where
-        St: PongSource,
-    {
-        let mut stats = self.core.stats();
-        self.pongs.add_to(&mut stats);
-        stats
+    pub fn stats(&self) -> Stats {
+        self.home.stats()
     }
 
     /// A handle that steers the heartbeat, and tells its figures, from anywhere. It costs nothing
@@ -248,8 +295,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
     /// # });
     /// ```
     pub fn controller(&mut self) -> Controller {
-        let alive = !matches!(self.core, Core::Finished(_));
-        self.control.controller(self.core.stats(), alive)
+        Controller::new(self.home.share())
     }
 
     /// The sink and the pongs.
@@ -279,50 +325,45 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
 impl<Si, St, T, Out> Future for Pinger<Si, St, T, Out>
 where
     Si: Sink<Frame>,
-    St: PongSource,
+    St: Stream<Item = Pong>,
     T: Timer,
-    Out: CloseSink,
+    Out: Sink<Frame>,
 {
     type Output = Result<Stopped, Error<Si::Error>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let now = this.alarm.now();
-        if let Core::Unpolled { config, key } = this.core {
-            let mut heartbeat = Heartbeat::keyed(config.clone(), now, *key);
-            if Out::DESTINATION == Destination::Dedicated {
-                heartbeat = heartbeat.dedicated_close();
-            }
-            this.pongs.as_mut().start(&heartbeat, this.alarm.clock());
-            *this.core = Core::Running(heartbeat);
+        assert!(!*this.finished, "`Pinger` polled after completion");
+        let alarm = this.alarm.as_ref();
+        this.home.begin(|| Time::of(alarm.now()), || alarm.clock());
+
+        // Read first: a pong that has arrived wins against a deadline that has passed.
+        let input = this.read(cx);
+        let must = *this.blocked || input != Input::Drained(0);
+        if !this.home.wake_up(Half::Reader, must, cx) {
+            // Pending: the timer wakes us for the next look, the handles when that is to be earlier,
+            // and the stream of pongs.
+            return Poll::Pending;
         }
         // Pending: as `drive` says.
-        let outcome = ready!(this.drive(now, cx));
-        if let Core::Running(heartbeat) = this.core {
-            let (alarm, pongs) = (this.alarm, this.pongs.as_ref());
-            this.control
-                .report(heartbeat, || alarm.clock(), |stats| pongs.add_to(stats));
-            *this.core = Core::Finished(heartbeat.final_stats());
-        }
-        this.control.end();
-        this.pongs.close();
-        Poll::Ready(outcome)
+        this.drive(input, cx)
     }
 }
 
 impl<Si, St, T, Out> FusedFuture for Pinger<Si, St, T, Out>
 where
     Si: Sink<Frame>,
-    St: PongSource,
+    St: Stream<Item = Pong>,
     T: Timer,
-    Out: CloseSink,
+    Out: Sink<Frame>,
 {
     fn is_terminated(&self) -> bool {
-        matches!(self.core, Core::Finished(_))
+        self.finished
     }
 }
 
 /// What reading the pongs has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Input {
     /// No more for now, after so many: the stream wakes us.
     Drained(u32),
@@ -334,240 +375,132 @@ enum Input {
 impl<Si, St, T, Out> Parts<'_, Si, St, T, Out>
 where
     Si: Sink<Frame>,
-    St: PongSource,
+    St: Stream<Item = Pong>,
     T: Timer,
-    Out: CloseSink,
+    Out: Sink<Frame>,
 {
-    fn drive(
-        &mut self,
-        now: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Stopped, Error<Si::Error>>> {
-        let Core::Running(heartbeat) = &mut *self.core else {
-            panic!("`Pinger` polled after completion");
-        };
-
-        let orders = self.control.orders(cx);
-        if orders.as_ref().is_some_and(Orders::stop) {
-            heartbeat.stop();
-        }
-        if let Some(verdict) = heartbeat.verdict() {
-            return Poll::Ready(outcome(verdict));
-        }
-        let (instant, now) = (now, Time::of(now));
-
-        // Read first: a pong that has arrived wins against a deadline that has passed. Nothing
-        // that arrives while the close frame is on its way matters any more.
-        let input = if heartbeat.is_closing() {
-            Input::Drained(0)
-        } else {
-            read(self.pongs.as_mut(), heartbeat, now, cx)
-        };
-        // What had come before an order was given is not affected by it.
-        if let Some(orders) = orders {
-            orders.carry_out(heartbeat, instant);
-            self.pongs.as_mut().publish(heartbeat);
-        }
-        let (read, more) = match input {
-            Input::Drained(0) => (0, false),
-            // A runtime may say that nothing is ready because this task has had its share. So what
-            // has been read in this turn is followed by another turn before anything is judged.
-            Input::Drained(read) => (read, heartbeat.is_overdue(now)),
-            Input::More => (BUDGET, true),
-            Input::Ended => return Poll::Ready(Ok(Stopped::PongsEnded)),
-        };
-
-        // Write before judging, too: a flush that completes now was in time.
-        let mut frames = Frames {
-            heartbeat,
-            pongs: self.pongs.as_mut(),
-            now,
-        };
-        let (outgoing, out) = (&mut self.outgoing, &mut self.out);
-        write(outgoing.as_mut(), out.as_mut(), &mut frames, cx).map_err(Error::Transport)?;
-        let mut step = if more {
-            frames.heartbeat.handle_backlog_at(read, now);
-            frames.heartbeat.poll_step(now)
-        } else {
-            frames.heartbeat.settle(now)
-        };
-
-        loop {
-            match step {
-                Step::Ping | Step::Close(_) => {
-                    if let Step::Close(_) = step {
-                        // Either nothing is in the sink, or the sink is given up.
-                        frames.heartbeat.set_in_sink(false);
-                    } else if frames.heartbeat.has_missed() {
-                        // The pong of a missed ping is stale from now on, whenever the next leaves.
-                        frames.pongs.as_mut().publish(frames.heartbeat);
-                    }
-                    let written = write(outgoing.as_mut(), out.as_mut(), &mut frames, cx);
-                    written.map_err(Error::Transport)?;
-                    step = frames.heartbeat.poll_step(now);
+    #[inline]
+    fn read(&mut self, cx: &mut Context<'_>) -> Input {
+        for read in 0..BUDGET {
+            match self.pongs.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Pong(payload))) => {
+                    let now = Time::of(self.alarm.now());
+                    // After the end no pong means anything.
+                    let _ = self
+                        .home
+                        .visit(|machine| machine.handle_pong(&payload, now));
                 }
-                Step::Wait(next) => {
-                    let (alarm, pongs) = (self.alarm.as_ref(), frames.pongs.as_ref());
-                    let complete = |stats: &mut Stats| pongs.add_to(stats);
-                    self.control
-                        .report(frames.heartbeat, || alarm.clock(), complete);
-                    if more {
-                        // Pending: we wake ourselves, to go on reading.
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                    if next < Time::NEVER {
-                        let grid = frames.heartbeat.grid();
-                        if self.alarm.as_mut().poll_at(next, grid, cx).is_ready() {
-                            // The instant has come since `now` was read, or the timer is early. By
-                            // way of the executor, so that a broken timer cannot hold us here.
-                            cx.waker().wake_by_ref();
-                        }
-                    }
-                    // Pending: the timer wakes us for the next deadline (or we did, above), the
-                    // sink if a frame waits for it, and the pongs unless we are closing.
-                    return Poll::Pending;
-                }
-                Step::Done(verdict) => return Poll::Ready(outcome(verdict)),
+                Poll::Ready(None) => return Input::Ended,
+                // The pongs wake us.
+                Poll::Pending => return Input::Drained(read),
             }
         }
+        Input::More
     }
-}
 
-fn outcome<E>(verdict: Verdict) -> Result<Stopped, Error<E>> {
-    match verdict {
-        Verdict::TimedOut(timed_out) => Err(Error::Timeout(timed_out)),
-        Verdict::Requested => Ok(Stopped::Requested),
-    }
-}
-
-#[inline]
-fn read<St: PongSource>(
-    mut pongs: Pin<&mut St>,
-    heartbeat: &mut Heartbeat,
-    now: Time,
-    cx: &mut Context<'_>,
-) -> Input {
-    for read in 0..BUDGET {
-        match pongs.as_mut().poll_feed(heartbeat, now, cx) {
-            Poll::Ready(Some(())) => {}
-            Poll::Ready(None) => return Input::Ended,
-            // The pongs wake us.
-            Poll::Pending => return Input::Drained(read),
-        }
-    }
-    Input::More
-}
-
-/// Writes what wants to go: pings into `outgoing`, the close frame where it belongs. Whichever sink is
-/// not ready wakes us; the heartbeat goes on meanwhile.
-#[inline]
-fn write<Si: Sink<Frame>, St: PongSource, Out: CloseSink>(
-    outgoing: Pin<&mut Si>,
-    out: Pin<&mut Out>,
-    frames: &mut Frames<'_, St>,
-    cx: &mut Context<'_>,
-) -> Result<(), Si::Error> {
-    if !frames.heartbeat.is_in_sink() && !frames.heartbeat.wants_transmit() {
-        return Ok(());
-    }
-    if frames.heartbeat.is_closing() {
-        if let Poll::Ready(Err(CloseFailed)) = out.poll_close_frame(outgoing, frames, cx) {
-            frames.heartbeat.handle_close_failed();
-        }
-        return Ok(());
-    }
-    match frames.poll_write(outgoing, cx) {
-        Poll::Pending => Ok(()),
-        Poll::Ready(written) => written,
-    }
-}
-
-/// The way of the heartbeat's frames into a sink.
-#[doc(hidden)]
-#[allow(missing_debug_implementations)] // Not of the public API.
-pub struct Frames<'a, St> {
-    heartbeat: &'a mut Heartbeat,
-    pongs: Pin<&'a mut St>,
-    now: Time,
-}
-
-impl<St: PongSource> Frames<'_, St> {
-    fn poll_write<S: Sink<Frame>>(
+    fn drive(
         &mut self,
-        sink: Pin<&mut S>,
+        input: Input,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), S::Error>> {
-        let pongs = &mut self.pongs;
-        let publish = |heartbeat: &Heartbeat, sent: Option<&Frame>| match sent {
-            Some(Frame::Ping(payload)) => pongs.as_mut().expect(heartbeat, payload),
-            _ => pongs.as_mut().publish(heartbeat),
+    ) -> Poll<Result<Stopped, Error<Si::Error>>> {
+        let now = Time::of(self.alarm.now());
+        let backlog = match input {
+            Input::Drained(0) => None,
+            // A runtime may say that nothing is ready because this task has had its share. So what
+            // has been read in this turn is followed by another turn before anything is judged.
+            Input::Drained(read) => self
+                .home
+                .ask(|machine| machine.is_overdue(now))
+                .then_some(read),
+            Input::More => Some(BUDGET),
+            Input::Ended => {
+                // An end by a verdict or by request comes first.
+                let _ = self.home.visit(|machine| machine.disconnect());
+                None
+            }
         };
-        let mut flushing = self.heartbeat.is_in_sink();
-        let written = poll_transmit(sink, self.heartbeat, &mut flushing, self.now, cx, publish);
-        self.heartbeat.set_in_sink(flushing);
-        written
+        let more = backlog.is_some();
+        let mut driving = Driving::new(self.home, now, backlog, !more);
+        let mut sinks = Outlets {
+            outgoing: self.outgoing.as_mut(),
+            out: self.out.as_mut(),
+        };
+        let outcome = match drive(&mut sinks, self.in_sink, &mut driving, cx) {
+            Driven::Rests { blocked, .. } if more => {
+                *self.blocked = blocked;
+                // Pending: we wake ourselves, to go on reading.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Driven::Rests { until, blocked } => {
+                *self.blocked = blocked;
+                let home = &*self.home;
+                let Seen { grid, rung, .. } = driving.seen();
+                if self
+                    .alarm
+                    .as_mut()
+                    .poll_at(until, grid, rung, || home.waker())
+                    .is_ready()
+                {
+                    // The instant has come since `now` was read, or the timer is early. By way of
+                    // the executor, so that a broken timer cannot hold us here.
+                    home.ring();
+                }
+                // Pending: the timer wakes us for the next look (or we did, above), the sink if a
+                // frame waits for it, the handles, and the pongs.
+                return Poll::Pending;
+            }
+            Driven::Over(Some(Verdict::TimedOut(timed_out))) => Err(Error::Timeout(timed_out)),
+            Driven::Over(Some(Verdict::Requested)) => Ok(Stopped::Requested),
+            Driven::Over(None) => Ok(Stopped::PongsEnded),
+            Driven::Failed(error) => Err(Error::Transport(error)),
+        };
+        *self.finished = true;
+        self.home.end();
+        Poll::Ready(outcome)
     }
 }
 
-/// Where the close frame of a verdict goes: [`SameSink`], or any `Sink<Frame>` given to
-/// [`Pinger::close_to`].
-///
-/// It is sealed: implement [`Sink`] instead.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no sink for the close frame",
-    note = "`Pinger::close_to` takes any `Sink<futures_pinger::Frame>`"
-)]
-pub trait CloseSink: sealed::Sealed {
-    #[doc(hidden)]
-    const DESTINATION: Destination;
-
-    /// Writes the close frame where it belongs. Pending: that sink wakes us.
-    #[doc(hidden)]
-    fn poll_close_frame<Si: Sink<Frame>, St: PongSource>(
-        self: Pin<&mut Self>,
-        outgoing: Pin<&mut Si>,
-        frames: &mut Frames<'_, St>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), CloseFailed>>;
+/// The sink of the pings, and the one that a close frame may have for itself.
+struct Outlets<'a, Si, Out> {
+    outgoing: Pin<&'a mut Si>,
+    out: Pin<&'a mut Out>,
 }
 
-/// The close frame cannot be written; why does not matter any more.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct CloseFailed;
+impl<Si: Sink<Frame>, Out: Sink<Frame>> Sinks for Outlets<'_, Si, Out> {
+    type Error = Si::Error;
 
-mod sealed {
-    pub trait Sealed {}
-}
-
-impl sealed::Sealed for SameSink {}
-
-impl CloseSink for SameSink {
-    const DESTINATION: Destination = Destination::Outgoing;
-
-    fn poll_close_frame<Si: Sink<Frame>, St: PongSource>(
-        self: Pin<&mut Self>,
-        outgoing: Pin<&mut Si>,
-        frames: &mut Frames<'_, St>,
+    #[inline]
+    fn poll_ready(
+        &mut self,
+        to: Destination,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), CloseFailed>> {
-        frames.poll_write(outgoing, cx).map_err(|_| CloseFailed)
+    ) -> Poll<Result<(), Option<Si::Error>>> {
+        match to {
+            Destination::Outgoing => self.outgoing.as_mut().poll_ready(cx).map_err(Some),
+            // A close frame that cannot be written leaves the verdict as it is.
+            Destination::Dedicated => self.out.as_mut().poll_ready(cx).map_err(|_| None),
+        }
     }
-}
 
-impl<O: Sink<Frame>> sealed::Sealed for O {}
+    #[inline]
+    fn start_send(&mut self, to: Destination, frame: Frame) -> Result<(), Option<Si::Error>> {
+        match to {
+            Destination::Outgoing => self.outgoing.as_mut().start_send(frame).map_err(Some),
+            Destination::Dedicated => self.out.as_mut().start_send(frame).map_err(|_| None),
+        }
+    }
 
-impl<O: Sink<Frame>> CloseSink for O {
-    const DESTINATION: Destination = Destination::Dedicated;
-
-    fn poll_close_frame<Si: Sink<Frame>, St: PongSource>(
-        self: Pin<&mut Self>,
-        _outgoing: Pin<&mut Si>,
-        frames: &mut Frames<'_, St>,
+    #[inline]
+    fn poll_flush(
+        &mut self,
+        to: Destination,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), CloseFailed>> {
-        frames.poll_write(self, cx).map_err(|_| CloseFailed)
+    ) -> Poll<Result<(), Option<Si::Error>>> {
+        match to {
+            Destination::Outgoing => self.outgoing.as_mut().poll_flush(cx).map_err(Some),
+            Destination::Dedicated => self.out.as_mut().poll_flush(cx).map_err(|_| None),
+        }
     }
 }
 

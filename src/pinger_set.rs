@@ -9,19 +9,20 @@ use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use self::driver::{Driven, Driver};
-use self::hub::{Chunk, Hub};
+use self::driver::{Driver, Progress};
+use self::hub::{Chunk, Hub, Seat};
 use crate::config::Config;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::grid::Grid;
-use crate::heartbeat::PongKind;
+use crate::machine::PongKind;
+use crate::shared::Visited;
 use crate::stats::Stats;
 use crate::sync::{Mutex, lock};
 use crate::time::Time;
@@ -149,7 +150,7 @@ impl<Si, T> PingerSet<Si, T> {
     /// The configuration of all members.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.owner.0.hub.config
+        &self.owner.0.hub.terms.config
     }
 }
 
@@ -234,6 +235,13 @@ pub struct Member {
 }
 
 impl Member {
+    fn seat(&self) -> Seat<'_> {
+        Seat {
+            chunk: &self.chunk,
+            seat: self.id.seat,
+        }
+    }
+
     /// What the set's stream names this member by.
     #[must_use]
     pub fn id(&self) -> MemberId {
@@ -246,14 +254,18 @@ impl Member {
     /// Before the first poll, and after the end, no pong means anything.
     #[allow(clippy::must_use_candidate)] // Most callers have nothing to do with it.
     pub fn pong(&self, payload: &[u8]) -> PongKind {
-        self.chunk.pong(self.id.seat, payload)
+        // After the end no pong means anything.
+        self.seat()
+            .handle_pong(payload)
+            .unwrap_or(PongKind::Unsolicited)
     }
 
     /// The peer sent something else: data, a ping. It counts with
     /// [`Liveness::Activity`](crate::Liveness::Activity) alone; once for each batch of messages is
     /// enough.
     pub fn activity(&self) {
-        self.chunk.activity(self.id.seat);
+        // After the end activity means nothing.
+        let _ = self.seat().handle_activity();
     }
 
     /// What has been counted and measured so far; the last figures after the end.
@@ -277,34 +289,41 @@ where
     type Item = (MemberId, Error<Si::Error>);
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
+        let this = self.project();
         let handle = &this.owner.0;
+        let hub = &handle.hub;
+        if !hub.wake_up(this.driver.is_none(), cx) {
+            // Pending: the timer wakes us, and whoever has news: an insert, a drop of a member, a
+            // sink, a pong that a ping has waited for.
+            return Poll::Pending;
+        }
         let now = Time::of(this.alarm.now());
-        handle.hub.begin(|| this.alarm.clock());
+        hub.begin(|| this.alarm.clock());
         let grid = Grid {
-            step: handle.hub.config.spans().granularity,
+            step: hub.terms.config.spans().granularity,
         };
         let driver = this.driver.get_or_insert_with(|| Driver::new(grid, now));
 
-        // Pending: whoever has news wakes us: an insert, a drop of a member, a sink, a late pong.
-        driver.hear(&handle.hub, &handle.arrivals, cx);
-        match driver.drive(&handle.hub, now) {
-            Driven::Failed(id, error) => Poll::Ready(Some((id, error))),
-            Driven::Busy => {
-                // Pending: we wake ourselves, after others have had their turn.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Driven::Resting => {
-                let next = driver.agenda.next();
-                if next < Time::NEVER && this.alarm.as_mut().poll_at(next, grid, cx).is_ready() {
-                    // As in `Pinger`: by way of the executor.
-                    cx.waker().wake_by_ref();
+        driver.hear(hub, &handle.arrivals);
+        match driver.drive(hub, now) {
+            Progress::Failed(id, error) => return Poll::Ready(Some((id, error))),
+            Progress::Busy => {}
+            Progress::Resting => {
+                if let Some(rung) = hub.rest() {
+                    let next = driver.agenda.next();
+                    let waker = || Waker::from(Arc::clone(hub));
+                    if this.alarm.poll_at(next, grid, rung, waker).is_ready() {
+                        // As in `Pinger`: by way of the executor.
+                        hub.ring();
+                    }
+                    // Pending: the timer and the news wake us, or we did.
+                    return Poll::Pending;
                 }
-                // Pending: the timer, too, or we did.
-                Poll::Pending
             }
         }
+        // Pending: we wake ourselves, after others have had their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

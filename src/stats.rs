@@ -69,23 +69,6 @@ pub enum State {
 }
 
 impl Stats {
-    /// Of a heartbeat that has not begun.
-    pub(crate) fn unstarted() -> Self {
-        Self {
-            counters: Counters::default(),
-            rtt: Rtt::NONE,
-            state: Snapshot::Fixed(State::Idle),
-        }
-    }
-
-    /// The same for good: whatever it was doing, it is over.
-    pub(crate) fn gone(self) -> Self {
-        Self {
-            state: Snapshot::Fixed(State::Gone),
-            ..self
-        }
-    }
-
     /// Pings that were flushed.
     #[must_use]
     pub const fn sent(&self) -> u64 {

@@ -59,10 +59,9 @@ impl From<Duration> for Span {
     }
 }
 
-/// A point on the time line: nanoseconds since its origin, which all clocks of the process share. It is public
-/// in name only. What comes after the end is [`Time::NEVER`], what came before the origin is the origin.
+/// A point on the time line: nanoseconds since its origin, which all clocks of the process share. What comes after the end is [`Time::NEVER`], what came before the origin is the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(u64);
+pub(crate) struct Time(u64);
 
 impl Time {
     pub(crate) const ORIGIN: Self = Self(0);
@@ -85,6 +84,12 @@ impl Time {
 
     pub(crate) const fn as_nanos(self) -> u64 {
         self.0
+    }
+
+    /// Whether this point is not after `now`. Never does not come, be the clock beyond its end.
+    #[inline]
+    pub(crate) fn has_come(self, now: Self) -> bool {
+        self <= now && self < Self::NEVER
     }
 
     pub(crate) const fn since(self, earlier: Self) -> Span {

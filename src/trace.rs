@@ -6,13 +6,14 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 
 use crate::config::Config;
-use crate::error::TimedOut;
-use crate::pulse::{Cause, Strays};
-use crate::time::Span;
+use crate::machine::Events;
+#[cfg(feature = "tracing")]
+use crate::{machine::Event, time::Span};
 
 #[cfg(feature = "tracing")]
 const TARGET: &str = "futures_pinger";
 
+#[cfg(feature = "tracing")]
 /// Lateness below it tells nothing: so much the timers themselves may take.
 const TELLING: Span = Span::nanos(1_000_000);
 
@@ -24,21 +25,15 @@ const TELLING: Span = Span::nanos(1_000_000);
 #[cfg(feature = "tracing")]
 macro_rules! event {
     ($trace:ident, $level:ident, $($fields:tt)+) => {
-        if let Some(span) = &$trace.span {
-            if tracing::event_enabled!(target: TARGET, tracing::Level::$level, $($fields)+) {
-                span.in_scope(|| {
-                    tracing::event!(target: TARGET, tracing::Level::$level, $($fields)+);
-                });
-            }
+        if tracing::event_enabled!(target: TARGET, tracing::Level::$level, $($fields)+) {
+            $trace.span.in_scope(|| {
+                tracing::event!(target: TARGET, tracing::Level::$level, $($fields)+);
+            });
         }
     };
 }
 
-#[cfg(not(feature = "tracing"))]
-macro_rules! event {
-    ($($event:tt)+) => {};
-}
-
+#[cfg(feature = "tracing")]
 /// A span or an event with the options that tell when a dead peer is found.
 macro_rules! with_options {
     ($config:ident, $macro:ident! $($head:tt)+) => {
@@ -59,7 +54,7 @@ pub(crate) struct Trace {
     // Whatever panics, it leaves no half of a change here: a span is told of things, and asked
     // nothing.
     #[cfg(feature = "tracing")]
-    span: Option<AssertUnwindSafe<tracing::Span>>,
+    span: AssertUnwindSafe<tracing::Span>,
 }
 
 #[cfg_attr(
@@ -76,108 +71,74 @@ impl Trace {
         Self {
             // At the level of the gravest event in it: wherever one is recorded, so is the span.
             #[cfg(feature = "tracing")]
-            span: Some(AssertUnwindSafe(
+            span: AssertUnwindSafe(
                 with_options!(config, warn_span! target: TARGET, "heartbeat",),
-            )),
+            ),
         }
     }
 
-    /// Of one that is not traced.
-    pub(crate) const fn silent() -> Self {
-        Self {
-            #[cfg(feature = "tracing")]
-            span: None,
-        }
+    /// Tells the subscriber what has happened. A subscriber is foreign code: no lock may be held.
+    #[inline]
+    pub(crate) fn tell(&self, events: Events) {
+        #[cfg(feature = "tracing")]
+        events
+            .into_list()
+            .into_iter()
+            .for_each(|event| self.tell_one(&event));
     }
 
-    /// The sink has taken a ping.
-    #[inline]
-    pub(crate) fn ping(&self, sequence: u64, cause: Cause) {
-        event!(self, TRACE, sequence, ?cause, "ping");
-    }
-
-    /// The newest ping's own pong.
-    #[inline]
-    pub(crate) fn pong(&self, sequence: u64, rtt: Span) {
-        event!(self, TRACE, sequence, rtt = ?rtt.to_duration(), "pong");
-    }
-
-    /// Something else answered the newest ping.
-    #[inline]
-    pub(crate) fn answered_by_policy(&self, sequence: u64) {
-        event!(self, TRACE, sequence, "answered by policy");
-    }
-
-    /// Pongs that answer nothing or too late: told whenever a total reaches another power of two,
-    /// so that a flood without end is a few dozen events.
-    #[inline]
-    pub(crate) fn strays(&self, before: Strays, now: Strays) {
-        let grown = |before: u64, now: u64| before.checked_ilog2() < now.checked_ilog2();
-        if grown(before.unsolicited, now.unsolicited) || grown(before.stale, now.stale) {
-            event!(
+    #[cfg(feature = "tracing")]
+    fn tell_one(&self, event: &Event) {
+        match event {
+            Event::Ping { sequence, cause } => {
+                event!(self, TRACE, sequence, ?cause, "ping");
+            }
+            Event::Pong { sequence, rtt } => {
+                event!(self, TRACE, sequence, rtt = ?rtt.to_duration(), "pong");
+            }
+            Event::AnsweredByPolicy { sequence } => {
+                event!(self, TRACE, sequence, "answered by policy");
+            }
+            Event::StrayPongs(strays) => event!(
                 self,
                 DEBUG,
-                unsolicited = now.unsolicited,
-                stale = now.stale,
+                unsolicited = strays.unsolicited,
+                stale = strays.stale,
                 "stray pongs"
-            );
+            ),
+            Event::LateWake(lateness) if *lateness < TELLING => {}
+            Event::LateWake(lateness) => {
+                event!(self, DEBUG, lateness = ?lateness.to_duration(), "late wake");
+            }
+            Event::Missed {
+                sequence,
+                elapsed,
+                missed,
+            } => {
+                event!(self, DEBUG, sequence, elapsed = ?elapsed.to_duration(), missed, "ping missed");
+            }
+            Event::WrittenOff { sequence } => {
+                event!(self, DEBUG, sequence, "ping written off");
+            }
+            Event::Paused => event!(self, DEBUG, "paused"),
+            Event::Resumed => event!(self, DEBUG, "resumed"),
+            Event::Configured(config) => {
+                with_options!(config, event! self, DEBUG, message = "new configuration",);
+            }
+            Event::Stopped => event!(self, DEBUG, "stopped"),
+            Event::TimedOut(verdict) => event!(
+                self,
+                WARN,
+                phase = ?verdict.phase(),
+                elapsed = ?verdict.elapsed(),
+                missed = verdict.missed(),
+                answered = verdict.answered(),
+                last_rtt = verdict.last_rtt().map(tracing::field::debug),
+                lateness = ?verdict.lateness(),
+                close_sent = verdict.close_sent(),
+                "the peer is gone"
+            ),
         }
-    }
-
-    /// This side looked at a deadline later than it had asked to.
-    #[inline]
-    pub(crate) fn late_wake(&self, lateness: Span) {
-        if lateness >= TELLING {
-            event!(self, DEBUG, lateness = ?lateness.to_duration(), "late wake");
-        }
-    }
-
-    /// A ping that was not answered in time; so many in a row now.
-    #[inline]
-    pub(crate) fn miss(&self, sequence: u64, elapsed: Span, missed: u32) {
-        event!(self, DEBUG, sequence, elapsed = ?elapsed.to_duration(), missed, "ping missed");
-    }
-
-    /// A ping without a timeout that was not answered before the next.
-    #[inline]
-    pub(crate) fn written_off(&self, sequence: u64) {
-        event!(self, DEBUG, sequence, "ping written off");
-    }
-
-    #[inline]
-    pub(crate) fn paused(&self) {
-        event!(self, DEBUG, "paused");
-    }
-
-    #[inline]
-    pub(crate) fn resumed(&self) {
-        event!(self, DEBUG, "resumed");
-    }
-
-    #[inline]
-    pub(crate) fn configured(&self, config: &Config) {
-        with_options!(config, event! self, DEBUG, message = "new configuration",);
-    }
-
-    #[inline]
-    pub(crate) fn stopped(&self) {
-        event!(self, DEBUG, "stopped");
-    }
-
-    #[inline]
-    pub(crate) fn timed_out(&self, verdict: &TimedOut) {
-        event!(
-            self,
-            WARN,
-            phase = ?verdict.phase(),
-            elapsed = ?verdict.elapsed(),
-            missed = verdict.missed(),
-            answered = verdict.answered(),
-            last_rtt = verdict.last_rtt().map(tracing::field::debug),
-            lateness = ?verdict.lateness(),
-            close_sent = verdict.close_sent(),
-            "the peer is gone"
-        );
     }
 }
 

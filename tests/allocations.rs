@@ -2,15 +2,19 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Sink;
-use futures_pinger::{Clock, Config, Frame, Instant, PongKind, Timer, pinger};
+use futures_pinger::{Config, Frame, PongKind, pinger};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[path = "../benches/virtual_time/mod.rs"]
+mod virtual_time;
+
+use virtual_time::VirtualTime;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
@@ -29,35 +33,6 @@ fn count(mut work: impl FnMut()) -> (usize, usize) {
         (change.allocations + change.reallocations, stays)
     });
     runs.into_iter().min().unwrap_or_default()
-}
-
-/// Time that the test moves; the test polls at each step, so nobody needs to be woken.
-#[derive(Clone)]
-struct Steps(Clock, Arc<AtomicU64>);
-
-impl Steps {
-    fn new() -> Self {
-        let (start, steps) = (Clock::system().now(), Arc::new(AtomicU64::new(0)));
-        let now = Arc::clone(&steps);
-        let clock = Clock::new(move || start + Duration::from_secs(now.load(Ordering::Relaxed)));
-        Self(clock, steps)
-    }
-
-    fn step(&self, seconds: u64) {
-        self.1.fetch_add(seconds, Ordering::Relaxed);
-    }
-}
-
-impl Timer for Steps {
-    fn clock(&self) -> Clock {
-        self.0.clone()
-    }
-
-    fn reset(self: Pin<&mut Self>, _: Instant) {}
-
-    fn poll_elapsed(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
 }
 
 /// Keeps the payload of the last ping.
@@ -90,18 +65,18 @@ impl Sink<Frame> for Last {
 // contract: G44 G50
 #[test]
 fn one_allocation_for_each_ping_and_none_for_idle_polls_and_strays() {
-    let (steps, last) = (Steps::new(), Last::default());
+    let (time, last) = (VirtualTime::on_grid(), Last::default());
     let config = Config::builder().interval(Duration::from_secs(20)).build();
     let (pongs, pinger) = pinger(last.clone(), config.expect("valid"));
-    let mut pinger = pin!(pinger.with_timer(steps.clone()));
+    let mut pinger = pin!(pinger.with_timer(time.clone()));
     let mut cx = Context::from_waker(Waker::noop());
     let mut poll = || assert!(pinger.as_mut().poll(&mut cx).is_pending());
 
     poll();
     let mut cycle = || {
-        steps.step(19);
+        time.advance(Duration::from_secs(19));
         poll();
-        steps.step(1);
+        time.advance(Duration::from_secs(1));
         poll();
         // Not a clone of the payload: that allocates.
         let answer = pongs.send(&*last.0.lock().unwrap()).expect("it runs");

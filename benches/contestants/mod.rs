@@ -7,15 +7,26 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_pinger::{Config, Frame, PongSender, TokioTimer, pinger};
+use futures_pinger::{Config, ConfigBuilder, Frame, PongSender, TokioTimer, pinger};
 use tokio::sync::mpsc;
 
 pub(crate) use self::channel_sink::ChannelSink;
 use crate::baseline::{self, Out};
 
-/// From one ping to the next; the default of this crate.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(20);
+/// The time from one ping to the next, for every contestant.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(15);
+/// The time that a pong may take, for every contestant.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// This crate's defaults, but for the interval and the timeout of the contestants.
+pub(crate) fn options() -> ConfigBuilder {
+    Config::builder().interval(INTERVAL).timeout(TIMEOUT)
+}
+
+/// The configuration that [`options`] builds.
+pub(crate) fn config() -> Config {
+    options().build().expect("the durations are not zero")
+}
 
 /// Sixteen random bytes, the same in each run: as long as a payload of this crate.
 pub(crate) const STRAY: [u8; 16] =

@@ -1,6 +1,6 @@
 //! How long the reader has listened for the answer to a ping.
 
-use crate::heartbeat::Heartbeat;
+use crate::shared::Shared;
 use crate::time::{Span, Time};
 
 /// The time in which the reader's task waited for the socket while the newest ping was out.
@@ -28,8 +28,8 @@ impl Listening {
     }
 
     /// The reader waits, unless it does so already. Whether it is of interest when it comes back.
-    pub(super) fn begin(&mut self, heartbeat: &Heartbeat, now: Time) -> bool {
-        let Some((ping, _)) = heartbeat.awaited() else {
+    pub(super) fn begin(&mut self, heartbeat: &Shared, now: Time) -> bool {
+        let Some((ping, ..)) = heartbeat.ask(|machine| machine.awaited()) else {
             return false;
         };
         if self.ping != ping {
@@ -52,9 +52,9 @@ impl Listening {
     }
 
     /// Until when a deadline that has passed is not judged yet, if nothing comes.
-    pub(super) fn holds(&self, heartbeat: &Heartbeat, now: Time) -> Option<Time> {
-        let (ping, watch) = heartbeat.awaited()?;
-        if now < watch.deadline() {
+    pub(super) fn holds(&self, heartbeat: &Shared, now: Time) -> Option<Time> {
+        let (ping, deadline, timeout) = heartbeat.ask(|machine| machine.awaited())?;
+        if now < deadline {
             return None;
         }
         let total = if ping == self.ping {
@@ -62,7 +62,7 @@ impl Listening {
         } else {
             Span::ZERO
         };
-        let enough = Span::nanos(watch.span().as_nanos() / 2);
+        let enough = Span::nanos(timeout.as_nanos() / 2);
         (total < enough).then(|| now.plus(enough.saturating_sub(total)))
     }
 }

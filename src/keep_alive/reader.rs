@@ -2,22 +2,20 @@
 
 use std::mem;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream, TryStream};
 use futures_sink::Sink;
 
-use super::writer::{Outgoing, Wakers};
-use super::{BATCH, Core, KeepAlive, Parts};
-use crate::config::Liveness;
+use super::writer::Outgoing;
+use super::{BATCH, KeepAlive, Parts};
+use crate::drive::{Driven, drive};
 use crate::error::{Error, TimedOut};
-use crate::heartbeat::{PongKind, Step, Verdict};
-use crate::payload::Proof;
+use crate::machine::{PongKind, Verdict};
 use crate::protocol::{Kind, Protocol};
+use crate::shared::{Driving, Seen, Visited};
 use crate::time::Time;
-use crate::timer::Timer;
-use crate::transmit::poll_transmit;
+use crate::timer::{Half, Timer};
 
 impl<S, P, T, M, E> Stream for KeepAlive<S, P, T>
 where
@@ -75,13 +73,11 @@ where
     #[inline(never)]
     fn rests(self: Pin<&mut Self>) -> bool {
         let this = self.project();
-        let Core::Running(heartbeat) = &*this.core else {
+        if this.listening.has_begun() || this.in_sink.is_some() {
             return false;
-        };
-        let rests = !this.listening.has_begun()
-            && !*this.flushing
-            && !this.control.is_asked_for()
-            && heartbeat.is_resting(this.alarm.now());
+        }
+        let now = Time::of(this.alarm.now());
+        let rests = this.home.ask(|machine| machine.is_resting(now));
         if rests {
             *this.batch_passed = true;
             *this.credit = BATCH;
@@ -92,34 +88,28 @@ where
     /// Begins the heartbeat, or looks at the time: then messages may pass again, unless it ends.
     #[inline(never)]
     fn renew(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Polled<M, E>> {
-        let this = self.as_mut().project();
+        let mut this = self.as_mut().project();
         if *this.ended {
             return Some(Poll::Ready(None));
         }
-        *this.credit = BATCH;
-        match this.core {
-            Core::Running(heartbeat) => {
-                let instant = this.alarm.now();
-                if let Some(orders) = this.control.orders(cx) {
-                    orders.carry_out(heartbeat, instant);
-                    wake_writer(this.wakers);
-                }
-                // It matters when the reader comes back, or a whole batch has passed.
-                let back = this.listening.has_begun();
-                *this.batch_passed |= !back;
-                let now = Time::of(instant);
-                this.listening.end(now);
-                let read = if back { 0 } else { BATCH };
-                // More is ready, as far as we know.
-                let error = self.project().look(read, now, true, cx)?;
-                return Some(Poll::Ready(Some(Err(error))));
-            }
-            core @ Core::Unpolled { .. } => {
-                core.started(this.alarm.now());
-            }
-            Core::PassThrough { .. } | Core::TimedOut(..) => {}
+        if let Some(error) = this.failure.take() {
+            return Some(Poll::Ready(Some(Err(Error::Transport(error)))));
         }
-        None
+        let now = Time::of(this.alarm.now());
+        *this.credit = BATCH;
+        let alarm = this.alarm.as_ref();
+        if this.home.begin(|| now, || alarm.clock()) || this.is_plain() {
+            return None;
+        }
+        // It matters when the reader comes back, or a whole batch has passed.
+        let back = this.listening.has_begun();
+        *this.batch_passed |= !back;
+        this.listening.end(now);
+        let read = if back { 0 } else { BATCH };
+        this.home.wake_up(Half::Reader, true, cx);
+        // More is ready, as far as we know.
+        let error = self.project().look(read, now, true, cx)?;
+        Some(Poll::Ready(Some(Err(error))))
     }
 
     /// What the socket has said, and what it says after a pong of ours.
@@ -138,7 +128,6 @@ where
             match polled {
                 Poll::Ready(Some(Ok(message))) => {
                     if !this.takes(&message) {
-                        this.report();
                         return Poll::Ready(Some(Ok(message)));
                     }
                     taken = true;
@@ -149,32 +138,7 @@ where
                 Poll::Ready(None) => return Poll::Ready(this.end().map(Err)),
                 // The socket wakes us if something comes; the rest is up to the heartbeat.
                 Poll::Pending => {
-                    let Core::Running(heartbeat) = &mut *this.core else {
-                        return Poll::Pending;
-                    };
-                    let read = BATCH - mem::replace(this.credit, BATCH);
-                    let now = this.alarm.now();
-                    if let Some(orders) = this.control.orders(cx) {
-                        orders.carry_out(heartbeat, now);
-                        wake_writer(this.wakers);
-                    }
-                    let now = Time::of(now);
-                    // A runtime may say that nothing is ready because this task has had its share.
-                    // So what has been read in this turn is followed by another turn before anything
-                    // is judged.
-                    let any = mem::take(this.batch_passed) || read > 0 || taken;
-                    let more = any && this.core.is_overdue(now);
-                    if more {
-                        // Pending: we wake ourselves.
-                        cx.waker().wake_by_ref();
-                    }
-                    let error = this.look(read, now, more, cx);
-                    if let Core::Running(heartbeat) = &*this.core {
-                        if this.listening.begin(heartbeat, now) {
-                            *this.credit = 0;
-                        }
-                    }
-                    return match error {
+                    return match this.idle(taken, cx) {
                         Some(error) => Poll::Ready(Some(Err(error))),
                         None => Poll::Pending,
                     };
@@ -192,35 +156,64 @@ where
     P: Protocol<M>,
     T: Timer,
 {
+    /// The socket has nothing more to read: the time is looked at, unless nothing has called for it.
+    fn idle(&mut self, taken: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
+        let read = BATCH - mem::replace(self.credit, BATCH);
+        let any = mem::take(self.batch_passed) || read > 0 || taken;
+        if let Some(error) = self.failure.take() {
+            return Some(Error::Transport(error));
+        }
+        if self.is_plain() {
+            return None;
+        }
+        let heeded = any && self.home.ask(|machine| machine.heeds_activity());
+        let must = heeded || *self.blocked || self.in_sink.is_some();
+        if !self.home.wake_up(Half::Reader, must, cx) {
+            return None;
+        }
+        let now = Time::of(self.alarm.now());
+        // A runtime may say that nothing is ready because this task has had its share. So what has
+        // been read in this turn is followed by another turn before anything is judged.
+        let more = any && self.home.ask(|machine| machine.is_overdue(now));
+        if more {
+            // Pending: we wake ourselves.
+            cx.waker().wake_by_ref();
+        }
+        let error = self.look(read, now, more, cx);
+        if self.listening.begin(self.home, now) {
+            *self.credit = 0;
+        }
+        error
+    }
+
+    /// Whether there is no heartbeat any more, and no verdict to report: the socket is a plain one.
+    fn is_plain(&mut self) -> bool {
+        let plain = self.home.ask(|machine| machine.is_disconnected());
+        if plain {
+            *self.in_sink = None;
+        }
+        plain
+    }
+
     /// Whether the message is for the heartbeat alone.
     fn takes(&mut self, message: &M) -> bool {
         match self.protocol.classify(message) {
             Kind::Data | Kind::Ping(_) => {}
             Kind::Pong(payload) => {
-                match &mut *self.core {
-                    Core::Running(heartbeat) => {
-                        let kind = heartbeat.handle_pong(payload, self.alarm.now());
-                        let any_pong = heartbeat.config().liveness() == Liveness::AnyPong;
-                        match kind {
-                            PongKind::Matched { .. } | PongKind::Stale => return true,
-                            PongKind::Accepted if any_pong => return true,
-                            // As activity it is somebody else's pong.
-                            PongKind::Accepted | PongKind::Unsolicited => {}
-                        }
-                    }
-                    Core::PassThrough { key, ledger, .. } => {
-                        let proof = ledger.check(payload, |sequence| key.tag(sequence, 0));
-                        ledger.enter(proof);
-                        if !matches!(proof, Proof::Nothing) {
-                            return true;
-                        }
-                    }
-                    Core::Unpolled { .. } | Core::TimedOut(..) => {}
+                let now = Time::of(self.alarm.now());
+                // What was read before the pong comes before it.
+                self.report_activity(BATCH - *self.credit, now);
+                let (kind, any_pong) = self.home.handle_pong_at(payload, now);
+                match kind {
+                    PongKind::Matched { .. } | PongKind::Stale => return true,
+                    PongKind::Accepted if any_pong => return true,
+                    // As activity it is somebody else's pong.
+                    PongKind::Accepted | PongKind::Unsolicited => {}
                 }
             }
             // Nothing may be sent after the answer to it. A verdict that has fallen stands.
             Kind::Close => {
-                if self.core.verdict().is_none() {
+                if self.home.ask(|machine| machine.timed_out()).is_none() {
                     self.pass_through();
                 }
             }
@@ -232,129 +225,84 @@ where
     /// Looks at the time, after `read` messages: writes what is due, judges deadlines, arms the
     /// timer. `more`: there is more to read, and whoever reads comes back.
     fn look(&mut self, read: u8, now: Time, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
-        let error = self.turn(read, now, more, cx);
-        self.report();
-        error
-    }
-
-    fn turn(&mut self, read: u8, now: Time, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
-        let heartbeat = self.core.running()?;
-        if let Some(verdict) = heartbeat.verdict() {
-            return self.conclude(verdict);
+        self.report_activity(read, now);
+        *self.reported = 0;
+        let held = self.listening.holds(self.home, now);
+        let backlog = (more || held.is_some()).then_some(read.into());
+        let (driven, seen) = self.drive(now, backlog, !more);
+        if seen.verdict_fell {
+            // A writer that is blocked has waited long enough.
+            self.wake_writer();
         }
-        if read > 0 {
-            heartbeat.handle_activity_at(now, now);
-        }
-        // Write before judging: a flush that completes now was in time.
-        if let Err(error) = self.write(now, cx) {
-            return Some(self.broken(error));
-        }
-        let heartbeat = self.core.running()?;
-        let held = self.listening.holds(heartbeat, now);
-        let mut step = if more || held.is_some() {
-            heartbeat.handle_backlog_at(read.into(), now);
-            heartbeat.poll_step(now)
-        } else {
-            heartbeat.settle(now)
-        };
-        loop {
-            match step {
-                Step::Ping => {
-                    if let Err(error) = self.write(now, cx) {
-                        return Some(self.broken(error));
-                    }
-                }
-                Step::Close(_) => {
-                    // The verdict has fallen: a writer that is blocked has waited long enough.
-                    self.wake_writer();
-                    *self.flushing = false;
-                    // It never fails: a close frame that cannot be written leaves the verdict.
-                    let _ = self.write(now, cx);
-                }
-                Step::Wait(next) => {
-                    if more || next == Time::NEVER {
-                        return None;
-                    }
-                    let grid = self.core.running()?.grid();
-                    let next = held.unwrap_or(next);
-                    if self.alarm.as_mut().poll_at(next, grid, cx).is_ready() {
+        match driven {
+            Driven::Rests { until, blocked } => {
+                *self.blocked = blocked;
+                if !more {
+                    let until = held.unwrap_or(until);
+                    let Seen { grid, rung, .. } = seen;
+                    let home = &*self.home;
+                    let ringing = self
+                        .alarm
+                        .as_mut()
+                        .poll_at(until, grid, rung, || home.waker());
+                    if ringing.is_ready() {
                         // The instant has come since `now` was read, or the timer is early. By way
                         // of the executor, so that a broken timer cannot hold us here.
                         cx.waker().wake_by_ref();
+                        self.home.ring();
                     }
-                    return None;
                 }
-                Step::Done(verdict) => return self.conclude(verdict),
+                None
             }
-            step = self.core.running()?.poll_step(now);
+            Driven::Over(Some(Verdict::TimedOut(timed_out))) => Some(self.time_out(timed_out)),
+            Driven::Over(_) => None,
+            Driven::Failed(error) => Some(self.broken(error)),
         }
     }
 
-    /// The heartbeat's frames into the socket.
-    fn write(&mut self, now: Time, cx: &mut Context<'_>) -> Result<(), E> {
-        let Core::Running(heartbeat) = &mut *self.core else {
-            return Ok(());
-        };
-        if !*self.flushing && !heartbeat.wants_transmit() {
-            return Ok(());
+    /// Tells the heartbeat of the activity in the messages that were read in this batch, once.
+    fn report_activity(&mut self, read: u8, now: Time) {
+        if read > *self.reported {
+            *self.reported = read;
+            // After the end activity means nothing.
+            let _ = self
+                .home
+                .visit(|machine| machine.handle_activity(now, now));
         }
-        let wakers = self.wakers.get_or_insert_default();
-        wakers.reader.register(cx.waker());
-        let both = Waker::from(Arc::clone(wakers));
-        let sink = Outgoing {
+    }
+
+    /// The heartbeat's frames into the socket, which wakes us and the writer.
+    pub(super) fn drive(
+        &mut self,
+        now: Time,
+        backlog: Option<u32>,
+        sleeps: bool,
+    ) -> (Driven<E>, Seen) {
+        let mut sink = pin!(Outgoing {
             socket: self.socket.as_mut(),
             protocol: self.protocol,
             outbox: self.outbox,
-        };
+            asked: false,
+        });
+        let both = self.home.waker();
         let cx = &mut Context::from_waker(&both);
-        let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_, _| {});
-        if written.is_ready() {
+        let mut driving = Driving::new(self.home, now, backlog, sleeps);
+        let driven = drive(&mut sink.as_mut(), self.in_sink, &mut driving, cx);
+        if sink.asked && !matches!(driven, Driven::Rests { blocked: true, .. }) {
             // The socket may have got room by it, and told us instead of the writer.
-            wakers.writer.wake();
+            self.home.wake(Half::Writer);
         }
-        // Pending: the socket wakes us, and the writer.
-        match written {
-            Poll::Ready(Err(_)) if heartbeat.is_closing() => {
-                heartbeat.handle_close_failed();
-                Ok(())
-            }
-            Poll::Ready(written) => written,
-            Poll::Pending => Ok(()),
-        }
-    }
-
-    fn conclude(&mut self, verdict: Verdict) -> Option<Error<E>> {
-        match verdict {
-            Verdict::TimedOut(timed_out) => Some(self.time_out(timed_out)),
-            Verdict::Requested => {
-                self.pass_through();
-                None
-            }
-        }
+        (driven, driving.seen())
     }
 
     /// No further frame of ours.
     pub(super) fn pass_through(&mut self) {
-        self.report();
-        self.core.pass_through();
-        self.control.end();
+        self.home.disconnect();
+        *self.in_sink = None;
         self.wake_writer();
     }
 
-    /// Tells the controllers, if there are any, what the heartbeat has come to.
-    fn report(&self) {
-        if let Core::Running(heartbeat) = &*self.core {
-            self.control
-                .report(heartbeat, || self.alarm.clock(), |_| {});
-        }
-    }
-
     fn time_out(&mut self, timed_out: TimedOut) -> Error<E> {
-        self.report();
-        self.control.end();
-        if let Core::Running(heartbeat) = &*self.core {
-            *self.core = Core::TimedOut(timed_out, heartbeat.final_stats());
-        }
         *self.ended = true;
         *self.credit = 0;
         self.wake_writer();
@@ -363,7 +311,7 @@ where
 
     /// The connection broke. A verdict that has fallen stands.
     fn broken(&mut self, error: E) -> Error<E> {
-        if let Some(timed_out) = self.core.verdict() {
+        if let Some(timed_out) = self.verdict() {
             return self.time_out(timed_out);
         }
         self.pass_through();
@@ -374,21 +322,24 @@ where
     fn end(&mut self) -> Option<Error<E>> {
         *self.ended = true;
         *self.credit = 0;
-        if let Some(timed_out) = self.core.verdict() {
+        if let Some(timed_out) = self.verdict() {
             return Some(self.time_out(timed_out));
         }
         self.pass_through();
         None
     }
 
-    fn wake_writer(&self) {
-        wake_writer(self.wakers);
+    /// The connection is over: a close frame on its way is given up, and the verdict is final.
+    fn verdict(&mut self) -> Option<TimedOut> {
+        let timed_out = self.home.ask(|machine| machine.timed_out());
+        if timed_out.is_some() {
+            self.home.disconnect();
+        }
+        timed_out
     }
-}
 
-/// It may have waited for a frame of ours, or for a heartbeat that is over.
-fn wake_writer(wakers: &Option<Arc<Wakers>>) {
-    if let Some(wakers) = wakers {
-        wakers.writer.wake();
+    /// The writer may have waited for a frame of ours, or for a heartbeat that is over.
+    pub(super) fn wake_writer(&self) {
+        self.home.wake(Half::Writer);
     }
 }

@@ -1,21 +1,20 @@
 //! The socket's sink, which the heartbeat and the user share.
 
 use std::mem;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use atomic_waker::AtomicWaker;
 use futures_core::{Stream, TryStream};
 use futures_sink::Sink;
 
-use super::{Core, KeepAlive, Parts};
+use super::{KeepAlive, Parts};
+use crate::drive::Driven;
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::protocol::{Kind, Protocol};
+use crate::shared::Visited;
 use crate::time::Time;
-use crate::timer::Timer;
-use crate::transmit::poll_transmit;
+use crate::timer::{Half, Timer};
 
 /// What the user's side of the sink has been promised.
 pub(super) enum Outbox<M> {
@@ -29,31 +28,14 @@ pub(super) enum Outbox<M> {
     Held(M),
 }
 
-/// The reader's task and the writer's, which after a split are two, while the socket's sink has
-/// room for the waker of one: so it is given a waker that wakes both.
-#[derive(Default)]
-pub(super) struct Wakers {
-    pub(super) reader: AtomicWaker,
-    pub(super) writer: AtomicWaker,
-}
-
-impl Wake for Wakers {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.reader.wake();
-        self.writer.wake();
-    }
-}
-
 /// The socket's sink for the heartbeat's frames. A ping may take the readiness that the user was
 /// promised: no reservation, however long it is held, delays a ping.
 pub(super) struct Outgoing<'a, S: TryStream, P> {
     pub(super) socket: Pin<&'a mut S>,
     pub(super) protocol: &'a P,
     pub(super) outbox: &'a mut Outbox<S::Ok>,
+    /// Whether the socket's sink was asked for anything.
+    pub(super) asked: bool,
 }
 
 // What is pinned in it is behind a reference.
@@ -67,6 +49,7 @@ where
     type Error = <S as Sink<S::Ok>>::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.asked = true;
         self.socket.as_mut().poll_ready(cx)
     }
 
@@ -79,6 +62,7 @@ where
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.asked = true;
         self.socket.as_mut().poll_flush(cx)
     }
 
@@ -107,7 +91,7 @@ where
 
     fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
         let mut this = self.project();
-        if let Some(timed_out) = this.core.verdict() {
+        if let Some(timed_out) = this.home.ask(|machine| machine.timed_out()) {
             return Err(Error::Timeout(timed_out));
         }
         if let Kind::Close = this.protocol.classify(&message) {
@@ -140,7 +124,7 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         let mut this = self.project();
-        if let Some(timed_out) = this.core.verdict() {
+        if let Some(timed_out) = this.home.ask(|machine| machine.timed_out()) {
             return Poll::Ready(Err(Error::Timeout(timed_out)));
         }
         ready!(this.poll_held(cx))?;
@@ -163,25 +147,20 @@ where
         cx: &mut Context<'_>,
         poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<Result<(), E>>,
     ) -> Poll<Result<(), Error<E>>> {
-        if let Some(timed_out) = self.core.verdict() {
+        if let Some(timed_out) = self.home.ask(|machine| machine.timed_out()) {
             return Poll::Ready(Err(Error::Timeout(timed_out)));
         }
-        let ours = match &*self.core {
-            Core::Running(heartbeat) => *self.flushing || heartbeat.wants_transmit(),
-            _ => false,
-        };
+        let ours = self.in_sink.is_some() || self.home.ask(|machine| machine.wants_transmit());
         let polled = if ours {
             // A frame of ours waits too: the socket must wake the reader as well.
-            let wakers = self.wakers.get_or_insert_default();
-            wakers.writer.register(cx.waker());
-            let both = Waker::from(Arc::clone(wakers));
+            self.home.register(Half::Writer, cx);
+            let both = self.home.waker();
             poll(self.socket.as_mut(), &mut Context::from_waker(&both))
         } else {
             let polled = poll(self.socket.as_mut(), cx);
             if polled.is_pending() {
                 // Should the reader's side poll the sink next, it will wake us as well.
-                let wakers = self.wakers.get_or_insert_default();
-                wakers.writer.register(cx.waker());
+                self.home.register(Half::Writer, cx);
             }
             polled
         };
@@ -191,34 +170,31 @@ where
     /// A frame of ours that waits goes first: a writer that never leaves the socket any room would
     /// else keep it waiting until its write timeout.
     fn poll_ours(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
-        if let Some(timed_out) = self.core.verdict() {
+        if let Some(timed_out) = self.home.ask(|machine| machine.timed_out()) {
             return Poll::Ready(Err(Error::Timeout(timed_out)));
         }
-        let Core::Running(heartbeat) = &mut *self.core else {
-            return Poll::Ready(Ok(()));
-        };
         // Paused there is no write timeout: nobody is to wait for us.
-        let waits = *self.flushing || heartbeat.wants_transmit();
-        if !waits || heartbeat.is_paused() {
+        let waits = self.home.ask(|machine| {
+            (self.in_sink.is_some() || machine.wants_transmit())
+                && !machine.is_paused()
+                && !machine.has_ended()
+        });
+        if !waits {
             return Poll::Ready(Ok(()));
         }
-        let wakers = self.wakers.get_or_insert_default();
-        wakers.writer.register(cx.waker());
-        let both = Waker::from(Arc::clone(wakers));
-        let sink = Outgoing {
-            socket: self.socket.as_mut(),
-            protocol: self.protocol,
-            outbox: self.outbox,
-        };
+        self.home.register(Half::Writer, cx);
         let now = Time::of(self.alarm.now());
-        let cx = &mut Context::from_waker(&both);
-        let written = poll_transmit(pin!(sink), heartbeat, self.flushing, now, cx, |_, _| {});
-        if written.is_ready() {
-            // The deadline of what was sent is the reader's to arm.
-            wakers.reader.wake();
+        // Nothing is judged here, and the timer is the reader's to arm.
+        match self.drive(now, Some(0), false).0 {
+            Driven::Rests { blocked: true, .. } => Poll::Pending,
+            Driven::Rests { .. } | Driven::Over(_) => Poll::Ready(Ok(())),
+            // What was refused is not the writer's.
+            Driven::Failed(error) => {
+                *self.failure = Some(error);
+                self.home.wake(Half::Reader);
+                Poll::Ready(Ok(()))
+            }
         }
-        // Pending: the socket wakes us, and the reader.
-        written.map_err(Error::Transport)
     }
 
     /// The message that a ping was put before.
@@ -236,14 +212,10 @@ where
 
     /// All that was in the socket is flushed, a frame of ours with it.
     fn flushed(&mut self) {
-        if mem::take(self.flushing) {
-            if let Core::Running(heartbeat) = &mut *self.core {
-                heartbeat.handle_sent(self.alarm.now());
-            }
-            // The timer is the reader's to arm.
-            if let Some(wakers) = self.wakers {
-                wakers.reader.wake();
-            }
+        if self.in_sink.take().is_some() {
+            let now = Time::of(self.alarm.now());
+            // The reader is woken where that makes its deadline an earlier one.
+            let _ = self.home.visit(|machine| machine.handle_sent(now));
         }
     }
 }

@@ -3,16 +3,18 @@
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use futures_sink::Sink;
 
 use super::MemberId;
 use super::agenda::Agenda;
-use super::hub::{CHUNK, Chunk, Failed, Hub, News, Sinking, Turn, bit, place};
+use super::hub::{CHUNK, Chunk, Hub, Look, News, bit, place};
+use crate::drive::{Driven, drive};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::grid::Grid;
+use crate::machine::{Destination, Verdict};
 use crate::sync::{Mutex, lock};
 use crate::time::Time;
 
@@ -42,12 +44,13 @@ struct Lane<Si> {
     waker: Waker,
     sinks: Box<[Option<Si>; CHUNK as usize]>,
     /// By seat: a frame of ours is in the sink and not flushed.
-    flushing: u64,
+    in_sink: u64,
     /// By seat: the sink is to wake us.
     blocked: u64,
 }
 
-pub(super) enum Driven<E> {
+/// What the driver has come to.
+pub(super) enum Progress<E> {
     Failed(MemberId, Error<E>),
     /// The budget is spent, or news is left: there is more.
     Busy,
@@ -80,17 +83,19 @@ impl<Si> Driver<Si> {
 
     /// Takes the news, once all that came before is dealt with: so one who has left is found among
     /// those who came.
-    pub(super) fn hear(&mut self, hub: &Hub, arrivals: &Mutex<Vec<(u32, Si)>>, cx: &Context<'_>) {
-        let News { left, due, woken } = &mut self.news;
-        self.heard =
-            self.arrivals.is_empty() && left.is_empty() && due.is_empty() && woken.is_empty();
+    pub(super) fn hear(&mut self, hub: &Hub, arrivals: &Mutex<Vec<(u32, Si)>>) {
+        self.news.arrived = false;
+        self.heard = self.arrivals.is_empty() && self.news.is_empty();
         // A million who came at once leave no room behind that nobody needs again.
         self.arrivals.shrink_to(KEPT);
+        let News {
+            left, due, woken, ..
+        } = &mut self.news;
         for seats in [left, due, woken] {
             seats.shrink_to(KEPT);
         }
-        hub.news(self.heard.then_some(&mut self.news), cx);
         if self.heard {
+            hub.take_news(&mut self.news);
             mem::swap(&mut self.arrivals, &mut *lock(arrivals));
         }
     }
@@ -130,7 +135,7 @@ impl<Si> Driver<Si> {
                 None => {
                     let number = self.news.woken.pop()?;
                     let lane = &mut self.lanes[number as usize];
-                    lane.chunk.heed();
+                    lane.chunk.rearm_waker();
                     (number, lane.blocked)
                 }
             };
@@ -143,12 +148,12 @@ impl<Si> Driver<Si> {
 }
 
 impl<Si: Sink<Frame> + Unpin> Driver<Si> {
-    pub(super) fn drive(&mut self, hub: &Hub, now: Time) -> Driven<Si::Error> {
+    pub(super) fn drive(&mut self, hub: &Hub, now: Time) -> Progress<Si::Error> {
         for _ in 0..BUDGET {
             let seat = match self.next_task(now) {
-                None if self.heard => return Driven::Resting,
+                None if self.heard => return Progress::Resting,
                 // What came meanwhile has woken us once, and was not taken.
-                None => return Driven::Busy,
+                None => return Progress::Busy,
                 Some(Task::Start(seat, sink)) => {
                     if !self.start(hub, seat, sink, now) {
                         continue;
@@ -162,10 +167,10 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
                 Some(Task::Look(seat)) => seat,
             };
             if let Some(error) = self.look(hub, seat, now) {
-                return Driven::Failed(self.lane(seat).chunk.id(seat), error);
+                return Progress::Failed(self.lane(seat).chunk.id(seat), error);
             }
         }
-        Driven::Busy
+        Progress::Busy
     }
 
     fn start(&mut self, hub: &Hub, seat: u32, sink: Si, now: Time) -> bool {
@@ -192,34 +197,28 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
         self.agenda.disarm(seat);
         let lane = self.lane(seat);
         let bit = bit(seat);
-        lane.flushing &= !bit;
+        lane.in_sink &= !bit;
         lane.blocked &= !bit;
         lane.sinks[place(seat)].take()
     }
 
     /// Does what is to be done for a member. The error it ends with, if it does.
     fn look(&mut self, hub: &Hub, seat: u32, now: Time) -> Option<Error<Si::Error>> {
-        match self.lane(seat).look(seat, now) {
-            Looked::Rests(look) => {
-                self.agenda.arm(seat, look);
-                None
+        let error = match self.lane(seat).look(seat, now)? {
+            Driven::Rests { until, .. } => {
+                self.agenda.arm(seat, until);
+                return None;
             }
-            Looked::Left => None,
-            Looked::Fails(error) => {
-                let sink = self.give_up(seat);
-                hub.uncount();
-                drop(sink);
-                Some(error)
-            }
-        }
+            Driven::Over(Some(Verdict::TimedOut(timed_out))) => Error::Timeout(timed_out),
+            // The member has left.
+            Driven::Over(_) => return None,
+            Driven::Failed(error) => Error::Transport(error),
+        };
+        let sink = self.give_up(seat);
+        hub.uncount();
+        drop(sink);
+        Some(error)
     }
-}
-
-enum Looked<E> {
-    /// Nothing to do for it before that.
-    Rests(Time),
-    Fails(Error<E>),
-    Left,
 }
 
 impl<Si> Lane<Si> {
@@ -228,72 +227,33 @@ impl<Si> Lane<Si> {
             waker: Waker::from(Arc::clone(&chunk)),
             chunk,
             sinks: Box::new([const { None }; CHUNK as usize]),
-            flushing: 0,
+            in_sink: 0,
             blocked: 0,
         }
     }
 }
 
 impl<Si: Sink<Frame> + Unpin> Lane<Si> {
-    fn look(&mut self, seat: u32, now: Time) -> Looked<Si::Error> {
+    /// None where the member has left.
+    fn look(&mut self, seat: u32, now: Time) -> Option<Driven<Si::Error>> {
         let bit = bit(seat);
-        let Some(sink) = &mut self.sinks[place(seat)] else {
-            return Looked::Left;
+        let mut sink = Pin::new(self.sinks[place(seat)].as_mut()?);
+        let mut in_sink = (self.in_sink & bit != 0).then_some(Destination::Outgoing);
+        let mut look = Look {
+            chunk: &self.chunk,
+            seat,
+            now,
+            left: false,
         };
-        let mut sink = Pin::new(sink);
         let mut cx = Context::from_waker(&self.waker);
-        let mut sent = false;
-        let mut sinking = Sinking::Unknown;
-        self.blocked &= !bit;
-        loop {
-            let mut polled = Poll::Ready(Ok(()));
-            if self.flushing & bit != 0 && sinking != Sinking::Blocked {
-                polled = sink.as_mut().poll_flush(&mut cx);
-                if let Poll::Ready(Ok(())) = polled {
-                    self.flushing &= !bit;
-                    sent = true;
-                }
-            } else {
-                match self.chunk.turn(seat, now, mem::take(&mut sent), sinking) {
-                    // One frame's flush is finished before the next frame is asked for.
-                    Turn::Offer if self.flushing & bit != 0 => sinking = Sinking::Blocked,
-                    Turn::Offer => {
-                        polled = sink.as_mut().poll_ready(&mut cx);
-                        if polled.is_ready() {
-                            sinking = Sinking::Ready;
-                        }
-                    }
-                    Turn::Send(frame) => {
-                        polled = Poll::Ready(sink.as_mut().start_send(frame));
-                        self.flushing |= bit;
-                        sinking = Sinking::Unknown;
-                    }
-                    // Either nothing is in the sink, or what is there is given up.
-                    Turn::Close => {
-                        self.flushing &= !bit;
-                        sinking = Sinking::Unknown;
-                    }
-                    Turn::Rest(look) => return Looked::Rests(look),
-                    Turn::Over(timed_out) => return Looked::Fails(Error::Timeout(timed_out)),
-                    Turn::Left => return Looked::Left,
-                }
-            }
-            match polled {
-                Poll::Ready(Ok(())) => {}
-                // The sink wakes us.
-                Poll::Pending => {
-                    self.blocked |= bit;
-                    sinking = Sinking::Blocked;
-                }
-                Poll::Ready(Err(error)) => match self.chunk.fail(seat) {
-                    Some(Failed::Closing) => {
-                        self.flushing &= !bit;
-                        sinking = Sinking::Blocked;
-                    }
-                    Some(Failed::Open) => return Looked::Fails(Error::Transport(error)),
-                    None => return Looked::Left,
-                },
-            }
+        let driven = drive(&mut sink, &mut in_sink, &mut look, &mut cx);
+        let blocked = matches!(driven, Driven::Rests { blocked: true, .. });
+        for (seats, on) in [
+            (&mut self.in_sink, in_sink.is_some()),
+            (&mut self.blocked, blocked),
+        ] {
+            *seats = *seats & !bit | if on { bit } else { 0 };
         }
+        (!look.left).then_some(driven)
     }
 }

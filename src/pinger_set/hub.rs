@@ -4,24 +4,21 @@
 //! The seats lie in chunks, each behind a lock that is held for one step of one member. No foreign
 //! code (sinks, wakers) runs under a lock.
 
-use std::cell::Cell;
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Wake};
 
 use super::{Member, MemberId};
 use crate::config::Config;
-use crate::error::TimedOut;
-use crate::frame::Frame;
-use crate::heartbeat::{Beat, PongKind, Step, Terms, Verdict};
-use crate::payload::Key;
-use crate::pulse::{Phase, Pulse};
+use crate::drive::Turns;
+use crate::error::Closed;
+use crate::machine::{Machine, Record, SinkState, Terms, Turn};
+use crate::shared::Visited;
 use crate::stats::Stats;
-use crate::sync::{AtomicBool, Mutex, MutexGuard, lock, replace, wake};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::Time;
-use crate::timer::Clock;
-use crate::trace::Trace;
+use crate::timer::{Bell, Clock, Half, wake};
 
 /// Seats in a chunk.
 pub(super) const CHUNK: u32 = 64;
@@ -36,38 +33,12 @@ pub(super) const fn bit(seat: u32) -> u64 {
     1 << (seat % CHUNK)
 }
 
-/// Not of each member: a million spans would tell nobody anything, and whoever records them is
-/// foreign code.
-static TRACE: Trace = Trace::silent();
-
-/// Shared by all; it knows nothing of the sinks.
+/// Shared by all; it knows nothing of the sinks. As a waker it rings the bell of the driver.
 pub(super) struct Hub {
-    pub(super) config: Config,
-    /// With the first poll.
-    begun: OnceLock<Begun>,
+    pub(super) terms: Terms,
+    /// None before the first poll.
+    clock: OnceLock<Clock>,
     state: Mutex<State>,
-}
-
-struct Begun {
-    terms: Terms,
-    clock: Clock,
-}
-
-impl Begun {
-    fn now(&self) -> Time {
-        Time::of(self.clock.now())
-    }
-
-    fn beat<P>(&self, id: MemberId, pulse: P) -> Beat<'_, P> {
-        Beat {
-            terms: &self.terms,
-            pulse,
-            // Not of the seat alone: who had it before numbered its pings alike. 0 is for those that
-            // share their key with nobody, and no generation is.
-            member: u64::from(id.generation) << 32 | u64::from(id.seat),
-            trace: &TRACE,
-        }
-    }
 }
 
 struct State {
@@ -77,32 +48,40 @@ struct State {
     chunks: Vec<Arc<Chunk>>,
     vacant: Vec<u32>,
     news: News,
-    waker: Option<Waker>,
+    bell: Bell,
 }
 
 /// What the driver is to look at. Each seat, and each chunk, is in a list once at the most.
 #[derive(Default)]
 pub(super) struct News {
+    /// Whether members have arrived.
+    pub(super) arrived: bool,
     /// Seats of members that have left.
     pub(super) left: Vec<u32>,
-    /// Seats whose next ping has been waiting for the pong that came.
+    /// Seats whose member must be looked at earlier than it would be.
     pub(super) due: Vec<u32>,
     /// Chunks in which a sink is ready again.
     pub(super) woken: Vec<u32>,
 }
 
+impl News {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.arrived && self.left.is_empty() && self.due.is_empty() && self.woken.is_empty()
+    }
+}
+
 impl Hub {
     pub(super) fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
-            config,
-            begun: OnceLock::new(),
+            terms: Terms::new(config),
+            clock: OnceLock::new(),
             state: Mutex::new(State {
                 open: true,
                 members: 0,
                 chunks: Vec::new(),
                 vacant: Vec::new(),
                 news: News::default(),
-                waker: None,
+                bell: Bell::new(),
             }),
         })
     }
@@ -111,15 +90,16 @@ impl Hub {
         lock(&self.state)
     }
 
-    /// From now on members may begin.
+    /// The set is polled for the first time.
     pub(super) fn begin(&self, clock: impl FnOnce() -> Clock) {
-        self.begun.get_or_init(|| Begun {
-            terms: Terms {
-                config: self.config.clone(),
-                key: Key::unique(),
-            },
-            clock: clock(),
-        });
+        self.clock.get_or_init(clock);
+    }
+
+    fn machine<R>(&self, id: MemberId, record: R) -> Machine<'_, R> {
+        // Not of the seat alone: who had it before numbered its pings alike. 0 is for those that
+        // share their key with nobody, and no generation is.
+        let member = u64::from(id.generation) << 32 | u64::from(id.seat);
+        Machine::member(&self.terms, record, member)
     }
 
     pub(super) fn members(&self) -> usize {
@@ -137,24 +117,43 @@ impl Hub {
         let chunk = Arc::clone(&state.chunks[(seat / CHUNK) as usize]);
         let id = chunk.seats().join(seat);
         state.members += 1;
+        state.news.arrived = true;
         arrive(seat);
-        let waker = state.waker.take();
+        let wakers = state.bell.call();
         drop(state);
-        wake(waker);
+        wake(wakers);
         Some(Member { chunk, id })
     }
 
-    /// `cx` is woken for the next news; those up to now go `into` an empty list.
-    pub(super) fn news(&self, into: Option<&mut News>, cx: &Context<'_>) {
+    /// The driver is polled. False if there is nothing to look at, unless it `must`.
+    pub(super) fn wake_up(&self, must: bool, cx: &Context<'_>) -> bool {
         let old = {
-            let mut state = self.state();
-            if let Some(into) = into {
-                mem::swap(into, &mut state.news);
+            let bell = &mut self.state().bell;
+            if !must && bell.lets_sleep(Half::Reader, cx) {
+                return false;
             }
-            replace(&mut state.waker, cx)
+            bell.enter(Half::Reader, cx)
         };
         // Dropping a waker can run foreign code.
         drop(old);
+        true
+    }
+
+    /// The driver goes to sleep, unless there is news. Whether the timer may have fired.
+    pub(super) fn rest(&self) -> Option<bool> {
+        let state = &mut *self.state();
+        state.news.is_empty().then(|| state.bell.rest())
+    }
+
+    /// The timer has woken.
+    pub(super) fn ring(&self) {
+        let wakers = self.state().bell.ring();
+        wake(wakers);
+    }
+
+    /// The news up to now go `into` an empty list.
+    pub(super) fn take_news(&self, into: &mut News) {
+        mem::swap(into, &mut self.state().news);
     }
 
     pub(super) fn chunk(&self, number: usize) -> Arc<Chunk> {
@@ -162,15 +161,15 @@ impl Hub {
     }
 
     fn tell(&self, tell: impl FnOnce(&mut State)) {
-        let waker = {
+        let wakers = {
             let mut state = self.state();
             if !state.open {
                 return;
             }
             tell(&mut state);
-            state.waker.take()
+            state.bell.call()
         };
-        wake(waker);
+        wake(wakers);
     }
 
     /// A heartbeat is over: its member is not counted any more.
@@ -185,16 +184,20 @@ impl Hub {
 
     /// No member is let in any more.
     pub(super) fn close(&self) {
-        let (waker, chunks) = {
+        let (wakers, chunks) = {
             let mut state = self.state();
             state.open = false;
             state.members = 0;
             state.news = News::default();
-            (state.waker.take(), mem::take(&mut state.chunks))
+            (state.bell.ring(), mem::take(&mut state.chunks))
         };
-        drop(waker);
+        drop(wakers);
         for chunk in chunks {
-            chunk.seats().over = u64::MAX;
+            let seats = &mut *chunk.seats();
+            for record in &mut seats.records {
+                // Nobody is told of it: the number of the member does not matter.
+                Machine::member(&self.terms, record, 0).disconnect();
+            }
         }
     }
 }
@@ -222,55 +225,100 @@ pub(super) struct Chunk {
 
 /// By seat.
 struct Seats {
-    pulses: [Pulse; CHUNK as usize],
+    records: [Record; CHUNK as usize],
     /// How many have had it: that makes their ids differ.
     generations: [u32; CHUNK as usize],
-    /// The driver has seen it: the time before is not silence.
-    begun: u64,
-    /// The heartbeat has ended, by itself or with the set.
-    over: u64,
     /// The member has left.
     left: u64,
     /// It is among those that are due.
     told: u64,
 }
 
-/// What the driver is to do for a member.
-pub(super) enum Turn {
-    /// Get its sink ready.
-    Offer,
-    Send(Frame),
-    /// Forget what is in its sink: the close frame is to go.
-    Close,
-    Rest(Time),
-    Over(TimedOut),
-    /// The member has left.
-    Left,
+/// A member's seat, as the member visits it from any thread.
+pub(super) struct Seat<'a> {
+    pub(super) chunk: &'a Chunk,
+    pub(super) seat: u32,
 }
 
-/// What the driver knows of a member's sink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sinking {
-    Unknown,
-    Ready,
-    /// It takes nothing, or has not flushed what it took.
-    Blocked,
+impl Visited for Seat<'_> {
+    fn visit<R>(
+        &self,
+        act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
+    ) -> Result<R, Closed> {
+        let (result, earlier) = {
+            let seats = &mut *self.chunk.seats();
+            let mut machine = self.chunk.machine(seats, self.seat);
+            if machine.has_ended() {
+                return Err(Closed);
+            }
+            let (result, earlier) = machine.visited(act);
+            (result, earlier && seats.tell(self.seat))
+        };
+        if earlier {
+            self.chunk.hub.tell(|state| state.news.due.push(self.seat));
+        }
+        Ok(result)
+    }
+
+    fn now(&self) -> Time {
+        let clock = self.chunk.hub.clock.get();
+        clock.map_or(Time::ORIGIN, |clock| Time::of(clock.now()))
+    }
 }
 
-/// How a member's sink has failed.
-pub(super) enum Failed {
-    Open,
-    /// The verdict had fallen: it stands.
-    Closing,
+/// A member's seat, as the driver looks at it.
+pub(super) struct Look<'a> {
+    pub(super) chunk: &'a Chunk,
+    pub(super) seat: u32,
+    pub(super) now: Time,
+    /// Whether the member was found to have left.
+    pub(super) left: bool,
+}
+
+impl Turns for Look<'_> {
+    #[inline]
+    fn turn(&mut self, sent: bool, sink: SinkState) -> Turn {
+        let seats = &mut *self.chunk.seats();
+        seats.told &= !bit(self.seat);
+        if seats.left & bit(self.seat) != 0 {
+            self.left = true;
+            return Turn::Over(None);
+        }
+        let mut machine = self.chunk.machine(seats, self.seat);
+        machine.turn(self.now, sent, sink, &mut None)
+    }
+
+    fn fail(&mut self) -> bool {
+        let seats = &mut *self.chunk.seats();
+        self.left = seats.left & bit(self.seat) != 0;
+        self.chunk.machine(seats, self.seat).fail()
+    }
+}
+
+/// A sink that panics takes its member along: nobody knows what the sink would do next. The sink itself
+/// is dropped when the member leaves, as its drop may panic, too.
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let over = {
+                let seats = &mut *self.chunk.seats();
+                let mut machine = self.chunk.machine(seats, self.seat);
+                let over = machine.has_ended();
+                machine.disconnect();
+                over
+            };
+            if !over {
+                self.chunk.hub.uncount();
+            }
+        }
+    }
 }
 
 impl Chunk {
     fn new(first: u32, hub: &Arc<Hub>) -> Arc<Self> {
         let seats = Seats {
-            pulses: [const { Pulse::new(Time::ORIGIN) }; CHUNK as usize],
+            records: [const { Record::new() }; CHUNK as usize],
             generations: [0; CHUNK as usize],
-            begun: 0,
-            over: 0,
             left: 0,
             told: 0,
         };
@@ -286,64 +334,15 @@ impl Chunk {
         lock(&self.seats)
     }
 
-    // --- by members, from any thread ---
-
-    pub(super) fn pong(&self, seat: u32, payload: &[u8]) -> PongKind {
-        let told = self.tell(seat, |beat, now| beat.handle_pong(payload, now));
-        told.unwrap_or(PongKind::Unsolicited)
-    }
-
-    pub(super) fn activity(&self, seat: u32) {
-        self.tell(seat, |beat, now| {
-            if beat.heeds_activity() {
-                let now = now();
-                beat.handle_activity(now, now);
-            }
-        });
-    }
-
-    fn tell<R>(
-        &self,
-        seat: u32,
-        tell: impl FnOnce(&mut Beat<'_, &mut Pulse>, &dyn Fn() -> Time) -> R,
-    ) -> Option<R> {
-        let begun = self.hub.begun.get()?;
-        // The clock is read for what means something, not for each stray.
-        let read = Cell::new(None);
-        let now = || {
-            let now = begun.now();
-            read.set(Some(now));
-            now
-        };
-        let (told, waits) = {
-            let seats = &mut *self.seats();
-            let mut beat = begun.beat(seats.id(seat), seats.beating(seat)?);
-            let (due, offered) = (beat.pulse.due, beat.wants_transmit());
-            let told = tell(&mut beat, &now);
-            // Else its driver comes at `due`, as long as that lies ahead.
-            let overslept = read.get().is_some_and(|now| offered || due <= now);
-            let idle = beat.pulse.phase == Phase::Idle;
-            (told, overslept && idle && seats.tell(seat))
-        };
-        if waits {
-            // Its driver waits for a deadline that is no longer.
-            self.hub.tell(|state| state.news.due.push(seat));
-        }
-        Some(told)
+    #[inline]
+    fn machine<'a>(&'a self, seats: &'a mut Seats, seat: u32) -> Machine<'a, &'a mut Record> {
+        let id = seats.id(seat);
+        self.hub.machine(id, &mut seats.records[place(seat)])
     }
 
     pub(super) fn stats(&self, seat: u32) -> Stats {
-        let seats = &*self.seats();
-        let stats = match self.hub.begun.get() {
-            Some(begun) if seats.begun & bit(seat) != 0 => begun
-                .beat(seats.id(seat), &seats.pulses[place(seat)])
-                .stats(),
-            _ => Stats::unstarted(),
-        };
-        if seats.over & bit(seat) != 0 {
-            return stats.gone();
-        }
-        stats
+        let seats = &mut *self.seats();
+        self.machine(seats, seat).stats()
     }
 
     /// The member has left: the driver is to give up its sink.
@@ -351,7 +350,10 @@ impl Chunk {
         let counted = {
             let seats = &mut *self.seats();
             seats.left |= bit(seat);
-            seats.over & bit(seat) == 0
+            let mut machine = self.machine(seats, seat);
+            let counted = !machine.has_ended();
+            machine.disconnect();
+            counted
         };
         self.hub.tell(|state| {
             state.members -= usize::from(counted);
@@ -367,77 +369,18 @@ impl Chunk {
     }
 
     /// Its sinks are about to be asked: whoever is ready from now on is news again.
-    pub(super) fn heed(&self) {
+    pub(super) fn rearm_waker(&self) {
         self.woken.store(false, Ordering::Release);
     }
 
     /// The heartbeat begins now, unless its member has left before.
     pub(super) fn start(&self, seat: u32, now: Time) -> bool {
-        let Some(begun) = self.hub.begun.get() else {
-            return false;
-        };
         let seats = &mut *self.seats();
         if seats.left & bit(seat) != 0 {
             return false;
         }
-        seats.begun |= bit(seat);
-        let id = seats.id(seat);
-        let pulse = &mut seats.pulses[place(seat)];
-        *pulse = Pulse::new(now);
-        begun.beat(id, pulse).begin();
+        self.machine(seats, seat).begin(now);
         true
-    }
-
-    /// One step of a member: with `sent` its frame is flushed. What can be written goes before what is
-    /// to be judged.
-    pub(super) fn turn(&self, seat: u32, now: Time, sent: bool, sink: Sinking) -> Turn {
-        let Some(begun) = self.hub.begun.get() else {
-            return Turn::Left;
-        };
-        let seats = &mut *self.seats();
-        seats.told &= !bit(seat);
-        let id = seats.id(seat);
-        let Some(pulse) = seats.beating(seat) else {
-            return Turn::Left;
-        };
-        let mut beat = begun.beat(id, pulse);
-        if sent {
-            beat.handle_sent(now);
-        }
-        if sink == Sinking::Ready {
-            if let Some(frame) = beat.transmit(now) {
-                return Turn::Send(frame);
-            }
-        }
-        if sink != Sinking::Blocked && beat.wants_transmit() {
-            return Turn::Offer;
-        }
-        match beat.settle(now) {
-            Step::Ping => Turn::Offer,
-            Step::Close(_) => Turn::Close,
-            Step::Wait(look) => Turn::Rest(beat.next_visit(look, now)),
-            Step::Done(verdict) => {
-                seats.over |= bit(seat);
-                match verdict {
-                    Verdict::TimedOut(timed_out) => Turn::Over(timed_out),
-                    Verdict::Requested => Turn::Left,
-                }
-            }
-        }
-    }
-
-    /// Its sink has failed. None where the member has left.
-    pub(super) fn fail(&self, seat: u32) -> Option<Failed> {
-        let begun = self.hub.begun.get()?;
-        let seats = &mut *self.seats();
-        let mut beat = begun.beat(seats.id(seat), seats.beating(seat)?);
-        if beat.is_closing() {
-            beat.handle_close_failed();
-            return Some(Failed::Closing);
-        }
-        beat.stop();
-        seats.over |= bit(seat);
-        Some(Failed::Open)
     }
 
     pub(super) fn id(&self, seat: u32) -> MemberId {
@@ -452,9 +395,8 @@ impl Chunk {
 
 impl Seats {
     fn join(&mut self, seat: u32) -> MemberId {
-        self.begun &= !bit(seat);
-        self.over &= !bit(seat);
         self.left &= !bit(seat);
+        self.records[place(seat)] = Record::new();
         let generation = &mut self.generations[place(seat)];
         // 4 billion members later, in this one seat, an id does come again.
         *generation = generation.checked_add(1).unwrap_or(1);
@@ -467,16 +409,22 @@ impl Seats {
         MemberId { seat, generation }
     }
 
-    fn beating(&mut self, seat: u32) -> Option<&mut Pulse> {
-        let beating = self.begun & !self.over & !self.left & bit(seat) != 0;
-        beating.then(|| &mut self.pulses[place(seat)])
-    }
-
     /// Whether the driver is not told of it yet.
     fn tell(&mut self, seat: u32) -> bool {
         let told = self.told & bit(seat) != 0;
         self.told |= bit(seat);
         !told
+    }
+}
+
+/// The timer rings the bell of the driver.
+impl Wake for Hub {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
     }
 }
 

@@ -68,13 +68,16 @@ pub(super) struct Wheel {
 struct Slot(usize);
 
 impl Slot {
-    /// Where `tick` belongs, seen from `elapsed`: in the finest level whose present turn it lies in.
+    /// Where `tick` belongs, seen from `elapsed`: in the finest level that reaches so far ahead.
     #[inline]
     fn of(tick: u64, elapsed: u64) -> Self {
-        let apart = tick ^ elapsed;
-        if apart >> SHIFT[1] == 0 {
+        let reaches = |level: usize| {
+            let ahead = (tick >> SHIFT[level]) - (elapsed >> SHIFT[level]);
+            ahead < 1 << BITS[level]
+        };
+        if reaches(0) {
             Self::at(0, tick)
-        } else if apart >> SHIFT[2] == 0 {
+        } else if reaches(1) {
             Self::at(1, tick)
         } else {
             Self::at(2, tick)
@@ -205,7 +208,7 @@ impl Wheel {
             let here = Slot::at(level, self.elapsed);
             let slot = self.slots.occupied_from(level, here)?;
             let turn = self.elapsed >> SHIFT[level] >> BITS[level];
-            // Only the coarsest level reaches into its next turn.
+            // Each level reaches into its next turn.
             let turn = turn + u64::from(slot.0 < here.0);
             let begins = ((turn << BITS[level]) | (slot.0 - FIRST[level]) as u64) << SHIFT[level];
             Some((begins.max(self.elapsed), slot))

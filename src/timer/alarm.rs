@@ -1,7 +1,7 @@
 //! A timer and what it is armed for: it is armed again only when the instant moves.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
@@ -45,29 +45,58 @@ impl<T: Timer> Alarm<T> {
         self.timer.clock()
     }
 
-    /// Wakes the task at `deadline` rounded up to the grid. Ready means that the timer fired, early
+    /// Calls `waker` at `deadline` rounded up to the grid. Ready means that the timer fired, early
     /// perhaps: look at the clock.
+    ///
+    /// A timer that is armed for that point, and has not `rung` since it was polled last, is not asked.
     #[inline]
     pub(crate) fn poll_at(
         self: Pin<&mut Self>,
         deadline: Time,
         grid: Grid,
-        cx: &mut Context<'_>,
+        rung: bool,
+        waker: impl FnOnce() -> Waker,
     ) -> Poll<()> {
         let mut this = self.project();
-        if !serves(*this.armed, deadline, grid.step) {
-            let at = grid.round_up(deadline);
-            // Beyond what the clock can tell lies never.
-            let Some(instant) = at.instant() else {
-                return Poll::Pending;
-            };
+        let serves = serves(*this.armed, deadline, grid.step);
+        if serves && !rung {
+            // Pending: the timer holds the waker of an earlier poll, which is the same.
+            return Poll::Pending;
+        }
+        let at = if serves {
+            *this.armed
+        } else {
+            grid.round_up(deadline)
+        };
+        // Until the timer has answered it counts as not armed: it may panic.
+        *this.armed = Time::NEVER;
+        // Beyond what the clock can tell lies never.
+        let Some(instant) = at.instant() else {
+            return Poll::Pending;
+        };
+        let waker = WakeOnPanic(waker());
+        if !serves {
             this.timer.as_mut().reset(instant);
+        }
+        // Pending: the timer calls the waker.
+        let polled = this
+            .timer
+            .poll_elapsed(&mut Context::from_waker(&waker.0));
+        if polled.is_pending() {
             *this.armed = at;
         }
-        // Pending: the timer wakes us, with the waker of this very poll.
-        ready!(this.timer.poll_elapsed(cx));
-        *this.armed = Time::NEVER;
-        Poll::Ready(())
+        polled
+    }
+}
+
+/// Wakes where a timer panics: its driver has gone to sleep, and nothing else would wake it.
+struct WakeOnPanic(Waker);
+
+impl Drop for WakeOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.wake_by_ref();
+        }
     }
 }
 

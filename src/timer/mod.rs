@@ -16,6 +16,7 @@
 mod alarm;
 #[cfg(feature = "async-io")]
 mod async_io;
+mod bell;
 mod from_fn;
 mod futures_timer;
 mod interface;
@@ -26,6 +27,7 @@ mod interface;
 mod tokio;
 
 pub(crate) use self::alarm::Alarm;
+pub(crate) use self::bell::{Bell, Half, NOBODY, Wakers, wake};
 #[cfg(feature = "async-io")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]
 pub use self::async_io::AsyncIoTimer;

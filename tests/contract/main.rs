@@ -19,6 +19,7 @@ mod controller;
 mod deadlines;
 mod floods;
 mod keep_alive;
+mod one_heartbeat;
 mod ponger;
 mod schedule;
 mod set;

@@ -67,7 +67,8 @@ fn sending_it_is_woken_by_the_sink_the_timer_the_pong_and_the_end() {
         rig.sink.eager();
         rig.sink.block_flush();
         let pong = wakes_of(&mut rig, 22, |rig| rig.reader.pong(rig.sink.payload(0)));
-        assert_eq!(pong, 1, "it beats the flush");
+        // It beats the flush. A stream has to be read, the slot has entered it.
+        assert_eq!(pong, usize::from(path == Path::Stream));
         // Answered: the flush goes on, and the sink still wakes it.
         assert_eq!(wakes_of(&mut rig, 23, |rig| rig.sink.unblock_flush()), 1);
     });
@@ -92,7 +93,7 @@ fn waiting_it_is_woken_by_the_pong_the_timer_and_the_end() {
     each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
         let pong = wakes_of(&mut rig, 21, |rig| rig.reader.pong(rig.sink.payload(0)));
-        assert_eq!(pong, 1);
+        assert_eq!(pong, usize::from(path == Path::Stream));
         rig.run_until(s(22));
         assert_eq!(
             wakes_of(&mut rig, 22, |rig| rig.sink.unblock()),
@@ -139,9 +140,9 @@ fn closing_it_is_woken_by_the_sink_and_the_timer() {
     });
 }
 
-// contract: H51
+// contract: H51 R129
 #[test]
-fn by_policy_it_is_woken_once_for_each_ping() {
+fn an_answer_by_policy_wakes_nobody_while_the_next_ping_is_not_due() {
     let liveness = Liveness::Activity {
         max_unproven: s(1000),
     };
@@ -156,7 +157,8 @@ fn by_policy_it_is_woken_once_for_each_ping() {
             rig.reader.activity();
         }
     });
-    assert_eq!(answer, 1);
+    assert_eq!(answer, 0);
+    assert_eq!(rig.stats().answered(), 1);
 }
 
 /// A life with all that can happen in it.

@@ -10,12 +10,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Sink, Stream, StreamExt};
 use futures_pinger::testing::{Answer, PongScript, Task};
 pub use futures_pinger::testing::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World};
 use futures_pinger::{
-    CloseSink, Closed, Config, ConfigBuilder, Controller, Error, Frame, Member, Pinger, PingerSet,
-    PongKind, PongSender, PongSource, SameSink, Stats, Stopped, TimedOut, pinger,
+    Closed, Config, ConfigBuilder, Controller, Error, Frame, Member, Pinger, PingerSet,
+    Pong, PongKind, PongSender, Stats, Stopped, TimedOut, pinger,
 };
 
 /// Whole seconds.
@@ -44,7 +44,7 @@ pub trait Heart: Future<Output = Outcome> + Unpin {
     fn controller(&mut self) -> Controller;
 }
 
-impl<St: PongSource + Unpin, Out: CloseSink + Unpin> Heart
+impl<St: Stream<Item = Pong> + Unpin, Out: Sink<Frame> + Unpin> Heart
     for Pinger<ScriptedSink, St, ManualTimer, Out>
 {
     fn stats(&self) -> Stats {
@@ -224,6 +224,19 @@ impl Future for Beat {
     }
 }
 
+/// The heartbeat by the world's time, with a sink of its own for the close frame or without.
+fn closing_to<St: Stream<Item = Pong> + Unpin + 'static>(
+    pinger: Pinger<ScriptedSink, St>,
+    out: Option<ScriptedSink>,
+    world: &World,
+) -> Pin<Box<dyn Heart>> {
+    let pinger = pinger.with_timer(world.timer());
+    match out {
+        Some(out) => Box::pin(pinger.close_to(out)),
+        None => Box::pin(pinger),
+    }
+}
+
 /// One heartbeat in a [`World`], with all its handles.
 pub struct Rig {
     pub world: World,
@@ -243,44 +256,34 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(path: Path, config: ConfigBuilder) -> Self {
-        Self::with_close(path, config, SameSink)
+        Self::in_world(World::new(), path, config, None)
     }
 
     /// With a dedicated sink for the close frame, which is returned.
     pub fn dedicated(path: Path, config: ConfigBuilder) -> (Self, SinkScript) {
         let world = World::new();
         let (out, script) = world.sink();
-        (Self::in_world(world, path, config, out), script)
+        (Self::in_world(world, path, config, Some(out)), script)
     }
 
-    fn with_close<Out: CloseSink + Unpin + 'static>(
-        path: Path,
-        config: ConfigBuilder,
-        out: Out,
-    ) -> Self {
-        Self::in_world(World::new(), path, config, out)
-    }
-
-    fn in_world<Out: CloseSink + Unpin + 'static>(
+    fn in_world(
         world: World,
         path: Path,
         config: ConfigBuilder,
-        out: Out,
+        out: Option<ScriptedSink>,
     ) -> Self {
         let config = config.build().expect("a valid configuration");
         let (outgoing, sink) = world.sink();
         let (reader, heart): (_, Pin<Box<dyn Heart>>) = match path {
             Path::Slot => {
                 let (sender, pinger) = pinger(outgoing, config);
-                let pinger = pinger.with_timer(world.timer()).close_to(out);
                 let sender = Arc::new(Mutex::new(Some(sender)));
-                (Reader::Slot(sender), Box::pin(pinger))
+                (Reader::Slot(sender), closing_to(pinger, out, &world))
             }
             Path::Stream => {
                 let (pongs, script) = world.pongs();
                 let pinger = Pinger::new(outgoing, pongs, config);
-                let pinger = pinger.with_timer(world.timer()).close_to(out);
-                (Reader::Stream(script), Box::pin(pinger))
+                (Reader::Stream(script), closing_to(pinger, out, &world))
             }
             Path::Set => {
                 let set = PingerSet::new(config).with_timer(world.timer());

@@ -200,10 +200,11 @@ proptest! {
     }
 }
 
-// A ping that is due goes out between two polls' worth of reading, and what was there before answered it.
-// contract: B11
+// A ping that is due goes out between two polls' worth of reading. What was there before answers it too,
+// and no later one.
+// contract: B11 O96
 #[test]
-fn strays_that_came_before_a_ping_do_not_answer_it() {
+fn strays_that_came_before_a_ping_answer_that_one_and_no_later_one() {
     let second = 1000 * script::MILLISECOND;
     let options = Options {
         interval: second,
@@ -215,5 +216,7 @@ fn strays_that_came_before_a_ping_do_not_answer_it() {
     let mut driver = Driver::<Run<ByStream>>::start(options.config());
     driver.step(&Step::Pass(second));
     driver.step(&Step::Strays(65));
-    assert_eq!(driver.seen().answered, 1);
+    assert_eq!(driver.seen().answered, 2);
+    driver.step(&Step::Pass(4 * second));
+    assert_eq!(driver.seen().answered, 2);
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
-use crate::channel::PongSender;
+use crate::handle::PongSender;
 use crate::protocol::{Kind, Protocol};
 
 /// Messages between two reports of activity.

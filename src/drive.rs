@@ -1,0 +1,147 @@
+//! The one loop that drives a heartbeat: turn by turn into a sink, until the heartbeat rests.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_sink::Sink;
+
+use crate::frame::Frame;
+use crate::machine::{Destination, SinkState, Turn, Verdict};
+use crate::time::Time;
+
+/// A heartbeat, as its driver sees it. Each call takes the lock, and leaves it.
+pub(crate) trait Turns {
+    /// See [`Machine::turn`](crate::machine::Machine::turn).
+    fn turn(&mut self, sent: bool, sink: SinkState) -> Turn;
+
+    /// See [`Machine::fail`](crate::machine::Machine::fail).
+    fn fail(&mut self) -> bool;
+}
+
+/// The sinks of a heartbeat. An error is none where nobody is to be told of it.
+pub(crate) trait Sinks {
+    type Error;
+
+    fn poll_ready(
+        &mut self,
+        to: Destination,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Option<Self::Error>>>;
+    fn start_send(&mut self, to: Destination, frame: Frame) -> Result<(), Option<Self::Error>>;
+    fn poll_flush(
+        &mut self,
+        to: Destination,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Option<Self::Error>>>;
+}
+
+/// One sink takes all frames.
+impl<Si: Sink<Frame>> Sinks for Pin<&mut Si> {
+    type Error = Si::Error;
+
+    #[inline]
+    fn poll_ready(
+        &mut self,
+        _: Destination,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Option<Si::Error>>> {
+        self.as_mut().poll_ready(cx).map_err(Some)
+    }
+
+    #[inline]
+    fn start_send(&mut self, _: Destination, frame: Frame) -> Result<(), Option<Si::Error>> {
+        self.as_mut().start_send(frame).map_err(Some)
+    }
+
+    #[inline]
+    fn poll_flush(
+        &mut self,
+        _: Destination,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Option<Si::Error>>> {
+        self.as_mut().poll_flush(cx).map_err(Some)
+    }
+}
+
+/// What driving has come to.
+#[derive(Debug)]
+pub(crate) enum Driven<E> {
+    /// Nothing is to be done before `until`. Where the sink is `blocked` it wakes the task.
+    Rests { until: Time, blocked: bool },
+    /// The heartbeat has ended, with this verdict unless its connection ended first.
+    Over(Option<Verdict>),
+    /// The sink has failed, and the heartbeat with it.
+    Failed(E),
+}
+
+/// Drives a heartbeat until it rests. `in_sink` is kept from one call to the next: where a frame is
+/// that was sent and not flushed.
+#[inline]
+pub(crate) fn drive<S: Sinks>(
+    sinks: &mut S,
+    in_sink: &mut Option<Destination>,
+    heartbeat: &mut impl Turns,
+    cx: &mut Context<'_>,
+) -> Driven<S::Error> {
+    let mut state = SinkState::Unknown;
+    // What the sink was last asked for was refused, with a wake to come.
+    let mut blocked = false;
+    let mut sent = false;
+    loop {
+        let asked = match *in_sink {
+            Some(to) if state != SinkState::Blocked => {
+                let flushed = sinks.poll_flush(to, cx);
+                if let Poll::Ready(Ok(())) = flushed {
+                    *in_sink = None;
+                    sent = true;
+                }
+                flushed
+            }
+            _ => match heartbeat.turn(std::mem::take(&mut sent), state) {
+                // The flush of one frame is finished before the next frame is asked for.
+                Turn::Offer(_) if in_sink.is_some() => {
+                    state = SinkState::Blocked;
+                    continue;
+                }
+                Turn::Offer(to) => {
+                    let ready = sinks.poll_ready(to, cx);
+                    if ready.is_ready() {
+                        state = SinkState::Ready;
+                    }
+                    ready
+                }
+                Turn::Send(frame, to) => {
+                    let started = sinks.start_send(to, frame);
+                    *in_sink = Some(to);
+                    state = SinkState::Unknown;
+                    Poll::Ready(started)
+                }
+                // Either nothing is in the sink, or what is there is given up.
+                Turn::Close => {
+                    *in_sink = None;
+                    state = SinkState::Unknown;
+                    blocked = false;
+                    continue;
+                }
+                Turn::Rest(until) => return Driven::Rests { until, blocked },
+                Turn::Over(verdict) => return Driven::Over(verdict),
+            },
+        };
+        match asked {
+            Poll::Ready(Ok(())) => {}
+            // Pending: the sink wakes us.
+            Poll::Pending => {
+                state = SinkState::Blocked;
+                blocked = true;
+            }
+            Poll::Ready(Err(error)) => {
+                *in_sink = None;
+                state = SinkState::Blocked;
+                let over = heartbeat.fail();
+                if let (false, Some(error)) = (over, error) {
+                    return Driven::Failed(error);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The handle by which others steer a heartbeat that its task owns.
+
+use std::fmt;
+
+use crate::config::Config;
+use crate::error::Closed;
+use crate::shared::{Shared, Visited};
+use crate::stats::Stats;
+use crate::sync::Arc;
+use crate::timer::Half;
+
+/// Steers a heartbeat from any thread, and tells what it has seen; from
+/// [`Pinger::controller`](crate::Pinger::controller) or
+/// [`KeepAlive::controller`](crate::KeepAlive::controller).
+///
+/// A call never waits: it leaves a note, wakes the heartbeat's task and returns. The heartbeat does as
+/// asked in its next poll, in the order of the calls; a `KeepAlive` that finds one message after the
+/// other looks at its notes once in 64 of them. Notes do not queue up: of a thousand calls the last
+/// configuration counts, and one ping is sent.
+///
+/// A controller does not keep the heartbeat alive. Clones are cheap and steer the same heartbeat.
+///
+/// # Errors
+///
+/// Each call that asks for something returns [`Closed`] once the heartbeat has ended or was dropped.
+///
+/// # Wakeups
+///
+/// The heartbeat's task is known from the first poll after the controller was made: whoever makes
+/// one between two polls of a running heartbeat polls it once more.
+///
+/// # Examples
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use futures::channel::mpsc;
+/// use futures_pinger::{Closed, Config, Stopped, pinger};
+///
+/// let (outgoing, frames) = mpsc::channel(0);
+/// let (pongs, mut pinger) = pinger(outgoing, Config::default());
+/// let controller = pinger.controller();
+///
+/// // Elsewhere, while a task runs the heartbeat:
+/// controller.stop()?;
+///
+/// assert_eq!(pinger.await.unwrap(), Stopped::Requested);
+/// assert_eq!(controller.ping_now(), Err(Closed));
+/// assert_eq!(controller.stats().sent(), 0);
+/// # drop((pongs, frames));
+/// # Ok::<(), Closed>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Controller {
+    shared: Arc<Shared>,
+}
+
+impl Controller {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Sends a ping at once, unless one is out already or the heartbeat is paused. The next one is
+    /// due an interval after it.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn ping_now(&self) -> Result<(), Closed> {
+        self.shared.visit(|machine| machine.ping_now())
+    }
+
+    /// Puts another configuration in force; see
+    /// [`Heartbeat::set_config`](crate::Heartbeat::set_config) for what becomes of a ping that is out.
+    /// A configuration that makes no sense cannot get here: its
+    /// [`build`](crate::ConfigBuilder::build) returns an error, and the old one stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::{Config, pinger};
+    ///
+    /// # let (pongs, mut pinger) = pinger((), Config::default());
+    /// let controller = pinger.controller();
+    /// let config = Config::builder().interval(Duration::ZERO).build();
+    /// assert_eq!(config.unwrap_err().option(), "interval");
+    ///
+    /// let config = Config::builder().interval(Duration::from_secs(5)).build()?;
+    /// controller.set_config(config)?;
+    /// # drop(pongs);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_config(&self, config: Config) -> Result<(), Closed> {
+        self.shared.set_config(config)
+    }
+
+    /// No pings and no verdicts until [`resume`](Self::resume): a phone goes to sleep. Pongs are
+    /// still read, a flush that has begun is completed, and the end of the connection still ends the
+    /// heartbeat.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn pause(&self) -> Result<(), Closed> {
+        self.shared.visit(|machine| machine.pause())?;
+        // The writer of a socket waits for a ping that is on its way, but not for a paused one.
+        self.shared.wake(Half::Writer);
+        Ok(())
+    }
+
+    /// Goes on after a [`pause`](Self::pause) as if the heartbeat were new: a ping that was out is
+    /// written off, and the next is due one interval from now.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn resume(&self) -> Result<(), Closed> {
+        let now = self.shared.now();
+        self.shared.visit(|machine| machine.resume(now))
+    }
+
+    /// Ends the heartbeat without a frame. A [`Pinger`](crate::Pinger) is then ready with
+    /// [`Stopped::Requested`](crate::Stopped::Requested), a [`KeepAlive`](crate::KeepAlive) becomes a
+    /// plain socket. A verdict that has fallen stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn stop(&self) -> Result<(), Closed> {
+        self.shared.visit(|machine| machine.stop())
+    }
+
+    /// The peer was seen to be active elsewhere: for
+    /// [`Liveness::Activity`](crate::Liveness::Activity), without meaning for the others. Once for
+    /// each batch of messages is enough.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    ///
+    /// # Wakeups
+    ///
+    /// The heartbeat is woken once for each ping that this answers.
+    pub fn activity(&self) -> Result<(), Closed> {
+        self.shared.handle_activity()
+    }
+
+    /// What had been counted and measured when the heartbeat last looked at the time; the last figures
+    /// after its end.
+    ///
+    /// Strays do not wake a heartbeat, so that those a [`PongSender`](crate::PongSender) took since
+    /// then are not counted yet.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Whether the heartbeat exists and has not ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.shared.has_ended()
+    }
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controller")
+            .field("alive", &self.is_alive())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,8 @@
+//! The handles that others hold of a heartbeat. Each call is a visit to its one state.
+
+mod controller;
+mod pong_sender;
+
+pub use self::controller::Controller;
+pub(crate) use self::pong_sender::pongs;
+pub use self::pong_sender::{PongSender, Pongs};

@@ -1,0 +1,296 @@
+//! One deadline and its grace: a stall of this process is not the peer's silence.
+//!
+//! The rule stands in the [docs of the heartbeat](crate::heartbeat).
+
+use crate::grid::Grid;
+use crate::time::{Span, Time};
+
+/// A deadline with its grace for local stalls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deadline {
+    pub(super) at: Time,
+    /// The timeout that led to the deadline.
+    pub(super) timeout: Span,
+    pub(super) grace: Grace,
+}
+
+/// What is left of the grace of a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grace {
+    /// The deadline is to be looked at once before it is judged, at deadline − slack.
+    Checkpoint,
+    /// The deadline is judged when it has come. It is extended once by as much as it is seen late.
+    Graceful,
+    /// A long stall has moved the deadline. It is extended once more, by the slack.
+    Extended,
+    /// The deadline is judged when it has come.
+    Spent,
+}
+
+/// What a look at a [`Deadline`] shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    Early,
+    /// A local stall, so long: the deadline has moved.
+    Late(Span),
+    /// The deadline has passed; it was seen so much late.
+    Expired(Span),
+}
+
+impl Grace {
+    /// The grace of a new deadline.
+    #[inline]
+    pub(super) const fn new(stall_grace: bool) -> Self {
+        if stall_grace {
+            Self::Checkpoint
+        } else {
+            Self::Spent
+        }
+    }
+
+    /// When to look at a deadline that ends a wait of `timeout`.
+    #[inline]
+    pub(super) fn next_look(self, deadline: Time, timeout: Span) -> Time {
+        match self {
+            Self::Checkpoint => deadline.minus(slack(timeout)),
+            Self::Graceful | Self::Extended | Self::Spent => deadline,
+        }
+    }
+}
+
+/// How long before the deadline the checkpoint is.
+#[inline]
+fn slack(timeout: Span) -> Span {
+    const MIN: u64 = 10_000_000;
+    const MAX: u64 = 1_000_000_000;
+    let timeout = timeout.as_nanos();
+    Span::nanos((timeout / 8).clamp(MIN, MAX).min(timeout / 2))
+}
+
+impl Deadline {
+    pub(super) fn new(waiting_since: Time, timeout: Span, stall_grace: bool) -> Self {
+        Self {
+            at: waiting_since.plus(timeout),
+            timeout,
+            grace: Grace::new(stall_grace),
+        }
+    }
+
+    /// This deadline, set anew from the start of its wait, in place of `old`.
+    ///
+    /// A deadline that thereby lies in the past is judged at the next turn of the timer: in the
+    /// time until then input is read.
+    pub(super) fn in_place_of(mut self, old: Self, now: Time) -> Self {
+        if self.at.has_come(now) {
+            let turn = now.plus(Span::nanos(1));
+            self.at = match old.grace {
+                // Calls without end do not put the deadline off without end.
+                Grace::Spent => old.at.min(turn),
+                Grace::Checkpoint | Grace::Graceful | Grace::Extended => turn,
+            };
+            self.grace = Grace::Spent;
+        } else if self.grace == Grace::Checkpoint && self.next_look().has_come(now) {
+            self.grace = Grace::Graceful;
+        }
+        self
+    }
+
+    /// When to look at the deadline next.
+    pub(super) fn next_look(&self) -> Time {
+        self.grace.next_look(self.at, self.timeout)
+    }
+
+    pub(super) fn look(&mut self, now: Time, grid: Grid) -> Check {
+        if !self.next_look().has_come(now) {
+            return Check::Early;
+        }
+        let slack = slack(self.timeout);
+        let late = grid.lateness(self.next_look(), now);
+        match self.grace {
+            Grace::Checkpoint if late == Span::ZERO => {
+                self.grace = Grace::Graceful;
+                self.look(now, grid)
+            }
+            Grace::Checkpoint => {
+                let left = if late <= slack {
+                    Grace::Graceful
+                } else {
+                    Grace::Extended
+                };
+                self.extend(now, late.max(slack), left);
+                Check::Late(late)
+            }
+            Grace::Graceful if late > slack => {
+                self.extend(now, late, Grace::Spent);
+                Check::Late(late)
+            }
+            Grace::Extended if late > slack => {
+                // At least 1 ns: an eighth of a 1 ns timeout is zero.
+                self.extend(now, slack.max(Span::nanos(1)), Grace::Spent);
+                Check::Late(late)
+            }
+            Grace::Graceful | Grace::Extended | Grace::Spent => Check::Expired(late),
+        }
+    }
+
+    fn extend(&mut self, now: Time, by: Span, left: Grace) {
+        self.at = now.plus(by.min(self.timeout));
+        self.grace = left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(tenths: u64) -> Time {
+        Time::ORIGIN.plus(Span::nanos(tenths * SECOND / 10))
+    }
+
+    /// A timeout of 4 s from the origin on: the slack is half a second.
+    fn deadline() -> Deadline {
+        Deadline::new(Time::ORIGIN, Span::nanos(4 * SECOND), true)
+    }
+
+    fn grid(step: Duration) -> Grid {
+        Grid { step: step.into() }
+    }
+
+    fn look(deadline: &mut Deadline, now: Time) -> Check {
+        deadline.look(now, grid(Duration::ZERO))
+    }
+
+    fn expired(deadline: &mut Deadline, now: Time) -> bool {
+        matches!(look(deadline, now), Check::Expired(_))
+    }
+
+    #[test]
+    fn seen_on_time_the_deadline_stands() {
+        let mut deadline = deadline();
+        assert_eq!(deadline.next_look(), at(35));
+        assert!(matches!(look(&mut deadline, at(35)), Check::Early));
+        assert_eq!(deadline.next_look(), at(40));
+        assert!(expired(&mut deadline, at(40)));
+    }
+
+    #[test]
+    fn a_checkpoint_seen_a_little_late_grants_the_slack() {
+        let mut deadline = deadline();
+        assert!(matches!(look(&mut deadline, at(37)), Check::Late(_)));
+        assert_eq!(deadline.next_look(), at(42));
+        // And, as it was little, one more grace for a deadline that is hidden by a longer stall.
+        assert!(matches!(look(&mut deadline, at(50)), Check::Late(_)));
+        assert_eq!(deadline.next_look(), at(58));
+        assert!(expired(&mut deadline, at(100)), "graces never chain");
+    }
+
+    #[test]
+    fn a_checkpoint_seen_very_late_grants_that_much_once() {
+        let mut deadline = deadline();
+        assert!(matches!(look(&mut deadline, at(55)), Check::Late(_)));
+        assert_eq!(deadline.next_look(), at(75));
+        // A second stall hides that deadline, too: time enough to read what has come.
+        assert!(matches!(look(&mut deadline, at(200)), Check::Late(_)));
+        assert_eq!(deadline.next_look(), at(205));
+        assert!(expired(&mut deadline, at(400)), "graces never chain");
+    }
+
+    #[test]
+    fn a_deadline_seen_late_by_the_slack_and_no_more_stands() {
+        let mut on_time = deadline();
+        look(&mut on_time, at(35));
+        assert!(expired(&mut on_time, at(45)));
+        let mut extended = deadline();
+        look(&mut extended, at(55));
+        assert!(expired(&mut extended, at(80)), "the deadline is at 7.5 s");
+    }
+
+    #[test]
+    fn a_grace_is_no_longer_than_the_timeout() {
+        let mut deadline = deadline();
+        look(&mut deadline, at(1000));
+        assert_eq!(deadline.next_look(), at(1040));
+    }
+
+    // A wake-up is rounded up to the grid, and then the timer takes its time: neither is a stall.
+    #[test]
+    fn the_grid_and_the_slowness_of_a_timer_explain_some_lateness() {
+        let grid = grid(Duration::from_millis(100));
+        let asked = deadline().next_look();
+        let point = (0..=1000_u64)
+            .map(|millis| asked.plus(Span::nanos(millis * 100_000)))
+            .find(|time| grid.lateness(asked, time.plus(Span::nanos(SECOND / 10))) > Span::ZERO)
+            .expect("late from some point on");
+        assert!(point.since(asked) <= Span::nanos(SECOND / 10));
+
+        let mut on_time = deadline();
+        let slow = point.plus(Span::nanos(SECOND / 20));
+        assert!(matches!(on_time.look(slow, grid), Check::Early));
+        assert_eq!(on_time.next_look(), at(40), "the deadline stands");
+        let mut late = deadline();
+        let stalled = point.plus(Span::nanos(SECOND / 5));
+        assert!(matches!(late.look(stalled, grid), Check::Late(_)));
+    }
+
+    #[test]
+    fn slack_is_an_eighth_within_limits() {
+        let slack = |nanos| slack(Span::nanos(nanos));
+        assert_eq!(slack(4 * SECOND), Span::nanos(SECOND / 2));
+        assert_eq!(slack(80 * SECOND), Span::nanos(SECOND), "1 s at the most");
+        assert_eq!(
+            slack(SECOND / 25),
+            Span::nanos(SECOND / 100),
+            "10 ms at the least"
+        );
+        assert_eq!(
+            slack(SECOND / 100),
+            Span::nanos(SECOND / 200),
+            "but no more than half"
+        );
+    }
+
+    #[test]
+    fn restarts_without_end_do_not_put_a_passed_deadline_off_without_end() {
+        let span = Span::nanos(SECOND);
+        let turn = |now: Time| now.plus(Span::nanos(1));
+        let deadline = Deadline::new(at(0), span, true).in_place_of(deadline(), at(20));
+        assert_eq!(deadline.next_look(), turn(at(20)));
+        let mut deadline = Deadline::new(at(0), span, true).in_place_of(deadline, at(21));
+        assert_eq!(deadline.next_look(), turn(at(20)));
+        assert!(expired(&mut deadline, at(21)));
+    }
+
+    #[test]
+    fn a_restart_past_the_new_checkpoint_waits_for_the_new_deadline() {
+        let started = || Deadline::new(at(0), Span::nanos(8 * SECOND), true);
+        let span = Span::nanos(4 * SECOND);
+        let before = Deadline::new(at(0), span, true).in_place_of(started(), at(20));
+        assert_eq!(before.next_look(), at(35), "its checkpoint is yet to come");
+        let mut past = Deadline::new(at(0), span, true).in_place_of(started(), at(36));
+        assert_eq!(past.next_look(), at(40));
+        assert!(expired(&mut past, at(40)));
+    }
+
+    #[test]
+    fn also_the_shortest_timeout_asks_for_no_look_in_the_past() {
+        let mut deadline = Deadline::new(Time::ORIGIN, Span::nanos(1), true);
+        for late in [1, 5, 7] {
+            assert!(matches!(look(&mut deadline, at(late)), Check::Late(_)) == (late < 7));
+            assert!(late == 7 || deadline.next_look() > at(late));
+        }
+    }
+
+    #[test]
+    fn never_is_never() {
+        let mut deadline = Deadline::new(at(5), Span::NEVER, true);
+        assert_eq!(deadline.next_look(), Time::NEVER);
+        assert!(matches!(
+            look(&mut deadline, at(u64::from(u32::MAX))),
+            Check::Early
+        ));
+    }
+}

@@ -1,0 +1,924 @@
+//! Every transition of a heartbeat, with the rules in the docs of [`heartbeat`](crate::heartbeat).
+
+use std::ops::{Deref, DerefMut, RangeInclusive};
+use std::time::Duration;
+
+use super::deadline::{Check, Deadline, Grace};
+use super::event::{Event, Events};
+use super::proof::{Key, Proof, payload};
+use super::record::{Cause, CloseStep, End, Newest, Phase, Record, Start, WaitKind};
+use super::schedule::Wait;
+use crate::config::{Config, Liveness, Timeout};
+use crate::error::{TimedOut, TimeoutPhase};
+use crate::frame::Frame;
+use crate::grid::Grid;
+use crate::stats::{Snapshot, State, Stats};
+use crate::time::{Span, Time};
+
+/// How many further items may be read past a deadline before it is judged although input is still
+/// ready: enough for any honest backlog, and an end to an endless one.
+pub const BACKLOG_LIMIT: u32 = 65_536;
+
+/// How long a round trip usually takes as long as none was measured (RFC 6298 §2.1).
+const UNMEASURED: Span = Span::nanos(1_000_000_000);
+
+/// Where the close frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// The sink that takes the pings.
+    Outgoing,
+    /// The sink that takes nothing else; see
+    /// [`Heartbeat::dedicated_close`](crate::Heartbeat::dedicated_close).
+    Dedicated,
+}
+
+/// How a heartbeat ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The peer is gone.
+    TimedOut(TimedOut),
+    /// [`Heartbeat::stop`](crate::Heartbeat::stop) was called.
+    Requested,
+}
+
+/// What became of a pong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PongKind {
+    /// It is the answer to the newest ping.
+    Matched {
+        /// From the completed flush of the ping, or from its handing over if the pong beat that.
+        rtt: Duration,
+    },
+    /// It answers by policy: [`Liveness::AnyPong`] or [`Liveness::Activity`].
+    Accepted,
+    /// It answers an earlier ping: proof of life, but the newest ping still needs its own.
+    Stale,
+    /// It answers nothing: a stray, a forgery, a repetition.
+    Unsolicited,
+}
+
+/// What is set for a heartbeat, and may be shared by many: nothing in it changes with a ping.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) config: Config,
+    pub(crate) key: Key,
+    /// Whether the close frame has a sink of its own.
+    pub(crate) dedicated_close: bool,
+}
+
+impl Terms {
+    /// Terms with a random key of their own.
+    pub(crate) fn new(config: Config) -> Self {
+        Self::with_key(config, Key::unique())
+    }
+
+    pub(crate) const fn with_key(config: Config, key: Key) -> Self {
+        Self {
+            config,
+            key,
+            dedicated_close: false,
+        }
+    }
+}
+
+/// One heartbeat at work: its terms, its record, and the events that come of it. A machine that only
+/// borrows its record can be asked how things stand.
+pub(crate) struct Machine<'a, R> {
+    pub(super) terms: &'a Terms,
+    pub(super) record: R,
+    /// The number of this heartbeat among those that share the key; 0 where the key is its own.
+    member: u64,
+    pub(crate) events: Events,
+}
+
+impl<'a, R> Machine<'a, R> {
+    #[inline]
+    pub(crate) const fn new(terms: &'a Terms, record: R) -> Self {
+        Self {
+            terms,
+            record,
+            member: 0,
+            events: Events::new(),
+        }
+    }
+
+    /// One of many that share the key. Members have no events.
+    #[inline]
+    pub(crate) const fn member(terms: &'a Terms, record: R, member: u64) -> Self {
+        Self {
+            terms,
+            record,
+            member,
+            events: Events::silent(),
+        }
+    }
+}
+
+/// How things stand.
+impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
+    #[inline]
+    pub(crate) fn config(&self) -> &'a Config {
+        &self.terms.config
+    }
+
+    pub(super) fn close_to(&self) -> Destination {
+        if self.terms.dedicated_close {
+            Destination::Dedicated
+        } else {
+            Destination::Outgoing
+        }
+    }
+
+    #[inline]
+    pub(crate) fn wants_transmit(&self) -> bool {
+        matches!(
+            self.record.phase,
+            Phase::Offered(_) | Phase::Closing(CloseStep::Offered)
+        )
+    }
+
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.record.phase, Phase::Closing(_))
+    }
+
+    /// Whether the verdict has fallen, or the heartbeat has ended otherwise.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.record.is_over()
+    }
+
+    #[inline]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.record.phase == Phase::Paused
+    }
+
+    /// Whether the heartbeat is over, its close frame included.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.record.phase, Phase::Ended(_))
+    }
+
+    /// Whether the next ping is not due, and nothing that is read changes that.
+    #[inline]
+    pub(crate) fn is_resting(&self, now: Time) -> bool {
+        self.record.phase == Phase::Idle
+            && !self.record.due.has_come(now)
+            && !self.heeds_activity()
+    }
+
+    /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
+        match self.record.phase {
+            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
+                self.next_judgement().has_come(now)
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let state = match self.record.phase {
+            Phase::NotBegun(Start::Paused) | Phase::Paused => Snapshot::Fixed(State::Paused),
+            Phase::NotBegun(_) | Phase::Idle | Phase::Due(_) => Snapshot::Fixed(State::Idle),
+            Phase::Offered(_) | Phase::Flushing => Snapshot::Fixed(State::Sending),
+            Phase::Waiting if self.record.misses() > 0 => Snapshot::Fixed(State::Suspect),
+            Phase::Waiting => Snapshot::Waiting {
+                suspect_from: self
+                    .record
+                    .waiting_since
+                    .plus(self.usual_round_trip())
+                    .instant(),
+            },
+            Phase::Closing(_) => Snapshot::Fixed(State::Closing),
+            Phase::Ended(_) => Snapshot::Fixed(State::Gone),
+        };
+        Stats {
+            counters: self.record.counters(),
+            rtt: self.record.rtt,
+            state,
+        }
+    }
+
+    fn usual_round_trip(&self) -> Span {
+        let measured = self.record.rtt.timeout(self.config().spans().granularity);
+        measured.unwrap_or(UNMEASURED)
+    }
+
+    #[inline]
+    pub(crate) fn heeds_activity(&self) -> bool {
+        matches!(self.config().liveness(), Liveness::Activity { .. })
+    }
+
+    /// Whether the heartbeat has ended without a timeout: by request, or with its connection.
+    #[inline]
+    pub(crate) fn is_disconnected(&self) -> bool {
+        matches!(
+            self.record.phase,
+            Phase::Ended(End::Requested | End::Disconnected)
+        )
+    }
+
+    /// The number of the ping whose pong is waited for, and the deadline and the timeout of that wait;
+    /// both are never where no timeout is set.
+    pub(crate) fn awaited(&self) -> Option<(u64, Time, Span)> {
+        if self.record.phase != Phase::Waiting {
+            return None;
+        }
+        let deadline = self.deadline(self.config())?;
+        Some((self.record.issued, deadline.at, deadline.timeout))
+    }
+
+    /// How the heartbeat has ended, unless its connection ended first.
+    #[inline]
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        match self.record.phase {
+            Phase::Ended(End::TimedOut) => Some(Verdict::TimedOut(self.record.timed_out())),
+            Phase::Ended(End::Requested) => Some(Verdict::Requested),
+            _ => None,
+        }
+    }
+
+    /// The timeout that was found, be it that its close frame is still on its way.
+    pub(crate) fn timed_out(&self) -> Option<TimedOut> {
+        let found = matches!(
+            self.record.phase,
+            Phase::Closing(_) | Phase::Ended(End::TimedOut)
+        );
+        found.then(|| self.record.timed_out())
+    }
+
+    #[inline]
+    pub(crate) fn grid(&self) -> Grid {
+        Grid {
+            step: self.config().spans().granularity,
+        }
+    }
+
+    // --- when to look ---
+
+    /// When the driver must look next: at once where there is something to send or to report.
+    ///
+    /// A driver is not woken by pongs. So while a ping is out it looks at the deadline or at the next
+    /// due time, whichever is first; from then on whoever ends the wait wakes the driver.
+    #[inline]
+    pub(crate) fn next_look(&self) -> Time {
+        match self.record.phase {
+            Phase::Idle => self.record.due,
+            Phase::Flushing | Phase::Waiting if self.record.wait_kind != WaitKind::Over => {
+                self.next_judgement().min(self.record.due)
+            }
+            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => self.next_judgement(),
+            Phase::Closing(CloseStep::Offered | CloseStep::Flushing) => {
+                self.record.close_deadline()
+            }
+            Phase::NotBegun(_) | Phase::Paused => Time::NEVER,
+            Phase::Due(_) | Phase::Closing(CloseStep::Due) | Phase::Ended(_) => Time::ORIGIN,
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    #[inline]
+    pub(super) fn next_judgement(&self) -> Time {
+        match self.record.phase {
+            Phase::Idle => self.record.due,
+            // Without a timeout the ping is written off when the next one is due.
+            Phase::Waiting if !self.config().judges_pongs() => self.record.due,
+            Phase::Closing(_) => self.record.close_deadline(),
+            _ => {
+                let timeout = self.timeout(self.config());
+                timeout.map_or(Time::NEVER, |timeout| self.record.next_look(timeout))
+            }
+        }
+    }
+
+    // --- the schedule ---
+
+    /// The random share of the jitter in the wait for the next ping: the same whenever it is asked
+    /// for.
+    fn jitter_share(&self) -> u32 {
+        // Drawing costs a hash; without jitter nobody looks at it.
+        if self.config().jitter() > 0.0 {
+            self.terms.key.draw(self.record.jitter_seed(), self.member)
+        } else {
+            0
+        }
+    }
+
+    fn first_due(&self) -> Time {
+        let delay = self.config().spans().initial_delay;
+        // No pong has come yet: the last proof of life is the start.
+        let start = self.record.last_proof;
+        start.plus(self.config().jittered(delay, self.jitter_share()))
+    }
+
+    /// The wait for the next ping as this configuration counts it.
+    fn wait(&self, config: &Config) -> Span {
+        config.jittered(config.spans().interval, self.jitter_share())
+    }
+
+    // --- deadlines ---
+
+    /// The deadline of the ping that is on offer or out, as this configuration counts it.
+    fn deadline(&self, config: &Config) -> Option<Deadline> {
+        self.timeout(config)
+            .map(|timeout| self.record.deadline(timeout))
+    }
+
+    /// How long the ping may take that is on offer or out.
+    #[inline]
+    fn timeout(&self, config: &Config) -> Option<Span> {
+        let spans = config.spans();
+        match self.record.phase {
+            Phase::Offered(_) | Phase::Flushing => Some(spans.write_timeout),
+            Phase::Waiting => Some(match &spans.timeout {
+                Timeout::Fixed(timeout) => *timeout,
+                Timeout::Never => Span::NEVER,
+                Timeout::Adaptive(range) => self.adaptive_timeout(range, spans.granularity),
+            }),
+            _ => None,
+        }
+    }
+
+    fn adaptive_timeout(&self, range: &RangeInclusive<Span>, granularity: Span) -> Span {
+        let (start, end) = (*range.start(), *range.end());
+        let Some(measured) = self.record.rtt.timeout(granularity) else {
+            return end;
+        };
+        let factor = 1_u64
+            .checked_shl(self.record.doublings())
+            .unwrap_or(u64::MAX);
+        let backed_off = measured.clamp(start, end).as_nanos().saturating_mul(factor);
+        Span::nanos(backed_off).min(end)
+    }
+
+    /// Until when activity is trusted in place of a pong; none where it never is.
+    fn trusted_until(&self) -> Option<Time> {
+        match self.config().liveness() {
+            Liveness::Activity { max_unproven } => {
+                Some(self.record.last_proof.plus(max_unproven.into()))
+            }
+            Liveness::Pong | Liveness::AnyPong => None,
+        }
+    }
+
+    fn trusts_activity(&self, at: Time) -> bool {
+        self.trusted_until().is_some_and(|until| at < until)
+    }
+}
+
+/// What happened.
+impl<R: DerefMut<Target = Record>> Machine<'_, R> {
+    /// The wake rule: acts, and tells whether the driver must look earlier by it than it would have.
+    #[inline]
+    pub(crate) fn visited<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let sleeps_until = self.next_look();
+        let result = act(self);
+        (result, self.next_look() < sleeps_until)
+    }
+
+    /// The heartbeat is driven for the first time: the first ping is due an initial delay from now.
+    pub(crate) fn begin(&mut self, now: Time) {
+        let Phase::NotBegun(start) = self.record.phase else {
+            return;
+        };
+        self.record.last_proof = now;
+        self.record.due = self.first_due();
+        self.record.phase = match start {
+            Start::Waiting | Start::Resumed => Phase::Idle,
+            Start::Pinging => Phase::Due(Cause::Request),
+            Start::Paused => Phase::Paused,
+        };
+        if start == Start::Resumed {
+            self.rebase(now);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.record.set_backlog(None);
+        self.judge(now);
+    }
+
+    /// Judges what is to be judged, and says what to do next.
+    #[inline]
+    pub(super) fn settle(&mut self, now: Time) {
+        match self.record.phase {
+            Phase::Idle => self.record.set_backlog(None),
+            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
+                self.record.set_backlog(None);
+                // Nearly always there is nothing to judge.
+                if self.next_judgement().has_come(now) {
+                    self.judge(now);
+                }
+                self.note_due(now);
+            }
+            _ => self.handle_timeout(now),
+        }
+    }
+
+    /// The next ping is due while one is out: from now on who ends the wait wakes the driver.
+    #[inline]
+    pub(super) fn note_due(&mut self, now: Time) {
+        let out = matches!(self.record.phase, Phase::Flushing | Phase::Waiting);
+        if out && self.record.due.has_come(now) {
+            self.record.wait_kind = WaitKind::Over;
+        }
+    }
+
+    pub(crate) fn handle_backlog(&mut self, read: u32, now: Time) {
+        let deadline = match self.record.phase {
+            Phase::Waiting if !self.config().judges_pongs() => Some(self.record.due),
+            Phase::Closing(_) => return self.judge(now),
+            _ => self.deadline(self.config()).map(|deadline| deadline.at),
+        };
+        // What was read by the first look past the deadline may have been read before it.
+        let backlog = match self.record.backlog() {
+            _ if !deadline.is_some_and(|deadline| deadline.has_come(now)) => None,
+            None => Some(0),
+            Some(past) => Some(past.saturating_add(read)),
+        };
+        if backlog.is_none_or(|past| past < BACKLOG_LIMIT) {
+            return self.record.set_backlog(backlog);
+        }
+        self.record.set_backlog(None);
+        if let Some(mut deadline) = self.deadline(self.config()) {
+            deadline.grace = Grace::Spent;
+            self.record.keep(&deadline);
+        }
+        self.judge(now);
+    }
+
+    /// Counts a pong that means nothing at any time: no clock needs to be read for it.
+    #[inline]
+    pub(crate) fn handle_stray(&mut self, payload: &[u8]) -> bool {
+        let stray = self.config().liveness() == Liveness::Pong && self.record.is_stray(payload);
+        if stray {
+            self.count_unsolicited();
+        }
+        stray
+    }
+
+    /// The peer sent a pong, which was read `at` that time.
+    pub(crate) fn handle_pong(&mut self, payload: &[u8], at: Time) -> PongKind {
+        if self.record.is_over() {
+            // A pong can still be ours after the end, which decides whether it is passed on. It
+            // changes nothing else.
+            self.record.newest = Newest::NotAwaited;
+        }
+        let proof = self.record.check(payload, &self.terms.key, self.member);
+        match proof {
+            Proof::Newest => {
+                let rtt = at.since(self.record.sent_at());
+                let late = self.observe_lateness(at) || self.record.late;
+                // Clocks are read before locks, so that a pong may be stamped before its ping.
+                if !late && at >= self.record.sent_at() {
+                    self.record.rtt.sample(rtt);
+                }
+                self.record.last_proof = self.record.last_proof.max(at);
+                self.answered(at);
+                self.record.enter(proof);
+                let sequence = self.record.issued;
+                self.events.push(|| Event::Pong { sequence, rtt });
+                PongKind::Matched {
+                    rtt: rtt.to_duration(),
+                }
+            }
+            Proof::Earlier(_) => {
+                if !self.has_ended() {
+                    self.count_stale();
+                }
+                if !self.record.is_over() {
+                    self.record.clear_misses();
+                }
+                self.record.last_proof = self.record.last_proof.max(at);
+                self.record.enter(proof);
+                PongKind::Stale
+            }
+            Proof::Nothing => self.handle_unproven(at),
+        }
+    }
+
+    /// The peer was active `at` that time, and says so `now`.
+    pub(crate) fn handle_activity(&mut self, at: Time, now: Time) {
+        if self.heeds_activity() && self.trusts_activity(at) {
+            self.active(at, now);
+        }
+    }
+
+    pub(crate) fn handle_sent(&mut self, at: Time) {
+        match self.record.phase {
+            Phase::Flushing => {
+                // Times that were read before a lock may come out of order: a flush is not before
+                // the offer.
+                let at = at.max(self.record.waiting_since);
+                let blocked = at.since(self.record.waiting_since);
+                self.record.count_blocked(blocked);
+                let grace = Grace::new(self.config().stall_grace());
+                self.record.flushed(at, grace);
+            }
+            Phase::Closing(CloseStep::Flushing) => {
+                self.record.set_close_sent();
+                self.end_timed_out();
+                return;
+            }
+            // Answered before the flush was seen to complete, paused, or over.
+            _ => {}
+        }
+        self.record.sent = true;
+    }
+
+    pub(crate) fn handle_close_failed(&mut self) {
+        if let Phase::Closing(_) = self.record.phase {
+            self.end_timed_out();
+        }
+    }
+
+    /// Another configuration is in force than `before`.
+    pub(crate) fn reconfigure(&mut self, before: &Config, now: Time) {
+        match self.record.phase {
+            Phase::NotBegun(_) => return,
+            _ if self.record.is_over() => return,
+            // While a ping is on its way into the sink, `due` is its own: the next is counted from
+            // it.
+            Phase::Offered(Cause::Schedule) => {}
+            _ => self.reschedule(before),
+        }
+        let config = self.config();
+        self.events.push(|| Event::Configured(config.clone()));
+
+        let grace = config.stall_grace();
+        if let (Some(old), Some(timeout)) = (self.deadline(before), self.timeout(config)) {
+            // A grace that was granted, or is yet to be granted, stays where nothing changes.
+            if old.timeout != timeout || before.stall_grace() != grace {
+                let deadline = Deadline::new(self.record.waiting_since, timeout, grace);
+                self.record.keep(&deadline.in_place_of(old, now));
+            }
+        }
+    }
+
+    pub(crate) fn ping_now(&mut self) {
+        match &mut self.record.phase {
+            Phase::NotBegun(start @ (Start::Waiting | Start::Resumed)) => *start = Start::Pinging,
+            phase @ Phase::Idle => *phase = Phase::Due(Cause::Request),
+            // The ping is on its way anyway; from now on it is asked for.
+            Phase::Due(cause) | Phase::Offered(cause) => *cause = Cause::Request,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn pause(&mut self) {
+        match &mut self.record.phase {
+            Phase::NotBegun(start) => *start = Start::Paused,
+            Phase::Paused | Phase::Closing(_) | Phase::Ended(_) => {}
+            phase => {
+                *phase = Phase::Paused;
+                // The pong of a ping that is out is read whenever somebody gets to it.
+                self.record.late = true;
+                self.events.push(|| Event::Paused);
+            }
+        }
+    }
+
+    pub(crate) fn resume(&mut self, now: Time) {
+        match &mut self.record.phase {
+            Phase::NotBegun(start @ Start::Paused) => *start = Start::Resumed,
+            phase @ Phase::Paused => {
+                *phase = Phase::Idle;
+                self.record.newest = Newest::NotAwaited;
+                self.record.clear_misses();
+                self.record.clear_doublings();
+                self.record.last_proof = self.record.last_proof.max(now);
+                self.rebase(now);
+                self.events.push(|| Event::Resumed);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        match self.record.phase {
+            Phase::Ended(_) => {}
+            Phase::Closing(_) => self.end_timed_out(),
+            _ => {
+                self.record.phase = Phase::Ended(End::Requested);
+                self.events.push(|| Event::Stopped);
+            }
+        }
+    }
+
+    /// The connection is over, or nobody drives the heartbeat any more. A verdict that has fallen
+    /// stands.
+    pub(crate) fn disconnect(&mut self) {
+        match self.record.phase {
+            Phase::Ended(_) => {}
+            Phase::Closing(_) => self.end_timed_out(),
+            _ => self.record.phase = Phase::Ended(End::Disconnected),
+        }
+    }
+
+    /// Whether a frame is to go now that did not before: a ping that is due, or the close frame.
+    #[inline]
+    pub(super) fn offer_due(&mut self, now: Time) -> bool {
+        match self.record.phase {
+            Phase::Idle if self.record.due.has_come(now) => self.offer(now, Cause::Schedule),
+            Phase::Due(cause) => self.offer(now, cause),
+            Phase::Closing(CloseStep::Due) => {
+                self.record.phase = Phase::Closing(CloseStep::Offered);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    pub(crate) fn transmit(&mut self, at: Time) -> Option<Frame> {
+        match self.record.phase {
+            Phase::Offered(cause) => {
+                self.record.issue(&self.terms.key, self.member);
+                self.record.hand_over(at);
+                match cause {
+                    Cause::Schedule => self.advance(at),
+                    Cause::Request => self.rebase(at),
+                    // An extra ping: the grid goes on, unless it was overtaken.
+                    Cause::Miss if self.record.due.has_come(at) => self.advance(at),
+                    Cause::Miss => self.record.count_off_grid(),
+                }
+                let (sequence, tag) = (self.record.issued, self.record.tag);
+                self.events.push(|| Event::Ping { sequence, cause });
+                Some(Frame::Ping(payload(sequence, tag)))
+            }
+            Phase::Closing(CloseStep::Offered) => {
+                self.record.phase = Phase::Closing(CloseStep::Flushing);
+                self.config().close().cloned().map(Frame::Close)
+            }
+            _ => None,
+        }
+    }
+
+    fn count_unsolicited(&mut self) {
+        if self.record.count_unsolicited().is_power_of_two() {
+            let strays = self.record.strays();
+            self.events.push(|| Event::StrayPongs(strays));
+        }
+    }
+
+    #[cold]
+    fn count_stale(&mut self) {
+        if self.record.count_stale().is_power_of_two() {
+            let strays = self.record.strays();
+            self.events.push(|| Event::StrayPongs(strays));
+        }
+    }
+
+    // --- the schedule ---
+
+    /// To the next point of the grid that lies in the future.
+    fn advance(&mut self, now: Time) {
+        self.record.begin_wait();
+        let wait = self.wait(self.config());
+        let wait = Wait::after(self.record.due, wait, now);
+        self.record.set_wait(wait);
+    }
+
+    /// A new grid from now on.
+    fn rebase(&mut self, now: Time) {
+        self.record.begin_wait();
+        let wait = self.wait(self.config());
+        self.record.set_wait(Wait::from(now, wait));
+    }
+
+    /// The peer was active: no ping is due before `at` + interval, but for the proof that activity
+    /// is no substitute for.
+    fn postpone(&mut self, at: Time) {
+        let limit = self.trusted_until().unwrap_or(Time::NEVER);
+        let wait = Wait::from(at, self.wait(self.config())).until(limit);
+        if wait.due > self.record.due {
+            self.record.wait_kind = WaitKind::Postponed;
+            self.record.set_wait(wait);
+        }
+    }
+
+    /// The same wait as before, by the configuration in force.
+    fn reschedule(&mut self, before: &Config) {
+        if self.record.wait_kind == WaitKind::First {
+            self.record.due = self.first_due();
+            return;
+        }
+        let start = self.record.wait_start(self.wait(before));
+        let mut wait = Wait::from(start, self.wait(self.config()));
+        if self.record.wait_kind == WaitKind::Postponed {
+            if let Some(limit) = self.trusted_until() {
+                // No further than to the end of the trust in activity.
+                wait = wait.until(limit.max(start));
+            }
+        }
+        self.record.set_wait(wait);
+        if self.record.wait_kind == WaitKind::Over {
+            // Whether the wait is over is for the driver to see.
+            self.record.wait_kind = WaitKind::Interval;
+        }
+    }
+
+    fn offer(&mut self, since: Time, cause: Cause) {
+        let grace = Grace::new(self.config().stall_grace());
+        self.record.offer(since, cause, grace);
+    }
+
+    // --- answers ---
+
+    /// The newest ping is answered; its pong or a policy says so.
+    fn answered(&mut self, at: Time) {
+        self.record.clear_misses();
+        if !self.record.is_unanswered() {
+            // A policy has answered it before.
+            return;
+        }
+        self.record.clear_doublings();
+        self.record.count_answered();
+        // The ping has reached the peer, whatever the flush says.
+        self.record.sent = true;
+        match self.record.phase {
+            Phase::Flushing => {
+                let blocked = at.since(self.record.waiting_since);
+                self.record.count_blocked(blocked);
+                self.record.phase = Phase::Idle;
+            }
+            Phase::Waiting => self.record.phase = Phase::Idle,
+            // Paused while it was out.
+            _ => {}
+        }
+    }
+
+    fn answered_by_policy(&mut self, at: Time) {
+        self.answered(at);
+        self.record.newest = Newest::AnsweredByPolicy;
+        let sequence = self.record.issued;
+        self.events.push(|| Event::AnsweredByPolicy { sequence });
+    }
+
+    fn handle_unproven(&mut self, at: Time) -> PongKind {
+        let answers = match self.config().liveness() {
+            Liveness::Pong => false,
+            Liveness::AnyPong => {
+                let answers = self.record.is_unanswered();
+                if answers {
+                    self.answered_by_policy(at);
+                }
+                answers
+            }
+            Liveness::Activity { .. } => self.trusts_activity(at) && self.active(at, at),
+        };
+        if answers {
+            return PongKind::Accepted;
+        }
+        if !self.has_ended() {
+            self.count_unsolicited();
+        }
+        PongKind::Unsolicited
+    }
+
+    /// The peer was active `at` a time at which that is trusted. Whether that answers a ping.
+    fn active(&mut self, at: Time, now: Time) -> bool {
+        match self.record.phase {
+            Phase::Idle => {
+                self.record.clear_misses();
+                self.postpone(at);
+                false
+            }
+            Phase::Due(cause) | Phase::Offered(cause) => {
+                self.record.clear_misses();
+                // Who asked for a ping gets one.
+                if cause != Cause::Request {
+                    let offered = matches!(self.record.phase, Phase::Offered(_));
+                    self.record.phase = Phase::Idle;
+                    self.postpone(at);
+                    // The activity is reported too late to cancel the ping: it was already due, so
+                    // it is offered again.
+                    if offered && self.record.due.has_come(now) {
+                        self.offer(self.record.due, cause);
+                    }
+                }
+                false
+            }
+            Phase::Flushing | Phase::Waiting => {
+                // Activity from before the ping was handed over is no answer to it.
+                let answers = self.record.is_unanswered() && at >= self.record.sent_at();
+                if answers {
+                    self.answered_by_policy(at);
+                    self.postpone(at);
+                }
+                answers
+            }
+            Phase::NotBegun(_) | Phase::Paused | Phase::Closing(_) | Phase::Ended(_) => false,
+        }
+    }
+
+    // --- deadlines ---
+
+    /// Whether this look at the newest ping comes late; a late look is counted once.
+    fn observe_lateness(&mut self, at: Time) -> bool {
+        let late = match self.record.phase {
+            Phase::Flushing | Phase::Waiting => {
+                let timeout = self.timeout(self.config());
+                let look = timeout.map_or(Time::NEVER, |timeout| self.record.next_look(timeout));
+                self.grid().lateness(look, at)
+            }
+            _ => Span::ZERO,
+        };
+        self.count_late(late);
+        late > Span::ZERO
+    }
+
+    fn count_late(&mut self, late: Span) {
+        if late > Span::ZERO {
+            self.record.count_late(late);
+            self.events.push(|| Event::LateWake(late));
+        }
+    }
+
+    fn judge(&mut self, now: Time) {
+        match self.record.phase {
+            Phase::Waiting if !self.config().judges_pongs() => self.write_off(now),
+            Phase::Closing(_) if self.record.close_deadline().has_come(now) => {
+                self.end_timed_out();
+            }
+            _ => self.look(now),
+        }
+    }
+
+    /// Looks at the deadline of the ping that is out, if one is.
+    fn look(&mut self, now: Time) {
+        let Some(mut deadline) = self.deadline(self.config()) else {
+            return;
+        };
+        let check = deadline.look(now, self.grid());
+        self.record.keep(&deadline);
+        match check {
+            Check::Early => {}
+            Check::Late(late) => {
+                self.count_late(late);
+                if self.record.is_unanswered() {
+                    self.record.late = true;
+                }
+            }
+            Check::Expired(late) => {
+                self.count_late(late);
+                let elapsed = now.since(self.record.waiting_since);
+                if self.record.phase == Phase::Waiting {
+                    self.miss(elapsed, now);
+                } else {
+                    self.record.count_blocked(elapsed);
+                    self.time_out(TimeoutPhase::Write, elapsed, now);
+                }
+            }
+        }
+    }
+
+    /// Without a timeout: a ping that is unanswered when the next one is due.
+    fn write_off(&mut self, now: Time) {
+        if self.record.due.has_come(now) {
+            self.record.count_missed();
+            self.record.newest = Newest::NotAwaited;
+            self.record.phase = Phase::Idle;
+            let sequence = self.record.issued;
+            self.events.push(|| Event::WrittenOff { sequence });
+        }
+    }
+
+    fn miss(&mut self, elapsed: Span, now: Time) {
+        self.record.count_missed();
+        self.record.add_miss();
+        self.record.newest = Newest::NotAwaited;
+        let (sequence, missed) = (self.record.issued, self.record.misses());
+        self.events.push(|| Event::Missed {
+            sequence,
+            elapsed,
+            missed,
+        });
+        if missed >= self.config().max_missed() {
+            self.time_out(TimeoutPhase::Pong, elapsed, now);
+        } else {
+            self.record.phase = Phase::Due(Cause::Miss);
+        }
+    }
+
+    fn time_out(&mut self, phase: TimeoutPhase, elapsed: Span, now: Time) {
+        self.record.condemn(phase, elapsed);
+        // A sink that could not take the ping will not take the close frame either.
+        let has_sink = phase == TimeoutPhase::Pong || self.terms.dedicated_close;
+        if has_sink && self.config().close().is_some() {
+            let deadline = now.plus(self.config().spans().close_timeout);
+            self.record.close_by(deadline);
+        } else {
+            self.end_timed_out();
+        }
+    }
+
+    /// The verdict is final, whatever has become of the close frame.
+    fn end_timed_out(&mut self) {
+        self.record.phase = Phase::Ended(End::TimedOut);
+        let timed_out = self.record.timed_out();
+        self.events.push(|| Event::TimedOut(timed_out));
+    }
+}

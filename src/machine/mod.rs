@@ -1,0 +1,30 @@
+//! The state machine of one heartbeat: every transition, and nothing that waits.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `machine` | every transition |
+//! | `record` | the state of one heartbeat, field by field |
+//! | `schedule` | when the next ping is due: pure functions |
+//! | `deadline` | one deadline and its grace for local stalls |
+//! | `proof` | the key, the payload, and which pong proves what |
+//! | `turn` | what a driver is to do next |
+//! | `event` | what a heartbeat has to tell a subscriber |
+
+mod deadline;
+mod event;
+// The file of a floor's main thing has the floor's name.
+#[allow(clippy::module_inception)]
+mod machine;
+mod proof;
+mod record;
+mod schedule;
+mod turn;
+
+#[cfg(feature = "tracing")]
+pub(crate) use self::event::Event;
+pub(crate) use self::event::Events;
+pub use self::machine::{BACKLOG_LIMIT, Destination, PongKind, Verdict};
+pub(crate) use self::machine::{Machine, Terms};
+pub(crate) use self::proof::Key;
+pub(crate) use self::record::Record;
+pub(crate) use self::turn::{SinkState, Step, Turn};

@@ -1,0 +1,521 @@
+//! The state of one heartbeat, field by field: what a million connections cost.
+//!
+//! A heartbeat whose pings are taken and answered at once needs the fields of [`Record`] and no
+//! more. What trouble leaves behind is in [`Rare`], which is allocated with the first of it. Spans
+//! that the configuration tells are in neither: a deadline is the start of its wait and the timeout
+//! in force.
+
+use super::deadline::{Deadline, Grace};
+use super::schedule::Wait;
+use crate::error::{TimedOut, TimeoutPhase};
+use crate::rtt::Rtt;
+use crate::stats::Counters;
+use crate::time::{Span, Time};
+
+/// Why a ping is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Schedule,
+    Miss,
+    Request,
+}
+
+/// How far the close frame has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CloseStep {
+    Due,
+    Offered,
+    Flushing,
+}
+
+/// What a heartbeat does when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The heartbeat waits for the initial delay.
+    Waiting,
+    /// A ping was asked for.
+    Pinging,
+    Paused,
+    /// The heartbeat was paused and resumed: it waits for an interval.
+    Resumed,
+}
+
+/// How a heartbeat has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    TimedOut,
+    Requested,
+    /// The connection is over, or the heartbeat was dropped.
+    Disconnected,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The heartbeat was not driven yet: the time until then is not silence.
+    NotBegun(Start),
+    /// The next ping is due at [`Record::due`].
+    Idle,
+    /// A ping is due at once, whatever the schedule says.
+    Due(Cause),
+    /// A ping is offered to the sink, which has not taken it.
+    Offered(Cause),
+    /// The sink has the ping, which is not flushed.
+    Flushing,
+    /// The flushed ping waits for its answer.
+    Waiting,
+    Paused,
+    /// The verdict has fallen, and its close frame is on its way.
+    Closing(CloseStep),
+    Ended(End),
+}
+
+/// What has become of the newest ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Newest {
+    /// No ping was sent, or the newest was answered by its pong, missed, or written off.
+    NotAwaited,
+    Unanswered,
+    /// Something else answered the newest ping; its own pong is still to be read.
+    AnsweredByPolicy,
+}
+
+/// Which wait it is that ends at [`Record::due`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitKind {
+    /// The initial delay.
+    First,
+    /// The interval.
+    Interval,
+    /// An interval from the peer's latest activity on.
+    Postponed,
+    /// The wait has ended while a ping is out: the next ping waits for the end of that one.
+    Over,
+}
+
+/// The state of one heartbeat. What it has in common with others is in its
+/// [`Terms`](super::Terms).
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// How many pings were handed out; the newest has this number.
+    pub(super) issued: u64,
+    /// The tag of the newest ping, so that its pong is compared and not hashed.
+    pub(super) tag: u64,
+    /// Since when the newest ping waits: for the sink since it was offered, for its answer since it
+    /// was flushed.
+    pub(super) waiting_since: Time,
+    /// The next point of the grid at which a ping is due.
+    pub(super) due: Time,
+    /// When the last verified pong came; before any, the start.
+    pub(super) last_proof: Time,
+    pub(super) rtt: Rtt,
+    rare: Option<Box<Rare>>,
+    answered: u32,
+    /// Pongs that answer nothing; 2³² − 1 may be more.
+    unsolicited: u32,
+    pub(super) phase: Phase,
+    /// What is left of the grace of the deadline in force.
+    grace: Grace,
+    pub(super) newest: Newest,
+    /// How many pings were handed out since the newest that a pong proved. Of more than fit, the
+    /// first prove nothing any more.
+    pub(super) unproved: u8,
+    pub(super) wait_kind: WaitKind,
+    /// Whether the newest ping was flushed, or answered.
+    pub(super) sent: bool,
+    /// Whether a wake came late while the newest ping was out: its round trip is not the network's
+    /// alone.
+    pub(super) late: bool,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Record>() <= 80);
+
+/// What a quiet heartbeat has no need of.
+#[derive(Debug, Clone)]
+struct Rare {
+    /// Consecutive pings without an answer.
+    misses: u32,
+    /// How often the adaptive timeout has doubled.
+    doublings: u32,
+    /// Pings that left beside the grid since the wait for `due` began.
+    off_grid: u32,
+    missed: u32,
+    stale: u64,
+    late_wakes: u64,
+    worst_lateness: Span,
+    write_blocked: Span,
+    /// The worst lateness while the newest ping was out.
+    lateness: Span,
+    /// Items that were read past a deadline while more are ready; none while no deadline is passed.
+    backlog: Option<u32>,
+    /// When the newest ping was handed to the sink or flushed, where this is not `waiting_since`.
+    sent_at: Option<Time>,
+    /// The deadline as a grace has moved it.
+    moved_to: Option<Time>,
+    /// The start of the wait that ends at `due`, where `due` is never.
+    wait_start: Time,
+    /// When the close frame is given up.
+    close_deadline: Time,
+    /// The elapsed time that the verdict tells.
+    elapsed: Span,
+    timeout: TimeoutPhase,
+    close_sent: bool,
+}
+
+impl Rare {
+    const NONE: Self = Self {
+        misses: 0,
+        doublings: 0,
+        off_grid: 0,
+        missed: 0,
+        stale: 0,
+        late_wakes: 0,
+        worst_lateness: Span::ZERO,
+        write_blocked: Span::ZERO,
+        lateness: Span::ZERO,
+        backlog: None,
+        sent_at: None,
+        moved_to: None,
+        wait_start: Time::ORIGIN,
+        close_deadline: Time::ORIGIN,
+        elapsed: Span::ZERO,
+        timeout: TimeoutPhase::Pong,
+        close_sent: false,
+    };
+}
+
+impl Record {
+    /// The record of a heartbeat that has not begun.
+    pub(crate) const fn new() -> Self {
+        Self {
+            issued: 0,
+            tag: 0,
+            waiting_since: Time::ORIGIN,
+            due: Time::NEVER,
+            last_proof: Time::ORIGIN,
+            rtt: Rtt::NONE,
+            rare: None,
+            answered: 0,
+            unsolicited: 0,
+            phase: Phase::NotBegun(Start::Waiting),
+            grace: Grace::Spent,
+            newest: Newest::NotAwaited,
+            unproved: 0,
+            wait_kind: WaitKind::First,
+            sent: false,
+            late: false,
+        }
+    }
+
+    #[inline]
+    fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&Rare::NONE)
+    }
+
+    #[cold]
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(|| Box::new(Rare::NONE))
+    }
+
+    /// Whether the verdict has fallen, or the heartbeat has ended otherwise.
+    #[inline]
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::Ended(_))
+    }
+
+    #[inline]
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.newest == Newest::Unanswered
+    }
+
+    // --- the schedule ---
+
+    /// The number of the ping after which the share of the jitter was drawn that led to `due`.
+    #[inline]
+    pub(super) fn jitter_seed(&self) -> u64 {
+        self.issued - u64::from(self.rare().off_grid)
+    }
+
+    /// A ping has left that moves no due time.
+    pub(super) fn count_off_grid(&mut self) {
+        let off_grid = &mut self.rare_mut().off_grid;
+        *off_grid = off_grid.saturating_add(1);
+    }
+
+    /// The wait for the next ping begins: a share of the jitter is drawn anew.
+    #[inline]
+    pub(super) fn begin_wait(&mut self) {
+        self.wait_kind = WaitKind::Interval;
+        if let Some(rare) = &mut self.rare {
+            rare.off_grid = 0;
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_wait(&mut self, wait: Wait) {
+        self.due = wait.due;
+        if wait.due == Time::NEVER {
+            self.rare_mut().wait_start = wait.start;
+        }
+    }
+
+    /// The start of the wait that ends at `due`: `due − span`, or the stored start if `due` is never.
+    #[inline]
+    pub(super) fn wait_start(&self, span: Span) -> Time {
+        match self.due {
+            Time::NEVER => self.rare().wait_start,
+            due => due.minus(span),
+        }
+    }
+
+    // --- the way of a ping ---
+
+    /// A ping is on offer from `since` on.
+    #[inline]
+    pub(super) fn offer(&mut self, since: Time, cause: Cause, grace: Grace) {
+        if let Some(rare) = &mut self.rare {
+            rare.lateness = Span::ZERO;
+            rare.backlog = None;
+        }
+        if self.newest != Newest::NotAwaited {
+            // The pong of an earlier ping may still be read, and is measured from its own time.
+            self.rare_mut().sent_at = Some(self.sent_at());
+        }
+        self.phase = Phase::Offered(cause);
+        self.waiting_since = since;
+        self.begin_deadline(grace);
+    }
+
+    /// The sink takes the newest ping.
+    #[inline]
+    pub(super) fn hand_over(&mut self, at: Time) {
+        self.set_sent_at(at);
+        self.sent = false;
+        self.phase = Phase::Flushing;
+    }
+
+    /// The newest ping is flushed, and waits for its answer.
+    #[inline]
+    pub(super) fn flushed(&mut self, at: Time, grace: Grace) {
+        self.waiting_since = at;
+        self.set_sent_at(at);
+        self.begin_deadline(grace);
+        self.phase = Phase::Waiting;
+    }
+
+    /// When the newest ping was flushed, or handed to the sink while the flush is not complete.
+    #[inline]
+    pub(super) fn sent_at(&self) -> Time {
+        self.rare().sent_at.unwrap_or(self.waiting_since)
+    }
+
+    #[inline]
+    fn set_sent_at(&mut self, at: Time) {
+        if at != self.waiting_since {
+            self.rare_mut().sent_at = Some(at);
+        } else if let Some(rare) = &mut self.rare {
+            rare.sent_at = None;
+        }
+    }
+
+    /// How many pings have been sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.issued.saturating_sub(u64::from(!self.sent))
+    }
+
+    // --- the deadline of a ping ---
+
+    #[inline]
+    fn begin_deadline(&mut self, grace: Grace) {
+        self.grace = grace;
+        if let Some(rare) = &mut self.rare {
+            rare.moved_to = None;
+        }
+    }
+
+    #[inline]
+    fn deadline_at(&self, timeout: Span) -> Time {
+        let moved_to = self.rare.as_ref().and_then(|rare| rare.moved_to);
+        moved_to.unwrap_or_else(|| self.waiting_since.plus(timeout))
+    }
+
+    /// The deadline of the ping that is on offer or out, by the timeout in force.
+    pub(super) fn deadline(&self, timeout: Span) -> Deadline {
+        Deadline {
+            at: self.deadline_at(timeout),
+            timeout,
+            grace: self.grace,
+        }
+    }
+
+    /// When to look at that deadline: [`Deadline::next_look`].
+    #[inline]
+    pub(super) fn next_look(&self, timeout: Span) -> Time {
+        self.grace.next_look(self.deadline_at(timeout), timeout)
+    }
+
+    /// Keeps what a look has made of the deadline.
+    #[inline]
+    pub(super) fn keep(&mut self, deadline: &Deadline) {
+        self.grace = deadline.grace;
+        if deadline.at != self.waiting_since.plus(deadline.timeout) {
+            self.rare_mut().moved_to = Some(deadline.at);
+        } else if let Some(rare) = &mut self.rare {
+            rare.moved_to = None;
+        }
+    }
+
+    pub(super) fn backlog(&self) -> Option<u32> {
+        self.rare().backlog
+    }
+
+    #[inline]
+    pub(super) fn set_backlog(&mut self, backlog: Option<u32>) {
+        if backlog.is_some() {
+            self.rare_mut().backlog = backlog;
+        } else if let Some(rare) = &mut self.rare {
+            rare.backlog = None;
+        }
+    }
+
+    // --- misses ---
+
+    /// Consecutive pings without an answer.
+    #[inline]
+    pub(super) fn misses(&self) -> u32 {
+        self.rare().misses
+    }
+
+    #[inline]
+    pub(super) fn clear_misses(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.misses = 0;
+        }
+    }
+
+    /// How often the adaptive timeout has doubled.
+    pub(super) fn doublings(&self) -> u32 {
+        self.rare().doublings
+    }
+
+    #[inline]
+    pub(super) fn clear_doublings(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.doublings = 0;
+        }
+    }
+
+    /// One more miss in a row.
+    pub(super) fn add_miss(&mut self) {
+        let rare = self.rare_mut();
+        rare.misses = rare.misses.saturating_add(1);
+        rare.doublings = rare.doublings.saturating_add(1);
+    }
+
+    // --- the counters ---
+
+    #[inline]
+    pub(super) const fn count_answered(&mut self) {
+        self.answered = self.answered.saturating_add(1);
+    }
+
+    pub(super) fn count_missed(&mut self) {
+        let missed = &mut self.rare_mut().missed;
+        *missed = missed.saturating_add(1);
+    }
+
+    pub(super) fn strays(&self) -> Strays {
+        Strays {
+            unsolicited: self.unsolicited.into(),
+            stale: self.rare().stale,
+        }
+    }
+
+    /// One more; how many there are now.
+    #[inline]
+    pub(super) const fn count_unsolicited(&mut self) -> u32 {
+        self.unsolicited = self.unsolicited.saturating_add(1);
+        self.unsolicited
+    }
+
+    /// One more; how many there are now.
+    pub(super) fn count_stale(&mut self) -> u64 {
+        let stale = &mut self.rare_mut().stale;
+        *stale += 1;
+        *stale
+    }
+
+    pub(super) fn count_late(&mut self, late: Span) {
+        let rare = self.rare_mut();
+        rare.late_wakes += 1;
+        rare.worst_lateness = rare.worst_lateness.max(late);
+        rare.lateness = rare.lateness.max(late);
+    }
+
+    /// A ping has waited so long for the sink.
+    #[inline]
+    pub(super) fn count_blocked(&mut self, wait: Span) {
+        if wait > Span::ZERO {
+            let blocked = &mut self.rare_mut().write_blocked;
+            *blocked = blocked.saturating_add(wait);
+        }
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        let rare = self.rare();
+        Counters {
+            sent: self.sent(),
+            answered: self.answered.into(),
+            missed: rare.missed.into(),
+            stale: rare.stale,
+            unsolicited: self.unsolicited.into(),
+            late_wakes: rare.late_wakes,
+            worst_lateness: rare.worst_lateness,
+            write_blocked: rare.write_blocked,
+        }
+    }
+
+    // --- the verdict ---
+
+    /// The ping has waited for too long: what the verdict tells stays as it is from now on.
+    pub(super) fn condemn(&mut self, timeout: TimeoutPhase, elapsed: Span) {
+        let rare = self.rare_mut();
+        rare.timeout = timeout;
+        rare.elapsed = elapsed;
+    }
+
+    /// The close frame of the verdict has until `deadline`.
+    pub(super) fn close_by(&mut self, deadline: Time) {
+        self.rare_mut().close_deadline = deadline;
+        self.phase = Phase::Closing(CloseStep::Due);
+    }
+
+    pub(super) fn close_deadline(&self) -> Time {
+        self.rare().close_deadline
+    }
+
+    pub(super) fn set_close_sent(&mut self) {
+        self.rare_mut().close_sent = true;
+    }
+
+    pub(super) fn timed_out(&self) -> TimedOut {
+        let rare = self.rare();
+        TimedOut {
+            phase: rare.timeout,
+            elapsed: rare.elapsed,
+            missed: rare.misses,
+            answered: self.answered.into(),
+            last_rtt: self.rtt.latest_span(),
+            lateness: rare.lateness,
+            close_sent: rare.close_sent,
+        }
+    }
+}
+
+/// Pongs that answer nothing, or too late.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "tracing"), allow(dead_code))]
+pub(crate) struct Strays {
+    pub(crate) unsolicited: u64,
+    pub(crate) stale: u64,
+}

@@ -1,0 +1,126 @@
+//! What a driver is to do next for a heartbeat.
+
+use std::ops::DerefMut;
+
+use super::machine::{Destination, Machine, Verdict};
+use super::record::Record;
+use crate::frame::Frame;
+use crate::time::Time;
+
+/// What the caller of the sans-IO heartbeat is to do next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    Ping,
+    Close(Destination),
+    Wait(Time),
+    Done(Verdict),
+}
+
+/// What a driver is to do next.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Get that sink ready for a frame.
+    Offer(Destination),
+    /// Put this frame into that sink, which is ready, and flush it.
+    Send(Frame, Destination),
+    /// Give up what is in the sink: a verdict has fallen, and its close frame is to go.
+    Close,
+    /// Nothing is to be done before that time.
+    Rest(Time),
+    /// The heartbeat has ended, with this verdict unless its connection ended first.
+    Over(Option<Verdict>),
+}
+
+/// What a driver knows of the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SinkState {
+    Unknown,
+    Ready,
+    /// The sink takes nothing, or has not flushed what it took.
+    Blocked,
+}
+
+impl<R: DerefMut<Target = Record>> Machine<'_, R> {
+    /// What to do next, where nothing is judged.
+    #[inline]
+    pub(crate) fn step(&mut self, now: Time) -> Step {
+        let closing = self.is_closing();
+        if self.offer_due(now) {
+            return if closing {
+                Step::Close(self.close_to())
+            } else {
+                Step::Ping
+            };
+        }
+        self.note_due(now);
+        match self.verdict() {
+            Some(verdict) => Step::Done(verdict),
+            None => Step::Wait(self.next_look()),
+        }
+    }
+
+    /// One turn of a driver. `sent` says that the frame in the sink was flushed; `backlog` counts the
+    /// items that were read in this poll where more are ready, so that nothing is judged before they
+    /// are read.
+    ///
+    /// What can be written goes before what is to be judged: a flush that completes now was in time.
+    pub(crate) fn turn(
+        &mut self,
+        now: Time,
+        sent: bool,
+        sink: SinkState,
+        backlog: &mut Option<u32>,
+    ) -> Turn {
+        if sent {
+            self.handle_sent(now);
+        }
+        if self.wants_transmit() {
+            match sink {
+                SinkState::Ready => {
+                    if let Some(frame) = self.transmit(now) {
+                        return Turn::Send(frame, self.destination());
+                    }
+                }
+                SinkState::Unknown => return Turn::Offer(self.destination()),
+                SinkState::Blocked => {}
+            }
+        }
+        match backlog {
+            None => self.settle(now),
+            Some(read) => {
+                // The items count once in each poll.
+                let read = std::mem::take(read);
+                self.handle_backlog(read, now);
+                self.note_due(now);
+            }
+        }
+        let closing = self.is_closing();
+        if self.offer_due(now) {
+            return if closing {
+                Turn::Close
+            } else {
+                Turn::Offer(Destination::Outgoing)
+            };
+        }
+        if self.has_ended() {
+            return Turn::Over(self.verdict());
+        }
+        Turn::Rest(self.next_look())
+    }
+
+    /// A sink has failed. Whether the heartbeat was over before: what it ended with stands then, and
+    /// a close frame is given up.
+    pub(crate) fn fail(&mut self) -> bool {
+        let over = self.is_over();
+        self.disconnect();
+        over
+    }
+
+    fn destination(&self) -> Destination {
+        if self.is_closing() {
+            self.close_to()
+        } else {
+            Destination::Outgoing
+        }
+    }
+}
