@@ -160,7 +160,12 @@ fn stray_pong(c: &mut Criterion) {
             .poll(&mut Context::from_waker(Waker::noop()));
         assert_eq!(polled, Poll::Pending);
         group.bench_function("pinger()", |b| {
-            b.iter(|| assert_eq!(pongs.send(black_box(&STRAY)), Ok(PongKind::Unsolicited)));
+            b.iter(|| {
+                assert_eq!(
+                    pongs.handle_pong(black_box(&STRAY)),
+                    Ok(PongKind::Unsolicited)
+                );
+            });
         });
     }
     stray_pong_of(&mut group, "select! loop", &SelectLoop);

@@ -147,7 +147,7 @@ impl Machine<'_> {
             self.time.advance_to(end);
             self.run();
         }
-        let answer = self.pongs.send(self.last.take()).expect("it runs");
+        let answer = self.pongs.handle_pong(&self.last.take()).expect("it runs");
         assert!(matches!(answer, PongKind::Matched { .. }));
         self.run();
     }
@@ -183,7 +183,10 @@ fn idle_poll(polls: usize) {
 fn stray_pong(count: usize) {
     machine(|it| {
         for _ in 0..count {
-            assert_eq!(it.pongs.send(black_box(&STRAY)), Ok(PongKind::Unsolicited));
+            assert_eq!(
+                it.pongs.handle_pong(black_box(&STRAY)),
+                Ok(PongKind::Unsolicited)
+            );
         }
     });
 }
@@ -298,7 +301,10 @@ impl Fleet {
             let Ok(Frame::Ping(payload)) = frames.try_recv() else {
                 unreachable!("a ping was due")
             };
-            assert!(matches!(member.pong(&payload), PongKind::Matched { .. }));
+            assert!(matches!(
+                member.handle_pong(&payload),
+                PongKind::Matched { .. }
+            ));
         }
         self.groups.push_back(members);
         self.time.advance(STEP);

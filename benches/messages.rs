@@ -169,7 +169,11 @@ fn socket(shape: Shape, messages: usize) -> Socket {
 }
 
 fn config() -> Config {
-    Config::new(INTERVAL, TIMEOUT).expect("the durations are not zero")
+    Config::builder()
+        .interval(INTERVAL)
+        .timeout(TIMEOUT)
+        .build()
+        .expect("the durations are not zero")
 }
 
 /// Both return how many messages they have read.
@@ -262,7 +266,7 @@ fn drive(messages: usize, run: impl Future<Output = usize>) -> bool {
 fn keep_alive(
     shape: Shape,
     messages: usize,
-) -> KeepAlive<Socket, futures_pinger::WebSocket, TokioTimer> {
+) -> KeepAlive<Socket, futures_pinger::Rfc6455, TokioTimer> {
     KeepAlive::new(socket(shape, messages), config()).with_timer(TokioTimer::new())
 }
 

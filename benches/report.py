@@ -153,7 +153,7 @@ def goals(runs, figures):
     goal("allocations per cycle, `pinger()`", "≤ 1",
          figures["pinger(), allocations per cycle"], at_most(1), 2)
     machine = figures["pinger(), mock timer and null sink, "
-                      "instructions per cycle without the payload's"]
+                      "instructions per cycle"]
     goal("instructions per cycle of the pure machine, `Bytes` apart", "≤ 400 (250)",
          machine, at_most(400))
     goal("instructions of an idle poll", "≤ 50", figures["pinger(), instructions per idle poll"],

@@ -17,7 +17,9 @@ use axum_0_8::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum_0_8::response::{IntoResponse, Response};
 use axum_0_8::routing::get;
 use futures::{SinkExt, StreamExt};
-use futures_pinger::{Config, Error, Instant, KeepAlive, State, Stats, TimeoutPhase, TokioTimer};
+use futures_pinger::{
+    Config, Error, HeartbeatState, Instant, KeepAlive, Stats, TimeoutPhase, TokioTimer,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -272,7 +274,7 @@ async fn serve(socket: WebSocket, name: String, app: Arc<App>) {
 
 /// Ready once nothing is left to write.
 fn poll_write(
-    socket: &mut KeepAlive<WebSocket, futures_pinger::WebSocket, TokioTimer>,
+    socket: &mut KeepAlive<WebSocket, futures_pinger::Rfc6455, TokioTimer>,
     outgoing: &mut Outgoing,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
@@ -433,7 +435,7 @@ impl Board {
         let mut notes = Vec::new();
         for (&id, connection) in &mut self.connections {
             let state = connection.stats.state_at(now);
-            let suspect = matches!(state, State::Suspect | State::Closing);
+            let suspect = matches!(state, HeartbeatState::Suspect | HeartbeatState::Closing);
             let silence = seconds(since(connection.proof, now));
             let (life, text) = match connection.life {
                 Life::Alive if suspect => (

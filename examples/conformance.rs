@@ -107,7 +107,12 @@ fn wrap(kind: &str, interval_ms: Option<&str>) -> Result<Wrap, Failure> {
     let interval = interval.map_or(INTERVAL, Duration::from_millis);
     match kind {
         "bare" => Ok(Wrap::Bare),
-        "keep-alive" => Ok(Wrap::KeepAlive(Config::new(interval, INTERVAL)?)),
+        "keep-alive" => Ok(Wrap::KeepAlive(
+            Config::builder()
+                .interval(interval)
+                .timeout(INTERVAL)
+                .build()?,
+        )),
         _ => Err("neither bare nor keep-alive".into()),
     }
 }

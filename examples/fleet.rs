@@ -77,7 +77,7 @@ async fn peer(
             let mut all = report.dead.lock().expect("nobody panics");
             all.insert(member.id(), now);
         } else {
-            member.pong(&payload);
+            member.handle_pong(&payload);
             report.answered.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -242,7 +242,11 @@ fn main() -> ExitCode {
     };
     // A short run's pings come as often as those of a million would.
     let interval = Duration::from_secs(if connections > 100_000 { 30 } else { 1 });
-    let config = Config::new(interval, interval).expect("longer than zero");
+    let config = Config::builder()
+        .interval(interval)
+        .timeout(interval)
+        .build()
+        .expect("longer than zero");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_time()
         .build()

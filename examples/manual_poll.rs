@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc;
-use futures_pinger::{Clock, Config, Error, Frame, Pinger, Pong, State, TimeoutPhase};
+use futures_pinger::{Clock, Config, Error, Frame, HeartbeatState, Pinger, Pong, TimeoutPhase};
 
 const ANSWERS: u64 = 3;
 
@@ -60,7 +60,7 @@ fn main() -> Result<ExitCode, Box<dyn StdError>> {
     say(format_args!(
         "heartbeat: {polled:?} after one poll, {state:?}"
     ));
-    let began = polled.is_pending() && state == State::Sending;
+    let began = polled.is_pending() && state == HeartbeatState::Sending;
 
     let peer = thread::spawn(move || peer(frames, &pongs));
     let ended = block_on(pinger.as_mut());

@@ -24,8 +24,8 @@ use axum_0_8::routing::get;
 use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt, TryStreamExt};
 use futures_pinger::{
-    Config, Controller, Error, FrameSink, PongKind, PongSender, State, Stats, TimeoutPhase,
-    TokioTimer, WebSocket, pinger,
+    Config, Controller, Error, FrameSink, HeartbeatState, PongKind, PongSender, Rfc6455, Stats,
+    TimeoutPhase, TokioTimer, pinger,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -201,14 +201,14 @@ impl Totals {
     }
 }
 
-const STATES: [(State, &str); 7] = [
-    (State::Idle, "idle"),
-    (State::Sending, "sending"),
-    (State::Waiting, "waiting"),
-    (State::Suspect, "suspect"),
-    (State::Closing, "closing"),
-    (State::Paused, "paused"),
-    (State::Gone, "gone"),
+const STATES: [(HeartbeatState, &str); 7] = [
+    (HeartbeatState::Idle, "idle"),
+    (HeartbeatState::Sending, "sending"),
+    (HeartbeatState::Waiting, "waiting"),
+    (HeartbeatState::Suspect, "suspect"),
+    (HeartbeatState::Closing, "closing"),
+    (HeartbeatState::Paused, "paused"),
+    (HeartbeatState::Gone, "gone"),
 ];
 
 impl Collector for Heartbeats {
@@ -299,7 +299,7 @@ async fn upgrade(request: WebSocketUpgrade, Shared(app): Shared<Arc<App>>) -> Re
 
 async fn serve(socket: ws::WebSocket, app: Arc<App>) {
     let (sink, incoming) = socket.split();
-    let (pongs, pinger) = pinger(FrameSink::new(sink, WebSocket), app.config.clone());
+    let (pongs, pinger) = pinger(FrameSink::new(sink, Rfc6455), app.config.clone());
     let mut pinger = pinger.with_timer(TokioTimer::new());
     // It outlives the heartbeat, whose last figures are then final.
     let controller = pinger.controller();
@@ -318,7 +318,7 @@ async fn read(mut incoming: SplitStream<ws::WebSocket>, pongs: PongSender, rtts:
         let ws::Message::Pong(payload) = message else {
             continue;
         };
-        if let Ok(PongKind::Matched { rtt }) = pongs.send(&payload) {
+        if let Ok(PongKind::Matched { rtt }) = pongs.handle_pong(&payload) {
             rtts.observe(rtt.as_secs_f64());
         }
     }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use futures::{SinkExt, Stream, StreamExt, TryStreamExt};
 use futures_pinger::{
-    Closed, Config, Error, Frame, FrameSink, PongKind, PongSender, Stats, Stopped, TimeoutPhase,
-    TokioTimer, WebSocket, pinger,
+    Closed, Config, Error, Frame, FrameSink, PongKind, PongSender, Rfc6455, Stats, Stopped,
+    TimeoutPhase, TokioTimer, pinger,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -117,7 +117,7 @@ async fn serve(tcp: TcpStream, config: Config, log: Log) -> Result<Report, WsErr
     // `mpsc::channel(0)` of messages into the sink, and gives the heartbeat one of its senders
     // (`sender.clone().with(..)`) and whoever has data another.
     let mut sent = 0;
-    let outgoing = FrameSink::new(sink, WebSocket).with(move |frame| {
+    let outgoing = FrameSink::new(sink, Rfc6455).with(move |frame| {
         match &frame {
             Frame::Ping(_) => {
                 sent += 1;
@@ -177,7 +177,7 @@ async fn read(
             // The application's data would be handled here.
             continue;
         };
-        match pongs.send(&payload) {
+        match pongs.handle_pong(&payload) {
             Ok(PongKind::Unsolicited) => {
                 say("forged", format_args!("pong ignored"));
                 continue;

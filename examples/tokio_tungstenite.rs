@@ -11,9 +11,7 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::stream::{PollNext, select_with_strategy};
 use futures::{SinkExt, StreamExt, TryStreamExt};
-use futures_pinger::{
-    Config, Error, FrameSink, KeepAlive, TimedOut, TokioTimer, WebSocket, pinger,
-};
+use futures_pinger::{Config, Error, FrameSink, KeepAlive, Rfc6455, TimedOut, TokioTimer, pinger};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
@@ -64,9 +62,9 @@ async fn split(tcp: TcpStream, config: Config) -> Result<TimedOut, Failure> {
 
     // In a queue without slack a ping counts as sent when the writer has taken it, not before.
     let (frames, heartbeat_queue) = mpsc::channel::<Message>(0);
-    let (pongs, heartbeat) = pinger(FrameSink::new(frames, WebSocket), config);
+    let (pongs, heartbeat) = pinger(FrameSink::new(frames, Rfc6455), config);
     let heartbeat = tokio::spawn(heartbeat.with_timer(TokioTimer::new()));
-    let mut incoming = pongs.attach(stream, WebSocket);
+    let mut incoming = pongs.attach(stream, Rfc6455);
 
     // A ping waits for the message that is being written, and for no other.
     let heartbeat_first = |_: &mut ()| PollNext::Left;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::{Sink, StreamExt, TryStream, stream::Stream};
 use futures_pinger::testing::{Answer, ScriptedSocket, SocketScript, World};
-use futures_pinger::{Config, Error, KeepAlive, Timer, WebSocket};
+use futures_pinger::{Config, Error, KeepAlive, Rfc6455, Timer};
 use tungstenite_0_30::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -134,7 +134,7 @@ async fn client(world: &World, config: &Config) -> Vec<&'static str> {
 }
 
 fn connect(world: &World, case: &Case) -> ScriptedSocket<Message> {
-    let (socket, script) = world.socket(WebSocket);
+    let (socket, script) = world.socket(Rfc6455);
     script.peer().answer_after(SECOND / 20);
     let fault = case.fault;
     world.at(world.elapsed() + case.minutes * MINUTE, move || {

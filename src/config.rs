@@ -8,7 +8,7 @@ use crate::error::InvalidConfig;
 use crate::frame::CloseReason;
 use crate::time::Span;
 
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(20);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// `max_missed` with a fixed timeout, and with an adaptive one.
@@ -75,12 +75,12 @@ impl Timeout {
 /// use std::time::Duration;
 /// use futures_pinger::Config;
 ///
-/// let config = Config::new(Duration::from_secs(15), Duration::from_secs(5))?;
+/// let config = Config::builder().timeout(Duration::from_secs(5)).build()?;
 /// assert_eq!(config.interval(), Duration::from_secs(15));
 /// assert_eq!(config.write_timeout(), Duration::from_secs(5));
 ///
 /// // What makes no sense is refused by name:
-/// let error = Config::new(Duration::from_secs(15), Duration::ZERO).unwrap_err();
+/// let error = Config::builder().timeout(Duration::ZERO).build().unwrap_err();
 /// assert_eq!(error.to_string(), "invalid timeout 0ns: must be longer than zero");
 /// # Ok::<(), futures_pinger::InvalidConfig>(())
 /// ```
@@ -114,8 +114,9 @@ struct Options {
     granularity: Duration,
 }
 
-/// A ping every 20 seconds, 20 seconds for each pong: what most of the field uses, and well inside
-/// the 60 seconds after which common proxies cut an idle connection.
+/// A ping every 15 seconds, 20 seconds for each pong. 15 seconds are half of the shortest idle limit
+/// that is common on the way (30 seconds). With a timeout longer than the interval a ping costs one
+/// wake-up: the driver looks for the pong when it sends the next ping.
 impl Default for Config {
     fn default() -> Self {
         static DEFAULT: LazyLock<Config> = LazyLock::new(|| {
@@ -127,15 +128,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults but for `interval` and `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`] where one of them is zero.
-    pub fn new(interval: Duration, timeout: Duration) -> Result<Self, InvalidConfig> {
-        Self::builder().interval(interval).timeout(timeout).build()
-    }
-
     /// A builder that starts at the defaults.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
@@ -237,7 +229,7 @@ impl Config {
     ///
     /// let config = Config::default();
     /// let steps = 4 * config.granularity();
-    /// assert_eq!(config.detection_bound(), Some(Duration::from_secs(60) + steps));
+    /// assert_eq!(config.detection_bound(), Some(Duration::from_secs(55) + steps));
     /// assert_eq!(Config::builder().no_timeout().build()?.detection_bound(), None);
     /// # Ok::<(), futures_pinger::InvalidConfig>(())
     /// ```
@@ -338,7 +330,7 @@ impl Default for ConfigBuilder {
 impl ConfigBuilder {
     /// From one ping's due time to the next: there is no drift, and no burst after a pause.
     ///
-    /// Default: 20 s. Zero is refused.
+    /// Default: 15 s. Zero is refused.
     #[doc(alias = "period")]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
@@ -615,15 +607,14 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(option) && text.contains(value), "{text}");
         }
-        assert!(Config::new(Duration::ZERO, SECOND).is_err());
     }
 
     #[test]
     fn defaults_are_those_of_the_docs() {
         let config = Config::default();
         assert_eq!(config, Config::builder().build().expect("valid"));
-        assert_eq!(config.interval(), 20 * SECOND);
-        assert_eq!(config.initial_delay(), 20 * SECOND);
+        assert_eq!(config.interval(), 15 * SECOND);
+        assert_eq!(config.initial_delay(), 15 * SECOND);
         assert_eq!(config.timeout(), Some(20 * SECOND));
         assert_eq!(config.adaptive_timeout(), None);
         assert_eq!(config.write_timeout(), 20 * SECOND);

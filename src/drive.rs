@@ -87,10 +87,12 @@ pub(crate) fn drive<S: Sinks>(
     // What the sink was last asked for was refused, with a wake to come.
     let mut blocked = false;
     let mut sent = false;
+    // The sink that was offered a frame last.
+    let mut to = Destination::Outgoing;
     loop {
         let asked = match *in_sink {
-            Some(to) if state != SinkState::Blocked => {
-                let flushed = sinks.poll_flush(to, cx);
+            Some(taken_by) if state != SinkState::Blocked => {
+                let flushed = sinks.poll_flush(taken_by, cx);
                 if let Poll::Ready(Ok(())) = flushed {
                     *in_sink = None;
                     sent = true;
@@ -103,14 +105,15 @@ pub(crate) fn drive<S: Sinks>(
                     state = SinkState::Blocked;
                     continue;
                 }
-                Turn::Offer(to) => {
+                Turn::Offer(destination) => {
+                    to = destination;
                     let ready = sinks.poll_ready(to, cx);
                     if ready.is_ready() {
                         state = SinkState::Ready;
                     }
                     ready
                 }
-                Turn::Send(frame, to) => {
+                Turn::Send(frame) => {
                     let started = sinks.start_send(to, frame);
                     *in_sink = Some(to);
                     state = SinkState::Unknown;

@@ -38,7 +38,8 @@
 //! Due times lie on a grid: the start + initial delay, then every interval. A ping that leaves late
 //! (a long round trip, a pause, a stall) moves no later one, and what was skipped is not made up
 //! for. Only [`ping_now`](Heartbeat::ping_now), [`resume`](Heartbeat::resume), another interval by
-//! [`set_config`](Heartbeat::set_config) and, with [`Liveness::Activity`], the peer's data start a new
+//! [`set_config`](Heartbeat::set_config) and, with
+//! [`Liveness::Activity`](crate::Liveness::Activity), the peer's data start a new
 //! grid.
 //!
 //! # A local stall is not the peer's silence
@@ -53,9 +54,9 @@
 //!                                   checkpoint
 //! ```
 //!
-//! The heartbeat asks to be woken at the checkpoint. If it is driven there on time, the deadline
-//! stands. If it is driven there L late, the deadline moves to now + L, or the slack if that is
-//! more, or the timeout if that is less. L counts from the wake-up as it was rounded up to the
+//! The heartbeat asks to be woken at the checkpoint, or before it when the next ping is due. If it is
+//! driven at the checkpoint on time, the deadline stands. If it is driven there L late, the deadline
+//! moves to now + L, or the slack if that is more, or the timeout if that is less. L counts from the wake-up as it was rounded up to the
 //! grid, and leaves out one step of it, which the timer itself may take. A deadline that is itself seen
 //! more than the slack late moves likewise, once; where the checkpoint was that late already, it moves
 //! by the slack. So no verdict falls unless the heartbeat was driven with its input read shortly
@@ -75,7 +76,6 @@ use crate::trace::Trace;
 
 /// What the caller is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Output {
     /// A ping wants to go: once the sink is ready, send what [`Heartbeat::transmit`] returns, flush
     /// it, and call [`Heartbeat::handle_sent`]. Said once for each ping; poll on for the deadline.
@@ -102,22 +102,23 @@ pub enum Output {
 /// let start = Instant::now();
 /// let at = |secs| start + Duration::from_secs(secs);
 /// let mut heartbeat = Heartbeat::new(Config::default(), start);
-/// assert_eq!(heartbeat.poll_output(start), Output::Wait(Some(at(20))));
+/// assert_eq!(heartbeat.poll_output(start), Output::Wait(Some(at(15))));
 ///
-/// // 20 s later. The sink is ready:
-/// assert_eq!(heartbeat.poll_output(at(20)), Output::Ping);
-/// let Some(Frame::Ping(payload)) = heartbeat.transmit(at(20)) else { unreachable!() };
-/// heartbeat.handle_sent(at(20));
+/// // 15 s later. The sink is ready:
+/// assert_eq!(heartbeat.poll_output(at(15)), Output::Ping);
+/// let Some(Frame::Ping(payload)) = heartbeat.transmit(at(15)) else { unreachable!() };
+/// heartbeat.handle_sent(at(15));
 ///
 /// // A second later the peer's pong is read:
 /// let rtt = Duration::from_secs(1);
-/// assert_eq!(heartbeat.handle_pong(&payload, at(21)), PongKind::Matched { rtt });
-/// assert_eq!(heartbeat.poll_output(at(21)), Output::Wait(Some(at(40))));
+/// assert_eq!(heartbeat.handle_pong(&payload, at(16)), PongKind::Matched { rtt });
+/// assert_eq!(heartbeat.poll_output(at(16)), Output::Wait(Some(at(30))));
 /// ```
 #[derive(Debug)]
 pub struct Heartbeat {
     terms: Terms,
     record: Record,
+    dedicated_close: bool,
     trace: Trace,
 }
 
@@ -140,6 +141,7 @@ impl Heartbeat {
             trace: Trace::new(&terms.config),
             terms,
             record: Record::new(),
+            dedicated_close: false,
         };
         heartbeat.act(|machine| machine.begin(Time::of(now)));
         heartbeat
@@ -148,7 +150,7 @@ impl Heartbeat {
     /// The close frame has a sink of its own: it is then sent after a write timeout too.
     #[must_use]
     pub fn dedicated_close(mut self) -> Self {
-        self.terms.dedicated_close = true;
+        self.dedicated_close = true;
         self
     }
 
@@ -167,6 +169,7 @@ impl Heartbeat {
     #[inline]
     fn act<R>(&mut self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> R {
         let mut machine = Machine::new(&self.terms, &mut self.record);
+        machine.dedicated_close = self.dedicated_close;
         let result = act(&mut machine);
         self.trace.tell(machine.events);
         result
@@ -191,6 +194,12 @@ impl Heartbeat {
     /// The peer sent a pong. It may be of any length and content.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
         self.act(|machine| machine.handle_pong(payload, Time::of(now)))
+    }
+
+    /// The peer sent something that answers its newest ping, and cannot say which one that is: see
+    /// [`MessageKind::Answer`](crate::MessageKind::Answer).
+    pub fn handle_answer(&mut self, now: Instant) -> PongKind {
+        self.act(|machine| machine.handle_answer(Time::of(now)))
     }
 
     /// The peer sent something else: data, a ping. It counts with

@@ -15,7 +15,7 @@ use self::writer::Outbox;
 use crate::config::Config;
 use crate::handle::Controller;
 use crate::machine::Destination;
-use crate::protocol::WebSocket;
+use crate::protocol::{Protocol, Rfc6455};
 use crate::shared::{Owner, Visited};
 use crate::stats::Stats;
 use crate::timer::{Alarm, FuturesTimer, Timer};
@@ -103,7 +103,7 @@ pin_project! {
     /// ```
     #[project = Parts]
     #[must_use = "streams do nothing unless polled"]
-    pub struct KeepAlive<S, P = WebSocket, T = FuturesTimer>
+    pub struct KeepAlive<S, P = Rfc6455, T = FuturesTimer>
     where
         S: TryStream,
     {
@@ -135,13 +135,28 @@ pin_project! {
 }
 
 impl<S: TryStream> KeepAlive<S> {
-    /// A heartbeat for `socket`, in the messages of a [WebSocket crate](crate#websocket-crates); it
-    /// begins with the first poll of the stream.
-    pub fn new(socket: S, config: Config) -> Self {
+    /// A heartbeat for `socket`, in the messages of a [WebSocket crate](crate#websocket-crates) whose
+    /// feature is on; it begins with the first poll of the stream.
+    pub fn new(socket: S, config: Config) -> Self
+    where
+        Rfc6455: Protocol<S::Ok>,
+    {
+        Self::with_protocol(socket, Rfc6455, config)
+    }
+}
+
+impl<S: TryStream, P> KeepAlive<S, P> {
+    /// A heartbeat for `socket` that speaks a protocol of one's own; it begins with the first poll of the
+    /// stream.
+    pub fn with_protocol(socket: S, protocol: P, config: Config) -> Self
+    where
+        // Not needed to build it: it tells early what is missing.
+        P: Protocol<S::Ok>,
+    {
         Self {
             socket,
             alarm: Alarm::new(FuturesTimer::new()),
-            protocol: WebSocket,
+            protocol,
             home: Owner::new(config),
             outbox: Outbox::Free,
             in_sink: None,
@@ -157,25 +172,6 @@ impl<S: TryStream> KeepAlive<S> {
 }
 
 impl<S: TryStream, P, T> KeepAlive<S, P, T> {
-    /// Speaks another protocol than that of the WebSocket crates. Choose it before the first poll.
-    pub fn with_protocol<P2>(self, protocol: P2) -> KeepAlive<S, P2, T> {
-        KeepAlive {
-            socket: self.socket,
-            alarm: self.alarm,
-            protocol,
-            home: self.home,
-            outbox: self.outbox,
-            in_sink: self.in_sink,
-            blocked: self.blocked,
-            credit: self.credit,
-            reported: self.reported,
-            batch_passed: self.batch_passed,
-            listening: self.listening,
-            ended: self.ended,
-            failure: self.failure,
-        }
-    }
-
     /// Keeps time by `timer`. Choose it before the first poll: the times of one clock mean nothing
     /// to another.
     pub fn with_timer<T2>(self, timer: T2) -> KeepAlive<S, P, T2> {

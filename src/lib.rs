@@ -31,7 +31,7 @@
 //!     // who answers a ping with a pong of the same payload ...
 //!     if let Some(Frame::Ping(payload)) = frames.next().await {
 //!         // ... which the reader hands over.
-//!         pongs.send(payload).expect("the heartbeat runs");
+//!         pongs.handle_pong(&payload).expect("the heartbeat runs");
 //!     }
 //!     drop(pongs); // The connection has ended, and so does the heartbeat.
 //! };
@@ -42,7 +42,7 @@
 //!
 //! # WebSocket crates
 //!
-//! [`WebSocket`] tells a heartbeat what the messages of a crate are:
+//! [`Rfc6455`] tells a heartbeat what the messages of a crate are:
 //!
 //! | Feature | Message | Serves |
 //! |---|---|---|
@@ -93,12 +93,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Tests subtract what they have just added.
 #![cfg_attr(test, allow(clippy::unchecked_time_subtraction))]
+// The path of a method of `Machine` stands for one lifetime of the machine, and its visitors need them all.
+#![allow(clippy::redundant_closure_for_method_calls)]
 
 mod attach;
 mod config;
 mod drive;
 mod error;
-mod forward_pings;
 mod frame;
 mod grid;
 #[cfg(any(doc, doctest))]
@@ -122,12 +123,11 @@ mod time;
 mod timer;
 mod trace;
 
-pub use attach::ForwardPongs;
+pub use attach::{FilterPongs, InspectPings};
 pub use config::{Config, ConfigBuilder, Liveness};
 pub use error::{
     Closed, Error, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut, TimeoutPhase,
 };
-pub use forward_pings::ForwardPings;
 pub use frame::{CloseReason, Frame, Ping, Pong};
 pub use handle::{Controller, PongSender, Pongs};
 pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};
@@ -135,8 +135,8 @@ pub use keep_alive::KeepAlive;
 pub use pinger::{Pinger, SameSink, Stopped, pinger};
 pub use pinger_set::{Member, MemberId, PingerSet, PingerSetHandle};
 pub use ponger::{PingSender, Ponger, ponger};
-pub use protocol::{FrameSink, Kind, Protocol, WebSocket};
-pub use stats::{State, Stats};
+pub use protocol::{FrameSink, MessageKind, Protocol, Rfc6455};
+pub use stats::{HeartbeatState, Stats};
 #[cfg(feature = "async-io")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]
 pub use timer::AsyncIoTimer;

@@ -19,12 +19,12 @@ use crate::machine::{Destination, Verdict};
 use crate::shared::{Driving, Owner, Seen, Visited};
 use crate::stats::Stats;
 use crate::time::Time;
-use crate::timer::{Alarm, FuturesTimer, Half, Timer};
+use crate::timer::{Alarm, FuturesTimer, Timer};
 
 /// A heartbeat on `outgoing`, and the handle that takes the peer's pongs: ktor's `pinger`.
 ///
 /// The heartbeat does nothing unless it is polled: spawn it, or join it with the reader and the
-/// writer. Whoever reads the socket passes each pong to [`PongSender::send`] and drops the sender
+/// writer. Whoever reads the socket passes each pong to [`PongSender::handle_pong`] and drops the sender
 /// when the connection ends.
 ///
 /// # Queues
@@ -130,8 +130,10 @@ pin_project! {
     ///
     /// # Wakeups
     ///
-    /// It is woken by the sink while a frame waits for it, by the pongs, and by the timer: twice
-    /// for a ping that is answered at once.
+    /// It is woken by the sink while a frame waits for it, by a stream of pongs, and by the timer: once
+    /// for a ping that is answered at once, with the defaults. Where the timeout is shorter than about
+    /// 8/7 of the interval the timer wakes it once more, to look for the pong. The pongs of a
+    /// [`PongSender`] wake it only where the next ping waits for them.
     ///
     /// # Examples
     ///
@@ -171,6 +173,8 @@ pin_project! {
         home: Owner,
         // Where a frame of ours is that is not flushed.
         in_sink: Option<Destination>,
+        // The close frame goes to `out`.
+        dedicated_close: bool,
         // The sink takes nothing at present, and wakes the task.
         blocked: bool,
         finished: bool,
@@ -197,6 +201,7 @@ impl<Si, St> Pinger<Si, St> {
             out: SameSink(()),
             home,
             in_sink: None,
+            dedicated_close: false,
             blocked: false,
             finished: false,
         }
@@ -225,6 +230,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             out: self.out,
             home: self.home,
             in_sink: self.in_sink,
+            dedicated_close: self.dedicated_close,
             blocked: self.blocked,
             finished: self.finished,
         }
@@ -254,7 +260,6 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
     /// # });
     /// ```
     pub fn close_to<O>(self, out: O) -> Pinger<Si, St, T, O> {
-        self.home.dedicate_close();
         Pinger {
             outgoing: self.outgoing,
             pongs: self.pongs,
@@ -262,6 +267,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             out,
             home: self.home,
             in_sink: self.in_sink,
+            dedicated_close: true,
             blocked: self.blocked,
             finished: self.finished,
         }
@@ -280,7 +286,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// use futures_pinger::{Config, State, pinger};
+    /// use futures_pinger::{Config, HeartbeatState, pinger};
     ///
     /// # let (outgoing, frames) = futures::channel::mpsc::channel(0);
     /// let (pongs, mut pinger) = pinger(outgoing, Config::default());
@@ -333,20 +339,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        assert!(!*this.finished, "`Pinger` polled after completion");
-        let alarm = this.alarm.as_ref();
-        this.home.begin(|| Time::of(alarm.now()), || alarm.clock());
-
-        // Read first: a pong that has arrived wins against a deadline that has passed.
-        let input = this.read(cx);
-        let must = *this.blocked || input != Input::Drained(0);
-        if !this.home.wake_up(Half::Reader, must, cx) {
+        if this.home.wake_up(*this.blocked, cx) {
+            // Pending: as `poll_on` says.
+            return this.poll_on(None, cx);
+        }
+        // Nothing has called for this poll. There may still be pongs to read.
+        let Poll::Ready(pong) = this.pongs.as_mut().poll_next(cx) else {
             // Pending: the timer wakes us for the next look, the handles when that is to be earlier,
             // and the stream of pongs.
             return Poll::Pending;
-        }
-        // Pending: as `drive` says.
-        this.drive(input, cx)
+        };
+        this.home.wake_up(true, cx);
+        this.poll_on(Some(pong), cx)
     }
 }
 
@@ -379,12 +383,31 @@ where
     T: Timer,
     Out: Sink<Frame>,
 {
+    /// Reads what has come, the `first` of it perhaps before this, and then drives the heartbeat.
+    #[inline(never)]
+    fn poll_on(
+        &mut self,
+        first: Option<Option<Pong>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Stopped, Error<Si::Error>>> {
+        assert!(!*self.finished, "`Pinger` polled after completion");
+        let now = Time::of(self.alarm.now());
+        let alarm = self.alarm.as_ref();
+        self.home.begin(|| now, || alarm.clock());
+        // Read first: a pong that has arrived wins against a deadline that has passed.
+        let input = self.read(first, now, cx);
+        // Pending: as `drive` says.
+        self.drive(input, now, cx)
+    }
+
     #[inline]
-    fn read(&mut self, cx: &mut Context<'_>) -> Input {
+    fn read(&mut self, mut first: Option<Option<Pong>>, now: Time, cx: &mut Context<'_>) -> Input {
         for read in 0..BUDGET {
-            match self.pongs.as_mut().poll_next(cx) {
+            let next = first
+                .take()
+                .map_or_else(|| self.pongs.as_mut().poll_next(cx), Poll::Ready);
+            match next {
                 Poll::Ready(Some(Pong(payload))) => {
-                    let now = Time::of(self.alarm.now());
                     // After the end no pong means anything.
                     let _ = self
                         .home
@@ -398,12 +421,13 @@ where
         Input::More
     }
 
+    #[inline]
     fn drive(
         &mut self,
         input: Input,
+        now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Stopped, Error<Si::Error>>> {
-        let now = Time::of(self.alarm.now());
         let backlog = match input {
             Input::Drained(0) => None,
             // A runtime may say that nothing is ready because this task has had its share. So what
@@ -415,12 +439,13 @@ where
             Input::More => Some(BUDGET),
             Input::Ended => {
                 // An end by a verdict or by request comes first.
-                let _ = self.home.visit(|machine| machine.disconnect());
+                self.home.disconnect();
                 None
             }
         };
         let more = backlog.is_some();
         let mut driving = Driving::new(self.home, now, backlog, !more);
+        driving.dedicated_close = *self.dedicated_close;
         let mut sinks = Outlets {
             outgoing: self.outgoing.as_mut(),
             out: self.out.as_mut(),

@@ -74,7 +74,7 @@ pin_project! {
     /// // For each connection: a sink for its frames, and a handle for its reader.
     /// let (outgoing, mut frames) = mpsc::channel::<Frame>(1);
     /// let member = set.insert(outgoing);
-    /// // member.pong(payload) for each pong that is read
+    /// // member.handle_pong(&payload) for each pong that is read
     ///
     /// // This one never answers.
     /// let (id, error) = set.select_next_some().await;
@@ -253,17 +253,25 @@ impl Member {
     ///
     /// Before the first poll, and after the end, no pong means anything.
     #[allow(clippy::must_use_candidate)] // Most callers have nothing to do with it.
-    pub fn pong(&self, payload: &[u8]) -> PongKind {
+    pub fn handle_pong(&self, payload: &[u8]) -> PongKind {
         // After the end no pong means anything.
         self.seat()
             .handle_pong(payload)
             .unwrap_or(PongKind::Unsolicited)
     }
 
+    /// The peer sent something that answers its newest ping, and cannot say which one that is: see
+    /// [`MessageKind::Answer`](crate::MessageKind::Answer).
+    #[allow(clippy::must_use_candidate)] // Most callers have nothing to do with it.
+    pub fn handle_answer(&self) -> PongKind {
+        // After the end no answer means anything.
+        self.seat().handle_answer().unwrap_or(PongKind::Unsolicited)
+    }
+
     /// The peer sent something else: data, a ping. It counts with
     /// [`Liveness::Activity`](crate::Liveness::Activity) alone; once for each batch of messages is
     /// enough.
-    pub fn activity(&self) {
+    pub fn handle_activity(&self) {
         // After the end activity means nothing.
         let _ = self.seat().handle_activity();
     }

@@ -41,7 +41,7 @@ const BUDGET: usize = 64;
 ///
 /// let (outgoing, frames) = mpsc::channel(0);
 /// let (pings, ponger) = ponger(outgoing);
-/// pings.send(vec![1, 2, 3])?;
+/// pings.handle_ping(vec![1, 2, 3])?;
 /// drop(pings); // The connection has ended: what is queued is answered still.
 ///
 /// let (ended, frames) = futures::join!(ponger, frames.collect::<Vec<_>>());
@@ -105,11 +105,11 @@ impl PingSender {
     ///
     /// # let outgoing = ();
     /// let (pings, ponger) = ponger(outgoing);
-    /// assert_eq!(pings.send(vec![0; 126]), Err(SendPingError::TooLong(126)));
+    /// assert_eq!(pings.handle_ping(vec![0; 126]), Err(SendPingError::TooLong(126)));
     /// drop(ponger);
-    /// assert_eq!(pings.send(vec![0; 125]), Err(SendPingError::Closed));
+    /// assert_eq!(pings.handle_ping(vec![0; 125]), Err(SendPingError::Closed));
     /// ```
-    pub fn send(&self, ping: impl Into<Ping>) -> Result<(), SendPingError> {
+    pub fn handle_ping(&self, ping: impl Into<Ping>) -> Result<(), SendPingError> {
         let ping = ping.into();
         let len = ping.0.len();
         if len > MAX_PAYLOAD {
@@ -317,7 +317,7 @@ mod tests {
         let (frames, mut sent) = futures::channel::mpsc::channel(8);
         let (pings, mut ponger) = ponger(frames);
         ponger.taken = Some(Ping(vec![1].into()));
-        pings.send(vec![2]).unwrap();
+        pings.handle_ping(vec![2]).unwrap();
         let mut ponger = Box::pin(ponger);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(ponger.as_mut().poll(&mut cx).is_pending());

@@ -14,24 +14,29 @@
 
 use std::ops::Deref;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Wake, Waker};
 
-use crate::config::{Config, Liveness};
+use crate::config::Config;
 use crate::drive::Turns;
 use crate::error::Closed;
 use crate::grid::Grid;
 use crate::machine::{Events, Machine, PongKind, Record, SinkState, Terms, Turn};
 use crate::stats::Stats;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::Time;
-use crate::timer::{Bell, Clock, Half, NOBODY, Wakers, wake};
+use crate::timer::{Bell, Clock, wake};
+#[cfg(feature = "tracing")]
 use crate::trace::Trace;
 
 /// What a visitor needs of a heartbeat: [`Shared`] for one that is alone, a seat for a member of a set.
 pub(crate) trait Visited {
     /// Calls the machine under the lock, unless the heartbeat has ended; then wakes the driver if it
     /// must look earlier than it would.
-    fn visit<R>(
+    fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed>;
+
+    /// The same for what gives the driver nothing to do.
+    fn visit_quietly<R>(
         &self,
         act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
     ) -> Result<R, Closed>;
@@ -40,17 +45,24 @@ pub(crate) trait Visited {
     fn now(&self) -> Time;
 
     /// The peer sent a pong. The clock is read for a pong that means something, not for each stray.
+    #[inline]
     fn handle_pong(&self, payload: &[u8]) -> Result<PongKind, Closed> {
-        if self.visit(|machine| machine.handle_stray(payload))? {
+        if self.visit_quietly(|machine| machine.handle_stray(payload))? {
             return Ok(PongKind::Unsolicited);
         }
         let now = self.now();
         self.visit(|machine| machine.handle_pong(payload, now))
     }
 
+    /// The peer sent something that answers its newest ping without a payload.
+    fn handle_answer(&self) -> Result<PongKind, Closed> {
+        let now = self.now();
+        self.visit(|machine| machine.handle_answer(now))
+    }
+
     /// The peer sent something else.
     fn handle_activity(&self) -> Result<(), Closed> {
-        if self.visit(|machine| machine.heeds_activity())? {
+        if self.visit_quietly(|machine| machine.heeds_activity())? {
             let now = self.now();
             self.visit(|machine| machine.handle_activity(now, now))?;
         }
@@ -62,13 +74,13 @@ pub(crate) trait Visited {
 pub(crate) struct Shared {
     /// None before the first poll of the driver.
     begun: OnceLock<Begun>,
+    /// Whether the handle that takes the pongs was dropped.
+    pongs_ended: AtomicBool,
     state: Mutex<State>,
 }
 
 struct Begun {
     clock: Clock,
-    #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
-    trace: Trace,
 }
 
 struct State {
@@ -84,6 +96,9 @@ struct State {
 #[cfg(feature = "tracing")]
 #[derive(Default)]
 struct Untold {
+    /// The span, from the first poll of the driver to the end of the heartbeat. The timer may hold its
+    /// waker for longer, and drop it on a thread of its own: no subscriber is to be called there.
+    trace: Option<Arc<Trace>>,
     events: Events,
     is_telling: bool,
 }
@@ -92,6 +107,7 @@ impl Shared {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             begun: OnceLock::new(),
+            pongs_ended: AtomicBool::new(false),
             state: Mutex::new(State {
                 terms: Terms::new(config),
                 record: Record::new(),
@@ -102,24 +118,36 @@ impl Shared {
         }
     }
 
-    /// Changes the state, and does what comes of it once the lock is left.
+    /// Changes the state, and does what comes of it once the lock is left: wakes the driver where it is
+    /// called, and tells the subscriber.
     #[inline]
-    fn enter<R>(&self, act: impl FnOnce(&mut State) -> (R, Wakers, Events)) -> R {
+    fn enter<R>(&self, act: impl FnOnce(&mut State) -> (R, Call, Events)) -> R {
         let mut state = lock(&self.state);
-        let (result, wakers, events) = act(&mut state);
+        let (result, call, events) = act(&mut state);
+        self.leave(state, call, events);
+        result
+    }
+
+    /// The one exit.
+    #[inline]
+    #[cfg_attr(not(feature = "tracing"), allow(clippy::needless_pass_by_value))]
+    fn leave(&self, state: MutexGuard<'_, State>, call: Call, events: Events) {
+        #[cfg(feature = "tracing")]
+        let mut state = state;
         #[cfg(feature = "tracing")]
         state.untold.events.append(events);
         #[cfg(feature = "tracing")]
         let untold = !state.untold.events.is_empty();
         #[cfg(not(feature = "tracing"))]
         let _ = events;
-        drop(state);
-        wake(wakers);
+        match call {
+            Call::Nobody => drop(state),
+            Call::Driver => wake_driver(state),
+        }
         #[cfg(feature = "tracing")]
         if untold {
             self.tell();
         }
-        result
     }
 
     /// Tells the subscriber what was left to tell, unless somebody else does.
@@ -135,8 +163,8 @@ impl Shared {
             }
         }
 
-        let Some(begun) = self.begun.get() else {
-            // There is no span yet.
+        let Some(trace) = lock(&self.state).untold.trace.clone() else {
+            // There is no span yet, or no longer.
             return;
         };
         let mut telling = None;
@@ -156,7 +184,7 @@ impl Shared {
                 std::mem::take(&mut untold.events)
             };
             telling.get_or_insert_with(|| Telling(self));
-            begun.trace.tell(events);
+            trace.tell(events);
         }
     }
 
@@ -186,20 +214,15 @@ impl Shared {
                 } else {
                     Ok(())
                 };
-                return (result, NOBODY, Events::new());
+                return (result, Call::Nobody, Events::new());
             }
             let before = std::mem::replace(&mut state.terms.config, config);
             let mut machine = Machine::new(&state.terms, &mut state.record);
             machine.reconfigure(&before, now);
             let events = machine.events;
             // The driver sleeps by the grid and the waits of the configuration that it knows.
-            (Ok(()), state.bell.call(), events)
+            (Ok(()), Call::Driver, events)
         })
-    }
-
-    /// The close frame has a sink of its own.
-    pub(crate) fn dedicate_close(&self) {
-        lock(&self.state).terms.dedicated_close = true;
     }
 
     /// The connection is over.
@@ -209,15 +232,9 @@ impl Shared {
     }
 
     /// A pong that the driver itself has read, also after the end: the pong of a ping that was out is
-    /// nobody else's still. What it is, and whether any pong would do.
-    pub(crate) fn handle_pong_at(&self, payload: &[u8], now: Time) -> (PongKind, bool) {
-        self.enter(|state| {
-            let (kind, wakers, events) = state.visit(|machine| {
-                let any_pong = machine.config().liveness() == Liveness::AnyPong;
-                (machine.handle_pong(payload, now), any_pong)
-            });
-            (kind, wakers, events)
-        })
+    /// nobody else's still.
+    pub(crate) fn handle_own_pong(&self, payload: &[u8], now: Time) -> PongKind {
+        self.enter(|state| state.visit(|machine| machine.handle_pong(payload, now)))
     }
 
     /// Nobody drives the heartbeat any more.
@@ -225,21 +242,33 @@ impl Shared {
         let wakers = self.enter(|state| {
             let mut machine = Machine::new(&state.terms, &mut state.record);
             machine.disconnect();
-            (state.bell.ring(), NOBODY, machine.events)
+            (state.bell.ring(), Call::Nobody, machine.events)
         });
-        // Dropping a waker can run foreign code.
+        // Dropping a waker can run foreign code, and so can dropping a span.
         drop(wakers);
+        #[cfg(feature = "tracing")]
+        {
+            let trace = lock(&self.state).untold.trace.take();
+            drop(trace);
+        }
+    }
+
+    /// There will be no more pongs. The driver learns of it by its stream of pongs.
+    pub(crate) fn end_pongs(&self) {
+        self.pongs_ended.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    #[inline]
+    pub(crate) fn have_pongs_ended(&self) -> bool {
+        self.pongs_ended.load(Ordering::Acquire)
     }
 
     // --- for the driver ---
 
     /// Begins the heartbeat with the first poll. Whether it is the first.
     #[inline]
-    pub(crate) fn begin(
-        &self,
-        now: impl FnOnce() -> Time,
-        clock: impl FnOnce() -> Clock,
-    ) -> bool {
+    pub(crate) fn begin(&self, now: impl FnOnce() -> Time, clock: impl FnOnce() -> Clock) -> bool {
         let first = self.begun.get().is_none();
         if first {
             self.begin_now(now(), clock());
@@ -249,40 +278,46 @@ impl Shared {
 
     #[cold]
     fn begin_now(&self, now: Time, clock: Clock) {
-        let config = lock(&self.state).terms.config.clone();
-        let trace = Trace::new(&config);
+        #[cfg(feature = "tracing")]
+        {
+            let config = lock(&self.state).terms.config.clone();
+            let trace = Arc::new(Trace::new(&config));
+            let old = lock(&self.state).untold.trace.replace(trace);
+            drop(old);
+        }
         // Only the driver gets here: nobody waits for anybody.
-        self.begun.get_or_init(|| Begun { clock, trace });
+        self.begun.get_or_init(|| Begun { clock });
         self.enter(|state| state.visit(|machine| machine.begin(now)));
     }
 
-    /// The driver is polled. False if there is nothing to look at, unless it `must`.
+    /// The driver is polled. False if a poll by this task has nothing to look at, unless it `must`;
+    /// else the driver is awake.
     #[inline]
-    pub(crate) fn wake_up(&self, half: Half, must: bool, cx: &Context<'_>) -> bool {
-        let old = {
-            let bell = &mut lock(&self.state).bell;
-            if !must && bell.lets_sleep(half, cx) {
-                return false;
-            }
-            bell.enter(half, cx)
-        };
-        // Dropping a waker can run foreign code.
-        drop(old);
+    pub(crate) fn wake_up(&self, must: bool, cx: &Context<'_>) -> bool {
+        let state = lock(&self.state);
+        if !must && state.bell.lets_sleep(cx) {
+            return false;
+        }
+        awaken(state, cx);
         true
     }
 
     /// This task is woken as well when the driver is.
-    pub(crate) fn register(&self, half: Half, cx: &Context<'_>) {
-        let old = lock(&self.state).bell.register(half, cx);
+    pub(crate) fn register_writer(&self, cx: &Context<'_>) {
+        let old = lock(&self.state).bell.register_writer(cx);
         drop(old);
     }
 
-    /// Wakes the task of this half alone.
-    pub(crate) fn wake(&self, half: Half) {
-        let waker = lock(&self.state).bell.take(half);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    /// Wakes the writer's task alone.
+    pub(crate) fn wake_writer(&self) {
+        let writer = lock(&self.state).bell.take_writer();
+        wake((None, writer));
+    }
+
+    /// Wakes the reader's task alone.
+    pub(crate) fn wake_reader(&self) {
+        let reader = lock(&self.state).bell.take_reader();
+        wake((reader, None));
     }
 
     /// The timer, or a sink, has woken.
@@ -298,31 +333,70 @@ impl State {
     fn visit<R>(
         &mut self,
         act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
-    ) -> (R, Wakers, Events) {
+    ) -> (R, Call, Events) {
         let mut machine = Machine::new(&self.terms, &mut self.record);
         if !self.bell.is_asleep() {
             // The driver is awake, and sees what comes of it before it rests.
             let result = act(&mut machine);
-            return (result, NOBODY, machine.events);
+            return (result, Call::Nobody, machine.events);
         }
         let (result, earlier) = machine.visited(act);
-        let wakers = if earlier { self.bell.call() } else { NOBODY };
-        (result, wakers, machine.events)
+        let call = if earlier { Call::Driver } else { Call::Nobody };
+        (result, call, machine.events)
     }
+
+    #[inline]
+    fn has_ended(&self) -> bool {
+        Machine::new(&self.terms, &self.record).has_ended()
+    }
+}
+
+/// Who is to be woken when the lock is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Nobody,
+    Driver,
+}
+
+#[inline(never)]
+fn awaken(mut state: MutexGuard<'_, State>, cx: &Context<'_>) {
+    let old = state.bell.enter(cx);
+    drop(state);
+    // Dropping a waker can run foreign code.
+    drop(old);
+}
+
+#[cold]
+fn wake_driver(mut state: MutexGuard<'_, State>) {
+    let wakers = state.bell.call();
+    drop(state);
+    wake(wakers);
 }
 
 impl Visited for Shared {
     #[inline]
-    fn visit<R>(
+    fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed> {
+        self.enter(|state| {
+            if state.has_ended() {
+                return (Err(Closed), Call::Nobody, Events::new());
+            }
+            let (result, call, events) = state.visit(act);
+            (Ok(result), call, events)
+        })
+    }
+
+    #[inline]
+    fn visit_quietly<R>(
         &self,
         act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
     ) -> Result<R, Closed> {
         self.enter(|state| {
-            if Machine::new(&state.terms, &state.record).has_ended() {
-                return (Err(Closed), NOBODY, Events::new());
+            if state.has_ended() {
+                return (Err(Closed), Call::Nobody, Events::new());
             }
-            let (result, wakers, events) = state.visit(act);
-            (Ok(result), wakers, events)
+            let mut machine = Machine::new(&state.terms, &mut state.record);
+            let result = act(&mut machine);
+            (Ok(result), Call::Nobody, machine.events)
         })
     }
 
@@ -385,6 +459,8 @@ pub(crate) struct Driving<'a> {
     backlog: Option<u32>,
     /// Whether the driver goes to sleep when the heartbeat rests.
     sleeps: bool,
+    /// Whether the close frame has a sink of its own.
+    pub(crate) dedicated_close: bool,
     seen: Seen,
 }
 
@@ -412,6 +488,7 @@ impl<'a> Driving<'a> {
             now,
             backlog,
             sleeps,
+            dedicated_close: false,
             seen: Seen {
                 rung: false,
                 verdict_fell: false,
@@ -427,23 +504,40 @@ impl<'a> Driving<'a> {
 }
 
 impl Turns for Driving<'_> {
-    #[inline]
+    #[inline(always)]
     fn turn(&mut self, sent: bool, sink: SinkState) -> Turn {
-        self.shared.enter(|state| {
-            let (turn, wakers, events) = state.visit(|machine| {
+        let mut guard = lock(&self.shared.state);
+        let state = &mut *guard;
+        // The driver is asleep where another half writes for it.
+        let asleep = state.bell.is_asleep();
+        let mut machine = Machine::new(&state.terms, &mut state.record);
+        machine.dedicated_close = self.dedicated_close;
+        let sleeps_until = if asleep {
+            machine.next_look()
+        } else {
+            Time::ORIGIN
+        };
+        let turn = machine.turn(self.now, sent, sink, &mut self.backlog);
+        let call = if asleep && machine.next_look() < sleeps_until {
+            Call::Driver
+        } else {
+            Call::Nobody
+        };
+        match turn {
+            Turn::Rest(_) if self.sleeps => {
                 self.seen.grid = machine.grid();
-                machine.turn(self.now, sent, sink, &mut self.backlog)
-            });
-            match turn {
-                Turn::Rest(_) if self.sleeps => self.seen.rung = state.bell.rest(),
-                Turn::Close => self.seen.verdict_fell = true,
-                _ => {}
+                self.seen.rung = state.bell.rest();
             }
-            (turn, wakers, events)
-        })
+            Turn::Close => self.seen.verdict_fell = true,
+            _ => {}
+        }
+        let events = machine.events;
+        self.shared.leave(guard, call, events);
+        turn
     }
 
     fn fail(&mut self) -> bool {
-        self.shared.enter(|state| state.visit(|machine| machine.fail()))
+        self.shared
+            .enter(|state| state.visit(|machine| machine.fail()))
     }
 }

@@ -13,12 +13,12 @@ use crate::time::{Instant, Span};
 ///
 /// ```
 /// use std::time::Instant;
-/// use futures_pinger::{Config, Heartbeat, State};
+/// use futures_pinger::{Config, Heartbeat, HeartbeatState};
 ///
 /// let now = Instant::now();
 /// let stats = Heartbeat::new(Config::default(), now).stats();
 /// assert_eq!((stats.sent(), stats.smoothed_rtt()), (0, None));
-/// assert_eq!(stats.state_at(now), State::Idle);
+/// assert_eq!(stats.state_at(now), HeartbeatState::Idle);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
@@ -42,14 +42,14 @@ pub(crate) struct Counters {
 /// The state, and from when on a wait is suspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Snapshot {
-    Fixed(State),
+    Fixed(HeartbeatState),
     Waiting { suspect_from: Option<Instant> },
 }
 
 /// What a heartbeat is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
+pub enum HeartbeatState {
     /// Nothing is out; the next ping is not due.
     Idle,
     /// A ping is on its way into the sink.
@@ -144,13 +144,13 @@ impl Stats {
     /// The state at `now`, as far as this snapshot tells: waiting turns into suspect as time goes
     /// by, all else needs a newer snapshot.
     #[must_use]
-    pub fn state_at(&self, now: Instant) -> State {
+    pub fn state_at(&self, now: Instant) -> HeartbeatState {
         match self.state {
             Snapshot::Fixed(state) => state,
             Snapshot::Waiting {
                 suspect_from: Some(from),
-            } if now > from => State::Suspect,
-            Snapshot::Waiting { .. } => State::Waiting,
+            } if now > from => HeartbeatState::Suspect,
+            Snapshot::Waiting { .. } => HeartbeatState::Waiting,
         }
     }
 }

@@ -1,9 +1,6 @@
 //! Points and spans on the time line of the process, eight bytes each.
 
-use std::sync::OnceLock;
 use std::time::Duration;
-
-use crate::timer::Clock;
 
 /// The instant that every time in this crate is: the standard library's. On wasm32-unknown-unknown,
 /// where that has no clock, it is `web-time`'s with the feature `wasm`.
@@ -67,19 +64,8 @@ impl Time {
     pub(crate) const ORIGIN: Self = Self(0);
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
-    #[inline]
-    pub(crate) fn of(instant: Instant) -> Self {
-        let since: Span = instant.saturating_duration_since(origin()).into();
-        Self(since.0)
-    }
-
-    /// The instant, unless it is never (or beyond what the platform's clock can say).
-    #[inline]
-    pub(crate) fn instant(self) -> Option<Instant> {
-        if self == Self::NEVER {
-            return None;
-        }
-        origin().checked_add(Duration::from_nanos(self.0))
+    pub(crate) const fn nanos(nanos: u64) -> Self {
+        Self(nanos)
     }
 
     pub(crate) const fn as_nanos(self) -> u64 {
@@ -108,23 +94,6 @@ impl Time {
     }
 }
 
-/// As long ago as the platform's clock can tell, up to 146 years: clocks of one's own may go back, too.
-#[inline]
-fn origin() -> Instant {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    // Nearly always it is there; so told apart, reading it is a few instructions less.
-    if let Some(origin) = ORIGIN.get() {
-        return *origin;
-    }
-    *ORIGIN.get_or_init(|| earliest(Clock::system().now()))
-}
-
-#[cold]
-fn earliest(now: Instant) -> Instant {
-    let steps = (0..62).rev().map(|bit| Duration::from_nanos(1 << bit));
-    steps.fold(now, |at, step| at.checked_sub(step).unwrap_or(at))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,41 +103,14 @@ mod tests {
         assert_eq!(Span::from(Duration::MAX), Span::NEVER);
         assert_eq!(Time::ORIGIN.plus(Span::NEVER), Time::NEVER);
         assert_eq!(Time::NEVER.minus(Span::nanos(5)), Time::NEVER);
-        assert_eq!(Time::NEVER.instant(), None);
         assert_eq!(Span::from(Duration::new(2, 5)), Span::nanos(2_000_000_005));
     }
 
     #[test]
-    fn an_instant_comes_back_as_it_was_also_from_before_the_first_look_at_the_clock() {
-        let now = Clock::system().now();
-        let minute = Duration::from_secs(60);
-        for instant in [now, now + minute, now - minute.min(now - origin())] {
-            assert_eq!(Time::of(instant).instant(), Some(instant));
-        }
-        assert_eq!(Time::of(now + minute).since(Time::of(now)), minute.into());
-    }
-
-    #[test]
-    fn what_came_before_the_origin_is_the_origin() {
-        assert_eq!(Time::of(origin()), Time::ORIGIN);
-        if let Some(before) = origin().checked_sub(Duration::from_secs(3)) {
-            assert_eq!(Time::of(before), Time::ORIGIN);
-        }
-        assert_eq!(
-            Time::ORIGIN.since(Time::ORIGIN.plus(Span::nanos(1))),
-            Span::ZERO
-        );
-    }
-
-    #[test]
-    fn the_origin_is_as_early_as_the_clock_can_tell_and_no_earlier_than_half_the_line() {
-        let now = Clock::system().now();
-        let back = now - earliest(now);
-        assert!(back < Duration::from_nanos(1 << 62));
-        let nano = Duration::from_nanos(1);
-        assert!(
-            back == Duration::from_nanos((1 << 62) - 1)
-                || earliest(now).checked_sub(nano).is_none()
-        );
+    fn never_does_not_come() {
+        let at = Time::nanos(5);
+        assert!(at.has_come(at) && at.has_come(Time::NEVER));
+        assert!(!at.has_come(Time::nanos(4)));
+        assert!(!Time::NEVER.has_come(Time::NEVER));
     }
 }

@@ -59,7 +59,12 @@ pub(crate) struct Trace {
 
 #[cfg_attr(
     not(feature = "tracing"),
-    allow(unused_variables, clippy::unused_self, clippy::missing_const_for_fn)
+    allow(
+        unused_variables,
+        clippy::unused_self,
+        clippy::missing_const_for_fn,
+        clippy::needless_pass_by_value
+    )
 )]
 impl Trace {
     /// A child of the span that is current.
@@ -71,9 +76,7 @@ impl Trace {
         Self {
             // At the level of the gravest event in it: wherever one is recorded, so is the span.
             #[cfg(feature = "tracing")]
-            span: AssertUnwindSafe(
-                with_options!(config, warn_span! target: TARGET, "heartbeat",),
-            ),
+            span: AssertUnwindSafe(with_options!(config, warn_span! target: TARGET, "heartbeat",)),
         }
     }
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 use futures::future::{Either, join, join3, select};
 use futures::{Sink, SinkExt, Stream, StreamExt, stream};
 use futures_pinger::{
-    AsyncIoTimer, CloseReason, Config, ConfigBuilder, Error, Frame, FuturesTimer, KeepAlive, Kind,
-    Protocol, TimeoutPhase, Timer, TokioTimer, WebSocket, from_fn,
+    AsyncIoTimer, CloseReason, Config, ConfigBuilder, Error, Frame, FuturesTimer, KeepAlive,
+    MessageKind, Protocol, Rfc6455, TimeoutPhase, Timer, TokioTimer, from_fn,
 };
 use futures_timer::Delay;
 
@@ -96,29 +96,31 @@ fn foreign(n: u64) -> String {
 
 fn foreign_pong<M>(n: u64) -> M
 where
-    WebSocket: Protocol<M>,
+    Rfc6455: Protocol<M>,
 {
-    WebSocket.encode(Frame::Pong(foreign(n).into()))
+    Rfc6455.encode(Frame::Pong(foreign(n).into())).unwrap()
 }
 
 fn close<M>() -> M
 where
-    WebSocket: Protocol<M>,
+    Rfc6455: Protocol<M>,
 {
-    WebSocket.encode(Frame::Close(CloseReason::new(1000, "done").unwrap()))
+    Rfc6455
+        .encode(Frame::Close(CloseReason::new(1000, "done").unwrap()))
+        .unwrap()
 }
 
 /// Sends each text back behind a foreign pong, until the text is "last". At the fourth ping, so
 /// after three answers, it says "enough".
 async fn echo<M: Message, S: Socket<M>>(mut peer: S) -> S
 where
-    WebSocket: Protocol<M>,
+    Rfc6455: Protocol<M>,
 {
     let (mut next, mut pings) = (0, 0);
     loop {
         let message = peer.next().await.unwrap().unwrap();
-        match WebSocket.classify(&message) {
-            Kind::Ping(_) => {
+        match Rfc6455.classify(&message) {
+            MessageKind::Ping(_) => {
                 // The crate has prepared the pong. To tungstenite a pong of ours would replace it.
                 peer.flush().await.unwrap();
                 pings += 1;
@@ -126,7 +128,7 @@ where
                     peer.send(M::text("enough".into())).await.unwrap();
                 }
             }
-            Kind::Data => {
+            MessageKind::Data => {
                 let text = message.as_text().unwrap();
                 if text == "last" {
                     peer.send(message).await.unwrap();
@@ -156,16 +158,16 @@ impl Echoes {
         &mut self,
         reader: &mut (impl Stream<Item = Result<M, E>> + Unpin),
     ) where
-        WebSocket: Protocol<M>,
+        Rfc6455: Protocol<M>,
     {
         let message = reader.next().await.unwrap().unwrap();
-        match WebSocket.classify(&message) {
-            Kind::Pong(payload) => {
+        match Rfc6455.classify(&message) {
+            MessageKind::Pong(payload) => {
                 assert_eq!(payload, foreign(self.pongs).as_bytes());
                 self.pongs += 1;
                 assert_eq!(self.pongs, self.texts + 1);
             }
-            Kind::Data => match message.as_text().unwrap() {
+            MessageKind::Data => match message.as_text().unwrap() {
                 "enough" => self.enough = true,
                 "last" => self.last = true,
                 text => {
@@ -181,7 +183,7 @@ impl Echoes {
 
 async fn whole_socket<A: Adapter>()
 where
-    WebSocket: Protocol<A::Message> + Protocol<A::PeerMessage>,
+    Rfc6455: Protocol<A::Message> + Protocol<A::PeerMessage>,
 {
     let (socket, peer) = A::connect().await;
     let mut socket = KeepAlive::new(socket, config().build().unwrap()).with_timer(A::timer());
@@ -209,7 +211,7 @@ where
 
 async fn split_socket<A: Adapter>()
 where
-    WebSocket: Protocol<A::Message> + Protocol<A::PeerMessage>,
+    Rfc6455: Protocol<A::Message> + Protocol<A::PeerMessage>,
 {
     let (socket, peer) = A::connect().await;
     let socket = KeepAlive::new(socket, config().build().unwrap()).with_timer(A::timer());
@@ -248,7 +250,7 @@ where
 
 async fn silent_peer<A: Adapter>()
 where
-    WebSocket: Protocol<A::Message> + Protocol<A::PeerMessage>,
+    Rfc6455: Protocol<A::Message> + Protocol<A::PeerMessage>,
 {
     let (socket, mut peer) = A::connect().await;
     let config = config()
@@ -272,14 +274,14 @@ where
     }
     // This is what it was sent while it did not read.
     let ping = peer.next().await.unwrap().unwrap();
-    assert!(matches!(WebSocket.classify(&ping), Kind::Ping(_)));
+    assert!(matches!(Rfc6455.classify(&ping), MessageKind::Ping(_)));
     let close = peer.next().await.unwrap().unwrap();
     assert_eq!(close.close_code(), Some(1011));
 }
 
 async fn silent_peer_of_a_writer<A: Adapter>()
 where
-    WebSocket: Protocol<A::Message>,
+    Rfc6455: Protocol<A::Message>,
 {
     let (socket, peer) = A::connect().await;
     let config = config()
@@ -315,7 +317,7 @@ where
 
 async fn paused_peer<A: Adapter>()
 where
-    WebSocket: Protocol<A::Message> + Protocol<A::PeerMessage>,
+    Rfc6455: Protocol<A::Message> + Protocol<A::PeerMessage>,
 {
     let (socket, mut peer) = A::connect().await;
     let socket = KeepAlive::new(socket, config().build().unwrap()).with_timer(A::timer());
@@ -362,14 +364,14 @@ where
 /// nothing else, came before that frame, and nothing after it.
 async fn close_late<M: Message, S: Socket<M>>(peer: &mut S) -> bool
 where
-    WebSocket: Protocol<M>,
+    Rfc6455: Protocol<M>,
 {
     Delay::new(5 * INTERVAL).await;
     while let Some(message) = peer.next().await {
         let message = message.unwrap();
-        match WebSocket.classify(&message) {
-            Kind::Ping(_) => {}
-            Kind::Close => return peer.next().await.is_none(),
+        match Rfc6455.classify(&message) {
+            MessageKind::Ping(_) => {}
+            MessageKind::Close => return peer.next().await.is_none(),
             _ => return false,
         }
     }
@@ -379,17 +381,17 @@ where
 /// Answers a ping, and then says that it did.
 async fn answer_one<M: Message, S: Socket<M>>(peer: &mut S)
 where
-    WebSocket: Protocol<M>,
+    Rfc6455: Protocol<M>,
 {
     let ping = peer.next().await.unwrap().unwrap();
-    assert!(matches!(WebSocket.classify(&ping), Kind::Ping(_)));
+    assert!(matches!(Rfc6455.classify(&ping), MessageKind::Ping(_)));
     peer.flush().await.unwrap();
     peer.send(M::text("answered".into())).await.unwrap();
 }
 
 async fn closed_by_user<A: Adapter>()
 where
-    WebSocket: Protocol<A::Message> + Protocol<A::PeerMessage>,
+    Rfc6455: Protocol<A::Message> + Protocol<A::PeerMessage>,
 {
     let (socket, mut peer) = A::connect().await;
     let mut socket = KeepAlive::new(socket, config().build().unwrap()).with_timer(A::timer());
@@ -415,7 +417,7 @@ where
 
 async fn closed_by_peer<A: Adapter>()
 where
-    WebSocket: Protocol<A::Message> + Protocol<A::PeerMessage>,
+    Rfc6455: Protocol<A::Message> + Protocol<A::PeerMessage>,
 {
     let (socket, mut peer) = A::connect().await;
     let mut socket = KeepAlive::new(socket, config().build().unwrap()).with_timer(A::timer());
@@ -762,21 +764,21 @@ suite!(on_axum_0_8, Axum);
 
 fn control_frames_keep_their_meaning<M: Message>()
 where
-    WebSocket: Protocol<M>,
+    Rfc6455: Protocol<M>,
 {
     let payload = b"payload".as_slice();
-    let ping = WebSocket.encode(Frame::Ping(payload.into()));
-    assert_eq!(WebSocket.classify(&ping), Kind::Ping(payload));
-    let pong = WebSocket.encode(Frame::Pong(payload.into()));
-    assert_eq!(WebSocket.classify(&pong), Kind::Pong(payload));
+    let ping = Rfc6455.encode(Frame::Ping(payload.into())).unwrap();
+    assert_eq!(Rfc6455.classify(&ping), MessageKind::Ping(payload));
+    let pong = Rfc6455.encode(Frame::Pong(payload.into())).unwrap();
+    assert_eq!(Rfc6455.classify(&pong), MessageKind::Pong(payload.into()));
     for code in [1000, 1011, 3000, 4999] {
         let reason = CloseReason::new(code, "reason").unwrap();
-        let close = WebSocket.encode(Frame::Close(reason));
-        assert_eq!(WebSocket.classify(&close), Kind::Close);
+        let close = Rfc6455.encode(Frame::Close(reason)).unwrap();
+        assert_eq!(Rfc6455.classify(&close), MessageKind::Close);
         assert_eq!(close.close_code(), Some(code));
     }
     let text = M::text("ping".into());
-    assert_eq!(WebSocket.classify(&text), Kind::Data);
+    assert_eq!(Rfc6455.classify(&text), MessageKind::Data);
 }
 
 // contract: K72

@@ -16,8 +16,8 @@ use futures::channel::mpsc;
 use futures::{FutureExt, Stream, StreamExt, future, stream};
 use futures_pinger::testing::{Answer, World};
 use futures_pinger::{
-    Clock, Config, Error, Frame, Heartbeat, KeepAlive, Output, Ping, Pinger, Pong, PongKind, Stats,
-    TimedOut, TokioTimer, WebSocket, pinger, ponger,
+    Clock, Config, Error, Frame, Heartbeat, KeepAlive, Output, Ping, Pinger, Pong, PongKind,
+    Rfc6455, Stats, TimedOut, TokioTimer, pinger, ponger,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tungstenite_0_30::Message;
@@ -194,7 +194,7 @@ fn millions_of_strays_into_the_sender_keep_nobody_alive_and_leave_nothing() {
         let pongs = Arc::clone(&pongs);
         move |payload| {
             // Its end is looked at elsewhere.
-            let _ = pongs.send(payload);
+            let _ = pongs.handle_pong(&payload);
         }
     });
     peer.answer(two_answers);
@@ -215,7 +215,7 @@ fn millions_of_strays_into_the_sender_keep_nobody_alive_and_leave_nothing() {
         let mut proofs = 0;
         let cost = cost(MILLION, || {
             for (count, payload) in (0..MILLION).zip(payloads.iter().cycle()) {
-                match pongs.send(payload).expect("it runs") {
+                match pongs.handle_pong(payload).expect("it runs") {
                     PongKind::Unsolicited => {}
                     PongKind::Stale => proofs += 1,
                     other => panic!("{attack:?}: {other:?}"),
@@ -315,7 +315,7 @@ fn millions_of_strays_in_a_stream_keep_nobody_alive_and_leave_nothing() {
 fn millions_of_strays_through_a_whole_socket_keep_nobody_alive_and_leave_nothing() {
     let _alone = alone();
     let world = World::new();
-    let (socket, script) = world.socket::<Message, _>(WebSocket);
+    let (socket, script) = world.socket::<Message, _>(Rfc6455);
     script.peer().answer(two_answers);
     let mut socket = KeepAlive::new(socket, config()).with_timer(world.timer());
     // Reads as long as there is nothing to read.
@@ -339,7 +339,7 @@ fn millions_of_strays_through_a_whole_socket_keep_nobody_alive_and_leave_nothing
             Message::Pong(payloads[next % payloads.len()].clone())
         }
     };
-    let (unread, bare) = world.socket::<Message, _>(WebSocket);
+    let (unread, bare) = world.socket::<Message, _>(Rfc6455);
     bare.flood(flood(Attack::Forged));
     let bare = cost(MILLION, || {
         let read = unread.take(MILLION).for_each(|_| future::ready(()));
@@ -402,14 +402,14 @@ fn a_million_pings_at_a_ponger_that_cannot_write_leave_the_newest() {
         sink.block();
         // What a queue of that size allocates once is no growth.
         for _ in 0..100 {
-            pings.send(vec![0; 16]).expect("it runs");
+            pings.handle_ping(vec![0; 16]).expect("it runs");
             ponger.run_until(SECOND);
         }
         let watermark = Watermark::begin();
         let cost = cost(MILLION, || {
             for count in 0..MILLION {
                 pings
-                    .send((count as u64).to_be_bytes().to_vec())
+                    .handle_ping((count as u64).to_be_bytes().to_vec())
                     .expect("it runs");
                 if count % 64 == 0 {
                     ponger.run_until(SECOND);
@@ -453,7 +453,7 @@ impl Neighbour {
             while let Some(Frame::Ping(payload)) = outgoing.next().await {
                 // As over a socket it comes in another turn.
                 tokio::task::yield_now().await;
-                if let Ok(PongKind::Matched { rtt }) = pongs.send(payload) {
+                if let Ok(PongKind::Matched { rtt }) = pongs.handle_pong(&payload) {
                     seen.lock().expect("nobody panics").push(rtt);
                 }
             }
@@ -524,7 +524,7 @@ fn the_round_trips_of_a_neighbour_do_not_suffer_from_strays_into_a_sender() {
         let (pongs, pinger) = pinger(frames, Config::default());
         tokio::spawn(pinger.with_timer(TokioTimer::new()));
         for stray in 0..MILLION {
-            let _ = pongs.send((stray as u128).to_be_bytes());
+            let _ = pongs.handle_pong(&(stray as u128).to_be_bytes());
             if stray % 64 == 0 {
                 // As a socket's stream does.
                 tokio::task::yield_now().await;
@@ -543,7 +543,7 @@ fn the_round_trips_of_a_neighbour_do_not_suffer_from_pings() {
         tokio::spawn(ponger);
         tokio::spawn(outgoing.for_each(|_| future::ready(())));
         for count in 0..MILLION / 4 {
-            let _ = pings.send(Ping(Bytes::from_static(b"ping")));
+            let _ = pings.handle_ping(Ping(Bytes::from_static(b"ping")));
             if count % 64 == 0 {
                 tokio::task::yield_now().await;
             }

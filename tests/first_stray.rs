@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use futures::{FutureExt, StreamExt};
 use futures_pinger::testing::World;
 use futures_pinger::{
-    Clock, Config, Heartbeat, Instant, KeepAlive, Pinger, PingerSet, PongKind, Timer, WebSocket,
+    Clock, Config, Heartbeat, Instant, KeepAlive, Pinger, PingerSet, PongKind, Rfc6455, Timer,
     pinger,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -73,7 +73,7 @@ fn the_first_stray_of_a_connection_allocates_nothing() {
             (pongs, pinger)
         },
         |(pongs, pinger)| {
-            assert_eq!(pongs.send("stray"), Ok(PongKind::Unsolicited));
+            assert_eq!(pongs.handle_pong(b"stray"), Ok(PongKind::Unsolicited));
             pending(&pinger.poll_unpin(&mut cx));
         },
     );
@@ -88,7 +88,7 @@ fn the_first_stray_of_a_connection_allocates_nothing() {
             pending(&set.poll_next_unpin(&mut Context::from_waker(Waker::noop())));
             (member, set)
         },
-        |(member, _)| assert_eq!(member.pong(b"stray"), PongKind::Unsolicited),
+        |(member, _)| assert_eq!(member.handle_pong(b"stray"), PongKind::Unsolicited),
     );
     assert_eq!(member, 0, "Member");
 
@@ -112,7 +112,7 @@ fn the_first_stray_of_a_connection_allocates_nothing() {
     let keep_alive = least(
         || {
             let world = World::new();
-            let (socket, script) = world.socket::<Message, _>(WebSocket);
+            let (socket, script) = world.socket::<Message, _>(Rfc6455);
             let alive = KeepAlive::new(socket, config());
             let mut alive = Box::pin(alive.with_timer(Still));
             pending(&alive.poll_next_unpin(&mut Context::from_waker(Waker::noop())));

@@ -8,35 +8,213 @@
 #![cfg(futures_pinger_loom)]
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Sink, Stream};
 use futures_pinger::{
-    Clock, Closed, Config, ConfigBuilder, Controller, Frame, Instant, Liveness, PingerSet,
-    PongKind, PongSender, Stopped, Timer, pinger,
+    Clock, Closed, Config, ConfigBuilder, Controller, Frame, Instant, KeepAlive, Liveness,
+    MessageKind, PingerSet, PongKind, PongSender, Protocol, Stopped, Timer, pinger,
 };
-use loom::future::block_on;
+use loom::sync::{Condvar, Mutex, MutexGuard};
 use loom::thread;
 
-/// Three threads switched at any point would take hours; a wake-up that is lost needs no more than three
-/// switches against their will.
-fn model(test: impl Fn() + Sync + Send + 'static) {
+/// Runs `test` in every order that its two threads can take.
+fn model_of_two(test: impl Fn() + Sync + Send + 'static) {
+    loom::model::Builder::new().check(test);
+}
+
+/// Runs `test` in every order of its three threads with up to four switches away from a thread that
+/// could have gone on: all orders would take hours, and a wake-up that is lost needs no more than three.
+fn model_of_three(test: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(4);
     model.check(test);
 }
 
+// --- the executor ---
+
+/// A task that counts its wakes, and is polled once more only after one: unlike the tasks of loom's own
+/// `block_on`, which are also polled for no reason.
+struct Task {
+    wakes: Mutex<Wakes>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct Wakes {
+    /// Whether the task was woken since it was polled last.
+    pending: bool,
+    total: usize,
+}
+
+impl Task {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            wakes: Mutex::default(),
+            woken: Condvar::new(),
+        })
+    }
+
+    /// Polls until `poll` is ready.
+    fn run<R>(self: &Arc<Self>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+        loop {
+            if let Poll::Ready(result) = self.poll(&mut poll) {
+                return result;
+            }
+            let mut wakes = self.wakes.lock().expect("no panic");
+            while !wakes.pending {
+                wakes = self.woken.wait(wakes).expect("no panic");
+            }
+            wakes.pending = false;
+        }
+    }
+
+    /// Polls once, woken or not.
+    fn poll<R>(self: &Arc<Self>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        let waker = Waker::from(Arc::clone(self));
+        // Else each poll would be one by another task.
+        assert!(waker.will_wake(&waker.clone()));
+        poll(&mut Context::from_waker(&waker))
+    }
+
+    fn wakes(&self) -> usize {
+        self.wakes.lock().expect("no panic").total
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        {
+            let mut wakes = self.wakes.lock().expect("no panic");
+            wakes.pending = true;
+            wakes.total += 1;
+        }
+        self.woken.notify_one();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    Task::new().run(|cx| future.as_mut().poll(cx))
+}
+
+// --- the time ---
+
+/// The hand of a clock, which any thread moves. The time stands still but for that.
+#[derive(Clone)]
+struct Hand(loom::sync::Arc<Mutex<Time>>);
+
+struct Time {
+    now: Instant,
+    deadline: Option<Instant>,
+    /// How often the time came to a deadline before there was one.
+    early: u32,
+    waker: Option<Waker>,
+}
+
+impl Hand {
+    fn new() -> Self {
+        Self(loom::sync::Arc::new(Mutex::new(Time {
+            now: start(),
+            deadline: None,
+            early: 0,
+            waker: None,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Time> {
+        self.0.lock().expect("no panic")
+    }
+
+    /// The time comes to the deadline that the timer is armed for: the timer fires. While the timer is
+    /// not armed, or has fired, the time comes to the next deadline as soon as that is set.
+    fn fire(&self) {
+        self.wake(|time| match time.deadline {
+            Some(deadline) if time.now < deadline => time.now = deadline,
+            _ => time.early += 1,
+        });
+    }
+
+    /// The timer wakes although its time has not come, and forgets whom to wake.
+    fn wake_early(&self) {
+        self.wake(|_| {});
+    }
+
+    fn wake(&self, change: impl FnOnce(&mut Time)) {
+        let waker = {
+            let mut time = self.lock();
+            change(&mut time);
+            time.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The timer of a heartbeat.
+    fn timer(&self) -> Hands {
+        Hands(self.clone())
+    }
+
+    /// What the timer is armed for, from the start on.
+    fn armed_for(&self) -> Option<Duration> {
+        let deadline = self.lock().deadline;
+        deadline.map(|deadline| deadline - start())
+    }
+}
+
+/// The timer on a clock whose hand any thread moves. One that is dropped forgets whom to wake.
+struct Hands(Hand);
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        let waker = self.0.lock().waker.take();
+        drop(waker);
+    }
+}
+
+impl Timer for Hands {
+    fn clock(&self) -> Clock {
+        let hand = self.0.clone();
+        Clock::new(move || hand.lock().now)
+    }
+
+    fn reset(self: Pin<&mut Self>, deadline: Instant) {
+        let mut time = self.0.lock();
+        time.deadline = Some(deadline);
+        if time.early > 0 && time.now < deadline {
+            time.early -= 1;
+            time.now = deadline;
+        }
+    }
+
+    fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut time = self.0.lock();
+        if time.deadline.is_some_and(|deadline| deadline <= time.now) {
+            return Poll::Ready(());
+        }
+        let old = time.waker.replace(cx.waker().clone());
+        drop(time);
+        drop(old);
+        Poll::Pending
+    }
+}
+
 /// Time stands still: nothing but a thread wakes the heartbeat.
-struct Still(Instant);
+struct Still;
 
 impl Timer for Still {
     fn clock(&self) -> Clock {
-        let now = self.0;
-        Clock::new(move || now)
+        Clock::new(start)
     }
 
     fn reset(self: Pin<&mut Self>, _deadline: Instant) {}
@@ -46,7 +224,35 @@ impl Timer for Still {
     }
 }
 
-/// Hands each ping to the peer, who may be another thread.
+/// When every run of every model begins.
+fn start() -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(|| Clock::system().now());
+    *START
+}
+
+// --- the parts ---
+
+/// A count that all threads see.
+#[derive(Clone)]
+struct Count(loom::sync::Arc<loom::sync::atomic::AtomicUsize>);
+
+impl Count {
+    fn new() -> Self {
+        Self(loom::sync::Arc::new(loom::sync::atomic::AtomicUsize::new(
+            0,
+        )))
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, loom::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(loom::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// A sink that hands each ping to a function.
 struct Peer<F>(F);
 
 impl<F: FnMut(Bytes) + Unpin> Sink<Frame> for Peer<F> {
@@ -72,25 +278,38 @@ impl<F: FnMut(Bytes) + Unpin> Sink<Frame> for Peer<F> {
     }
 }
 
-fn timer() -> Still {
-    Still(Clock::system().now())
+/// A peer that never answers, and the count of the pings it was sent.
+fn silent_peer() -> (Peer<impl FnMut(Bytes) + Unpin>, Count) {
+    let pings = Count::new();
+    let counted = pings.clone();
+    (Peer(move |_| counted.add()), pings)
+}
+
+/// A ping every 15 s. It is exact: where the grid of the process lies is chance, which no model may
+/// depend on.
+fn config() -> ConfigBuilder {
+    Config::builder().granularity(Duration::ZERO)
+}
+
+/// Pings at once.
+fn at_once() -> ConfigBuilder {
+    config().initial_delay(Duration::ZERO)
 }
 
 fn build(config: ConfigBuilder) -> Config {
     config.build().expect("valid")
 }
 
-/// Pings at once.
-fn at_once() -> ConfigBuilder {
-    Config::builder().initial_delay(Duration::ZERO)
-}
+const INTERVAL: Duration = Duration::from_secs(15);
+
+// --- what a controller asks ---
 
 // contract: J67
 #[test]
 fn a_heartbeat_is_woken_by_what_a_controller_asks() {
-    model(|| {
-        let (pongs, heartbeat) = pinger(Peer(|_| ()), Config::default());
-        let mut heartbeat = heartbeat.with_timer(timer());
+    model_of_two(|| {
+        let (pongs, heartbeat) = pinger(Peer(|_| ()), build(config()));
+        let mut heartbeat = heartbeat.with_timer(Still);
         let controller = heartbeat.controller();
         let other = thread::spawn(move || controller.stop());
         assert_eq!(block_on(heartbeat), Ok(Stopped::Requested));
@@ -102,34 +321,24 @@ fn a_heartbeat_is_woken_by_what_a_controller_asks() {
 // contract: J66
 #[test]
 fn no_order_is_lost_to_another() {
-    model(|| {
-        let pings = loom::sync::Arc::new(loom::sync::atomic::AtomicUsize::new(0));
-        let order = loom::sync::atomic::Ordering::Relaxed;
-        let counted = pings.clone();
-        let peer = Peer(move |_| {
-            counted.fetch_add(1, order);
-        });
-        let (pongs, heartbeat) = pinger(peer, Config::default());
-        let mut heartbeat = heartbeat.with_timer(timer());
+    model_of_three(|| {
+        let (peer, pings) = silent_peer();
+        let (pongs, heartbeat) = pinger(peer, build(config()));
+        let mut heartbeat = heartbeat.with_timer(Still);
         let controller = heartbeat.controller();
-        let pinged = pings.clone();
         let (one, two) = (controller.clone(), controller);
         let threads = [
             thread::spawn(move || one.ping_now().expect("nobody has stopped it")),
             thread::spawn(move || {
-                let config = Config::default();
-                two.set_config(config).expect("nobody has stopped it");
+                two.set_config(build(config()))
+                    .expect("nobody has stopped it");
             }),
         ];
-        // Until the ping has gone out.
         let mut heartbeat = pin!(heartbeat);
-        block_on(poll_fn(|cx| {
+        Task::new().run(|cx| {
             assert!(heartbeat.as_mut().poll(cx).is_pending());
-            if pinged.load(order) == 1 {
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        }));
+            ready_if(pings.get() == 1)
+        });
         for thread in threads {
             thread.join().expect("no panic");
         }
@@ -137,12 +346,16 @@ fn no_order_is_lost_to_another() {
     });
 }
 
+fn ready_if(done: bool) -> Poll<()> {
+    if done { Poll::Ready(()) } else { Poll::Pending }
+}
+
 // contract: J67
 #[test]
 fn a_heartbeat_that_ends_meanwhile_refuses_or_has_taken_the_order() {
-    model(|| {
-        let (pongs, heartbeat) = pinger(Peer(|_| ()), Config::default());
-        let mut heartbeat = heartbeat.with_timer(timer());
+    model_of_three(|| {
+        let (pongs, heartbeat) = pinger(Peer(|_| ()), build(config()));
+        let mut heartbeat = heartbeat.with_timer(Still);
         let controller = heartbeat.controller();
         let ending = thread::spawn(move || drop(pongs));
         let steering = thread::spawn(move || {
@@ -158,102 +371,492 @@ fn a_heartbeat_that_ends_meanwhile_refuses_or_has_taken_the_order() {
 }
 
 #[test]
-fn a_pong_from_another_thread_answers() {
-    model(|| {
-        let (reader, slot) = (Cell::new(None), Cell::new(None));
-        let peer = Peer(|payload: Bytes| {
-            let sender: PongSender = slot.take().expect("one ping");
-            let send = move || (sender.send(payload), sender);
-            reader.set(Some(thread::spawn(send)));
+fn a_shorter_interval_from_another_thread_moves_the_timer() {
+    model_of_two(|| {
+        let hand = Hand::new();
+        let (pongs, heartbeat) = pinger(Peer(|_| ()), build(config()));
+        let mut heartbeat = heartbeat.with_timer(hand.timer());
+        let controller = heartbeat.controller();
+        let shorter = Duration::from_secs(1);
+        let other = thread::spawn(move || {
+            let config = build(config().interval(shorter));
+            controller
+                .set_config(config)
+                .expect("nobody has stopped it");
+        });
+        let mut heartbeat = pin!(heartbeat);
+        Task::new().run(|cx| {
+            assert!(heartbeat.as_mut().poll(cx).is_pending());
+            ready_if(hand.armed_for() == Some(shorter))
+        });
+        other.join().expect("no panic");
+        drop(pongs);
+    });
+}
+
+// --- the bell ---
+
+#[test]
+fn a_timer_that_fires_on_another_thread_wakes_the_heartbeat() {
+    model_of_two(|| {
+        let hand = Hand::new();
+        let (peer, pings) = silent_peer();
+        let (pongs, heartbeat) = pinger(peer, build(config()));
+        let mut heartbeat = pin!(heartbeat.with_timer(hand.timer()));
+        // The timer may fire before it is armed, between the arming and its first poll, and later.
+        let clock = thread::spawn(move || hand.fire());
+        Task::new().run(|cx| {
+            assert!(heartbeat.as_mut().poll(cx).is_pending());
+            ready_if(pings.get() == 1)
+        });
+        clock.join().expect("no panic");
+        drop(pongs);
+    });
+}
+
+#[test]
+fn a_timer_that_has_woken_early_is_asked_again() {
+    model_of_two(|| {
+        let hand = Hand::new();
+        let (peer, pings) = silent_peer();
+        let (pongs, heartbeat) = pinger(peer, build(config()));
+        let mut heartbeat = pin!(heartbeat.with_timer(hand.timer()));
+        let clock = thread::spawn(move || {
+            hand.wake_early();
+            hand.fire();
+        });
+        Task::new().run(|cx| {
+            assert!(heartbeat.as_mut().poll(cx).is_pending());
+            ready_if(pings.get() == 1)
+        });
+        clock.join().expect("no panic");
+        drop(pongs);
+    });
+}
+
+#[test]
+fn a_timer_that_fires_finds_the_task_that_has_taken_over() {
+    model_of_two(|| {
+        let hand = Hand::new();
+        let (peer, pings) = silent_peer();
+        let (pongs, heartbeat) = pinger(peer, build(config()));
+        let mut heartbeat = pin!(heartbeat.with_timer(hand.timer()));
+        let clock = thread::spawn(move || hand.fire());
+        // This task is not polled again, whether it is woken or not.
+        let first = Task::new().poll(|cx| heartbeat.as_mut().poll(cx));
+        assert!(first.is_pending());
+        Task::new().run(|cx| {
+            assert!(heartbeat.as_mut().poll(cx).is_pending());
+            ready_if(pings.get() == 1)
+        });
+        clock.join().expect("no panic");
+        drop(pongs);
+    });
+}
+
+/// The sender of the pongs, until a ping comes; then the thread that answers it.
+#[derive(Default)]
+struct Reader {
+    sender: Cell<Option<PongSender>>,
+    thread: Cell<Option<thread::JoinHandle<(PongKind, PongSender)>>>,
+}
+
+impl Reader {
+    /// Answers the first ping from a thread of its own; `after` that the thread does something else.
+    fn answer(&self, ping: Bytes, after: impl FnOnce() + 'static) {
+        let Some(sender) = self.sender.take() else {
+            return;
+        };
+        self.thread.set(Some(thread::spawn(move || {
+            let kind = sender.handle_pong(&ping).expect("nobody has stopped it");
+            after();
+            (kind, sender)
+        })));
+    }
+
+    fn join(&self) -> PongSender {
+        let thread = self.thread.take().expect("a ping was sent");
+        let (kind, sender) = thread.join().expect("no panic");
+        assert!(matches!(kind, PongKind::Matched { .. }));
+        sender
+    }
+}
+
+#[test]
+fn a_pong_and_the_timer_on_two_threads_let_the_next_ping_leave() {
+    model_of_three(|| {
+        let (hand, pings, reader) = (Hand::new(), Count::new(), Reader::default());
+        let peer = Peer(|ping| {
+            pings.add();
+            reader.answer(ping, || ());
         });
         let (pongs, heartbeat) = pinger(peer, build(at_once()));
-        slot.set(Some(pongs));
-        let mut heartbeat = pin!(heartbeat.with_timer(timer()));
-        block_on(poll_fn(|cx| {
+        reader.sender.set(Some(pongs));
+        let mut heartbeat = pin!(heartbeat.with_timer(hand.timer()));
+        let clock = thread::spawn(move || hand.fire());
+        // The pong comes first, and the timer wakes the heartbeat; or the next ping is due first, and
+        // the pong does.
+        Task::new().run(|cx| {
             assert!(heartbeat.as_mut().poll(cx).is_pending());
-            if heartbeat.stats().answered() == 1 {
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        }));
-        let reader = reader.take().expect("a ping was sent");
-        let (sent, _sender) = reader.join().expect("no panic");
-        assert!(matches!(sent, Ok(PongKind::Matched { .. })));
+            ready_if(pings.get() == 2)
+        });
+        clock.join().expect("no panic");
+        drop(reader.join());
+    });
+}
+
+// --- the wake rule ---
+
+#[test]
+fn a_pong_from_another_thread_answers_and_wakes_nobody() {
+    model_of_two(|| {
+        let (pings, reader) = (Count::new(), Reader::default());
+        let hand = Hand::new();
+        let peer = Peer(|ping| {
+            pings.add();
+            reader.answer(ping, || ());
+        });
+        let (pongs, heartbeat) = pinger(peer, build(at_once()));
+        reader.sender.set(Some(pongs));
+        let mut heartbeat = pin!(heartbeat.with_timer(hand.timer()));
+        let task = Task::new();
+        // The pong comes while the heartbeat is polled, between the polls, or after them.
+        for _ in 0..2 {
+            let polled = task.poll(|cx| heartbeat.as_mut().poll(cx));
+            assert!(polled.is_pending());
+        }
+        let pongs = reader.join();
+        assert_eq!(task.wakes(), 0);
+        assert_eq!(heartbeat.stats().answered(), 1);
+        assert_eq!(hand.armed_for(), Some(INTERVAL));
+        drop(pongs);
+    });
+}
+
+#[test]
+fn a_pong_and_then_the_timer_let_the_next_ping_leave() {
+    model_of_two(|| {
+        let (hand, pings, reader) = (Hand::new(), Count::new(), Reader::default());
+        let clock = hand.clone();
+        let peer = Peer(|ping| {
+            pings.add();
+            let clock = clock.clone();
+            reader.answer(ping, move || clock.fire());
+        });
+        let (pongs, heartbeat) = pinger(peer, build(at_once()));
+        reader.sender.set(Some(pongs));
+        let mut heartbeat = pin!(heartbeat.with_timer(hand.timer()));
+        Task::new().run(|cx| {
+            assert!(heartbeat.as_mut().poll(cx).is_pending());
+            ready_if(pings.get() == 2)
+        });
+        assert_eq!(heartbeat.stats().answered(), 1);
+        drop(reader.join());
+    });
+}
+
+/// A heartbeat whose second ping is due while the first one is out, and knows it: the pong of the first
+/// ping, from another thread, and what `beside` does on a third one.
+fn with_a_ping_overdue(beside: impl FnOnce(Controller) + 'static) {
+    let (hand, pings) = (Hand::new(), Count::new());
+    let first = Cell::new(None);
+    let peer = Peer(|ping| {
+        pings.add();
+        first.set(first.take().or(Some(ping)));
+    });
+    let (pongs, heartbeat) = pinger(peer, build(at_once()));
+    let mut heartbeat = heartbeat.with_timer(hand.timer());
+    let controller = heartbeat.controller();
+    let mut heartbeat = pin!(heartbeat);
+    let task = Task::new();
+    let mut poll = |cx: &mut Context<'_>| {
+        assert!(heartbeat.as_mut().poll(cx).is_pending());
+    };
+    task.poll(&mut poll);
+    hand.fire();
+    task.poll(&mut poll);
+    assert_eq!(pings.get(), 1);
+    // One wake by the timer; it is dealt with.
+    let before = task.wakes();
+    assert_eq!(before, 1);
+    task.wakes.lock().expect("no panic").pending = false;
+
+    let ping = first.take().expect("it was sent");
+    let answering = thread::spawn(move || (pongs.handle_pong(&ping), pongs));
+    let other = thread::spawn(move || beside(controller));
+    task.run(|cx| {
+        poll(cx);
+        ready_if(pings.get() == 2)
+    });
+    let (answered, pongs) = answering.join().expect("no panic");
+    assert!(matches!(answered, Ok(PongKind::Matched { .. })));
+    other.join().expect("no panic");
+    task.poll(&mut poll);
+    assert_eq!(pings.get(), 2);
+    assert_eq!(task.wakes() - before, 1);
+    drop(pongs);
+}
+
+#[test]
+fn a_pong_that_the_next_ping_has_waited_for_wakes_once() {
+    model_of_three(|| {
+        with_a_ping_overdue(drop);
+    });
+}
+
+#[test]
+fn a_pong_and_an_order_at_once_let_one_ping_leave_and_wake_once() {
+    model_of_three(|| {
+        with_a_ping_overdue(|controller| controller.ping_now().expect("nobody has stopped it"));
     });
 }
 
 #[test]
 fn activity_from_another_thread_answers() {
-    model(|| {
+    model_of_two(|| {
         let liveness = Liveness::Activity {
             max_unproven: Duration::from_secs(60),
         };
-        let (pongs, heartbeat) = pinger(Peer(|_| ()), build(at_once().liveness(liveness)));
-        let mut heartbeat = heartbeat.with_timer(timer());
+        let hand = Hand::new();
+        let (peer, pings) = silent_peer();
+        let (pongs, heartbeat) = pinger(peer, build(at_once().liveness(liveness)));
+        let mut heartbeat = heartbeat.with_timer(hand.timer());
         let controller = heartbeat.controller();
         let mut heartbeat = pin!(heartbeat);
-        let mut reader = None;
-        block_on(poll_fn(|cx| {
+        let task = Task::new();
+        // The first ping is out.
+        let polled = task.poll(|cx| heartbeat.as_mut().poll(cx));
+        assert!(polled.is_pending());
+        let reader = thread::spawn(move || {
+            controller.handle_activity().expect("nobody has stopped it");
+            hand.fire();
+        });
+        task.run(|cx| {
             assert!(heartbeat.as_mut().poll(cx).is_pending());
-            let controller = &controller;
-            // The ping is out and told of: from now on one call has to do.
-            reader.get_or_insert_with(|| {
-                let controller = controller.clone();
-                thread::spawn(move || controller.activity().expect("it runs"))
-            });
-            if controller.stats().answered() == 1 {
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        }));
-        reader.expect("spawned").join().expect("no panic");
+            ready_if(pings.get() == 2)
+        });
+        assert_eq!(heartbeat.stats().answered(), 1);
+        reader.join().expect("no panic");
         drop(pongs);
     });
 }
 
-/// Polls a set until that is so; nobody in it fails.
-fn drive_until<Si>(set: PingerSet<Si, Still>, done: impl Fn(&PingerSet<Si, Still>) -> bool)
+// --- the end of the pongs ---
+
+#[test]
+fn the_drop_of_the_sender_ends_the_heartbeat_at_any_moment() {
+    model_of_two(|| {
+        let (pongs, heartbeat) = pinger(Peer(|_| ()), build(at_once()));
+        let mut heartbeat = pin!(heartbeat.with_timer(Still));
+        let reader = thread::spawn(move || drop(pongs));
+        let task = Task::new();
+        // Also while the heartbeat is polled for no reason.
+        let mut ended = task.poll(|cx| heartbeat.as_mut().poll(cx));
+        if ended.is_pending() {
+            ended = Poll::Ready(task.run(|cx| heartbeat.as_mut().poll(cx)));
+        }
+        assert_eq!(ended, Poll::Ready(Ok(Stopped::PongsEnded)));
+        reader.join().expect("no panic");
+    });
+}
+
+#[test]
+fn the_drop_of_the_sender_is_not_lost_to_the_timer() {
+    model_of_three(|| {
+        let hand = Hand::new();
+        let (pongs, heartbeat) = pinger(Peer(|_| ()), build(config()));
+        let heartbeat = heartbeat.with_timer(hand.timer());
+        let reader = thread::spawn(move || drop(pongs));
+        let clock = thread::spawn(move || hand.fire());
+        assert_eq!(block_on(heartbeat), Ok(Stopped::PongsEnded));
+        reader.join().expect("no panic");
+        clock.join().expect("no panic");
+    });
+}
+
+// --- a whole socket ---
+
+/// A socket with so many messages to read, that takes each message and never finishes a flush.
+struct Stuck {
+    unread: usize,
+    sent: Count,
+}
+
+impl Stream for Stuck {
+    type Item = Result<Frame, ()>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.unread == 0 {
+            return Poll::Pending;
+        }
+        self.unread -= 1;
+        Poll::Ready(Some(Ok(Frame::Ping(Bytes::new()))))
+    }
+}
+
+impl Sink<Frame> for Stuck {
+    type Error = ();
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, _: Frame) -> Result<(), ()> {
+        self.sent.add();
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Pending
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Pending
+    }
+}
+
+/// Frames as they are.
+struct Plain;
+
+impl Protocol<Frame> for Plain {
+    fn encode(&self, frame: Frame) -> Option<Frame> {
+        Some(frame)
+    }
+
+    fn classify<'m>(&self, _: &'m Frame) -> MessageKind<'m> {
+        MessageKind::Data
+    }
+}
+
+type Socket<T> = KeepAlive<Stuck, Plain, T>;
+
+fn socket<T: Timer>(unread: usize, config: ConfigBuilder, timer: T) -> (Socket<T>, Count) {
+    let pings = Count::new();
+    let sent = pings.clone();
+    let socket = KeepAlive::with_protocol(Stuck { unread, sent }, Plain, build(config));
+    (socket.with_timer(timer), pings)
+}
+
+#[test]
+fn a_reader_of_a_socket_is_woken_by_a_stop() {
+    model_of_two(|| {
+        let (mut socket, _) = socket(0, config(), Still);
+        let controller = socket.controller();
+        let steering = controller.clone();
+        let other = thread::spawn(move || steering.stop());
+        let mut socket = pin!(socket);
+        Task::new().run(|cx| {
+            assert!(socket.as_mut().poll_next(cx).is_pending());
+            ready_if(!controller.is_alive())
+        });
+        assert_eq!(other.join().expect("no panic"), Ok(()));
+    });
+}
+
+#[test]
+fn a_reader_of_a_socket_is_woken_by_a_timer_on_another_thread() {
+    model_of_two(|| {
+        let hand = Hand::new();
+        let (socket, pings) = socket(0, config(), hand.timer());
+        let clock = thread::spawn(move || hand.fire());
+        let mut socket = pin!(socket);
+        Task::new().run(|cx| {
+            assert!(socket.as_mut().poll_next(cx).is_pending());
+            ready_if(pings.get() == 1)
+        });
+        clock.join().expect("no panic");
+    });
+}
+
+/// A writer that waits for a ping on its way goes on once the heartbeat was asked for that on another
+/// thread, while a third one reads.
+fn lets_the_writer_go_on(ask: fn(&Controller) -> Result<(), Closed>) {
+    let (mut socket, pings) = socket(0, at_once(), Still);
+    let controller = socket.controller();
+    let reading = Task::new();
+    let read = |socket: &mut Socket<Still>, cx: &mut Context<'_>| {
+        assert!(Pin::new(socket).poll_next(cx).is_pending());
+    };
+    reading.poll(|cx| read(&mut socket, cx));
+    assert_eq!(pings.get(), 1);
+    let steering = thread::spawn(move || ask(&controller));
+    // The halves of a split socket share it by a lock, too.
+    let halves = loom::sync::Arc::new(Mutex::new(socket));
+    let reader = {
+        let halves = loom::sync::Arc::clone(&halves);
+        thread::spawn(move || {
+            reading.poll(|cx| read(&mut halves.lock().expect("no panic"), cx));
+        })
+    };
+    let ready = Task::new().run(|cx| {
+        let mut socket = halves.lock().expect("no panic");
+        Pin::new(&mut *socket).poll_ready(cx)
+    });
+    assert_eq!(ready, Ok(()));
+    assert_eq!(steering.join().expect("no panic"), Ok(()));
+    reader.join().expect("no panic");
+}
+
+#[test]
+fn a_writer_is_let_go_on_by_a_stop() {
+    model_of_three(|| lets_the_writer_go_on(Controller::stop));
+}
+
+// A pause was lost between the writer's question whether to wait and its registration.
+#[test]
+fn a_writer_is_let_go_on_by_a_pause() {
+    model_of_three(|| lets_the_writer_go_on(Controller::pause));
+}
+
+/// The same where the reader has been handed a message, and does not come back for the next.
+fn lets_the_writer_go_on_without_the_reader(ask: fn(&Controller) -> Result<(), Closed>) {
+    // The time is looked at after 64 messages.
+    let (mut socket, pings) = socket(100, at_once(), Still);
+    let controller = socket.controller();
+    let reading = Task::new();
+    while pings.get() == 0 {
+        let read = reading.poll(|cx| Pin::new(&mut socket).poll_next(cx));
+        assert!(read.is_ready());
+    }
+    let steering = thread::spawn(move || ask(&controller));
+    let ready = Task::new().run(|cx| Pin::new(&mut socket).poll_ready(cx));
+    assert_eq!(ready, Ok(()));
+    assert_eq!(steering.join().expect("no panic"), Ok(()));
+}
+
+// A stop woke nobody while the reader was about to look.
+#[test]
+fn a_writer_is_let_go_on_by_a_stop_without_its_reader() {
+    model_of_two(|| lets_the_writer_go_on_without_the_reader(Controller::stop));
+}
+
+#[test]
+fn a_writer_is_let_go_on_by_a_pause_without_its_reader() {
+    model_of_two(|| lets_the_writer_go_on_without_the_reader(Controller::pause));
+}
+
+// --- a set ---
+
+/// Polls a set until `done`; no member of the set fails.
+fn drive_until<Si, T: Timer>(set: PingerSet<Si, T>, done: impl Fn(&PingerSet<Si, T>) -> bool)
 where
     Si: Sink<Frame, Error = ()> + Unpin,
 {
     let mut set = pin!(set);
-    block_on(poll_fn(|cx| {
+    Task::new().run(|cx| {
         assert!(set.as_mut().poll_next(cx).is_pending());
-        if done(&set) {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    }));
+        ready_if(done(&set))
+    });
 }
 
 fn set<Si>(config: ConfigBuilder) -> PingerSet<Si, Still> {
-    PingerSet::new(build(config)).with_timer(timer())
-}
-
-/// Counts what it is told, where all threads see it.
-#[derive(Clone)]
-struct Count(loom::sync::Arc<loom::sync::atomic::AtomicUsize>);
-
-impl Count {
-    fn new() -> Self {
-        Self(loom::sync::Arc::new(loom::sync::atomic::AtomicUsize::new(
-            0,
-        )))
-    }
-
-    fn add(&self) {
-        self.0.fetch_add(1, loom::sync::atomic::Ordering::SeqCst);
-    }
-
-    fn get(&self) -> usize {
-        self.0.load(loom::sync::atomic::Ordering::SeqCst)
-    }
+    PingerSet::new(build(config)).with_timer(Still)
 }
 
 // contract: M78
 #[test]
 fn a_set_hears_of_each_member_that_is_let_in() {
-    model(|| {
+    model_of_three(|| {
         let pings = Count::new();
         let set = set(at_once());
         let joining = [(), ()].map(|()| {
@@ -270,7 +873,7 @@ fn a_set_hears_of_each_member_that_is_let_in() {
     });
 }
 
-/// Tells that it is dropped.
+/// Counts its own drop.
 struct Dropped(Count);
 
 impl Drop for Dropped {
@@ -282,11 +885,11 @@ impl Drop for Dropped {
 // contract: M78
 #[test]
 fn a_set_hears_of_a_member_that_leaves() {
-    model(|| {
+    model_of_two(|| {
         let drops = Count::new();
-        let set = set(Config::builder());
+        let set = set(config());
         let held = Dropped(drops.clone());
-        // It is the sink's.
+        // The sink owns the count.
         let member = set.insert(Peer(move |_| assert_eq!(held.0.get(), 0)));
         let other = thread::spawn(move || drop(member));
         drive_until(set, |set| drops.get() == 1 && set.is_empty());
@@ -294,10 +897,10 @@ fn a_set_hears_of_a_member_that_leaves() {
     });
 }
 
-/// Takes a frame once another thread has let it.
+/// A sink that takes a frame once another thread has opened it.
 struct Gate {
     open: Count,
-    waker: loom::sync::Arc<loom::sync::Mutex<Option<Waker>>>,
+    waker: loom::sync::Arc<Mutex<Option<Waker>>>,
     sent: Count,
 }
 
@@ -329,9 +932,9 @@ impl Sink<Frame> for Gate {
 // contract: M77 M78
 #[test]
 fn a_set_hears_of_each_sink_that_is_ready_again() {
-    model(|| {
+    model_of_three(|| {
         let (set, sent) = (set(at_once()), Count::new());
-        // They share a waker of the set's.
+        // Both sinks are given the same waker by the set.
         let gates = [(), ()].map(|()| {
             let (open, waker) = (Count::new(), loom::sync::Arc::default());
             let gate = Gate {
@@ -356,63 +959,53 @@ fn a_set_hears_of_each_sink_that_is_ready_again() {
     });
 }
 
-/// A timer that fires never, with a clock that any thread sets.
-struct Set(Instant, Count);
-
-impl Timer for Set {
-    fn clock(&self) -> Clock {
-        let (start, seconds) = (self.0, self.1.clone());
-        Clock::new(move || start + Duration::from_secs(seconds.get() as u64))
-    }
-
-    fn reset(self: Pin<&mut Self>, _deadline: Instant) {}
-
-    fn poll_elapsed(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
-// The member's next ping has been due since before the pong.
 // contract: M78
 #[test]
 fn a_set_hears_of_the_answer_that_a_ping_has_waited_for() {
-    model(|| {
-        let (seconds, pings) = (Count::new(), Count::new());
-        let timer = Set(Clock::system().now(), seconds.clone());
-        // Exact: where the grid of the process lies is chance, which no model may depend on.
-        let exact = at_once().granularity(Duration::ZERO);
-        let config = exact.interval(Duration::from_secs(1));
-        let mut set = PingerSet::new(build(config)).with_timer(timer);
-        let (payload, sent) = (
-            loom::sync::Arc::new(loom::sync::Mutex::new(None)),
-            pings.clone(),
-        );
-        let peer = {
-            let payload = loom::sync::Arc::clone(&payload);
-            Peer(move |ping: Bytes| {
-                *payload.lock().expect("no panic") = Some(ping);
-                sent.add();
-            })
-        };
-        let member = std::sync::Arc::new(set.insert(peer));
-        let mut reader = None;
-        let mut set = pin!(&mut set);
-        block_on(poll_fn(|cx| {
-            assert!(set.as_mut().poll_next(cx).is_pending());
-            if reader.is_none() {
-                // The second ping is due; the set is driven once more, or not, before the pong comes.
-                seconds.add();
-                let ping = payload.lock().expect("no panic").take().expect("pinged");
-                let member = std::sync::Arc::clone(&member);
-                reader = Some(thread::spawn(move || member.pong(&ping)));
-                assert!(set.as_mut().poll_next(cx).is_pending());
-            }
-            if pings.get() == 2 {
-                return Poll::Ready(());
-            }
-            Poll::Pending
+    model_of_two(|| {
+        let (hand, pings) = (Hand::new(), Count::new());
+        let first = Cell::new(None);
+        let mut set = PingerSet::new(build(at_once())).with_timer(hand.timer());
+        let member = set.insert(Peer(|ping: Bytes| {
+            pings.add();
+            first.set(first.take().or(Some(ping)));
         }));
-        let answered = reader.expect("spawned").join().expect("no panic");
+        let mut set = pin!(&mut set);
+        let task = Task::new();
+        let mut poll = |cx: &mut Context<'_>| assert!(set.as_mut().poll_next(cx).is_pending());
+        task.poll(&mut poll);
+        // The second ping is due. The set sees that before the pong comes, or after it.
+        hand.fire();
+        let ping = first.take().expect("it was sent");
+        let reader = thread::spawn(move || (member.handle_pong(&ping), member));
+        task.run(|cx| {
+            poll(cx);
+            ready_if(pings.get() == 2)
+        });
+        let (answered, member) = reader.join().expect("no panic");
         assert!(matches!(answered, PongKind::Matched { .. }));
+        drop(member);
+    });
+}
+
+#[test]
+fn a_set_hears_of_its_timer_and_of_a_newcomer_at_once() {
+    model_of_three(|| {
+        let hand = Hand::new();
+        // Without a timeout the next ping leaves when it is due, answered or not.
+        let set = PingerSet::new(build(at_once().no_timeout())).with_timer(hand.timer());
+        let (resident, newcomer) = (Count::new(), Count::new());
+        let counted = |pings: &Count| {
+            let pings = pings.clone();
+            Peer(move |_| pings.add())
+        };
+        let member = set.insert(counted(&resident));
+        let clock = thread::spawn(move || hand.fire());
+        let (handle, sink) = (set.handle(), counted(&newcomer));
+        let joining = thread::spawn(move || handle.insert(sink).ok().expect("the set is there"));
+        drive_until(set, |_| resident.get() == 2 && newcomer.get() >= 1);
+        clock.join().expect("no panic");
+        joining.join().expect("no panic");
+        drop(member);
     });
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::future::{self, Either};
 use futures::{SinkExt, StreamExt};
 use futures_pinger::{
-    Config, Error, Frame, PongKind, Protocol, Stopped, TimedOut, TimeoutPhase, TokioTimer,
-    WebSocket, pinger,
+    Config, Error, Frame, PongKind, Protocol, Rfc6455, Stopped, TimedOut, TimeoutPhase, TokioTimer,
+    pinger,
 };
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{accept_async, client_async};
@@ -29,7 +29,11 @@ const CUT: Duration = Duration::from_secs(300);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn config() -> Config {
-    Config::new(INTERVAL, TIMEOUT).expect("valid")
+    Config::builder()
+        .interval(INTERVAL)
+        .timeout(TIMEOUT)
+        .build()
+        .expect("valid")
 }
 
 /// What a timer wake may add: the step of the heartbeat's grid and those of the simulation.
@@ -87,7 +91,7 @@ fn now() -> Duration {
 }
 
 fn message(frame: Frame) -> Message {
-    WebSocket.encode(frame)
+    Rfc6455.encode(frame).expect("RFC 6455 has every frame")
 }
 
 /// Accepts and reads, for ever; tungstenite answers the pings.
@@ -119,10 +123,10 @@ async fn app(config: Config, until: Duration, log: Log) -> turmoil::Result {
             let Message::Pong(payload) = message else {
                 continue;
             };
-            match pongs.send(payload) {
+            match pongs.handle_pong(&payload) {
                 Ok(PongKind::Matched { .. }) => log.borrow_mut().proofs.push(now()),
                 Ok(PongKind::Stale) => log.borrow_mut().stale += 1,
-                Ok(PongKind::Accepted | PongKind::Unsolicited) | Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
     };

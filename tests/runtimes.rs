@@ -78,7 +78,7 @@ fn heartbeat_and_peer<T: Timer>(
         while let Some(frame) = frames.next().await {
             let now = Clock::system().now();
             if let (Frame::Ping(payload), true) = (&frame, received.len() < ANSWERS) {
-                pongs.send(payload).expect("the heartbeat runs");
+                pongs.handle_pong(payload).expect("the heartbeat runs");
             }
             received.push((frame, now));
         }
@@ -333,7 +333,10 @@ const TWENTY: Duration = Duration::from_secs(20);
 // contract: K70
 #[tokio::test(start_paused = true)]
 async fn the_verdict_falls_at_exactly_40_s_of_paused_time() {
-    let exact = Config::builder().granularity(Duration::ZERO);
+    let exact = Config::builder()
+        .interval(TWENTY)
+        .timeout(TWENTY)
+        .granularity(Duration::ZERO);
     let times = silent_peer(TokioTimer::new(), exact.build().expect("valid")).await;
     assert_eq!(times, (TWENTY, 2 * TWENTY));
 }
@@ -341,7 +344,10 @@ async fn the_verdict_falls_at_exactly_40_s_of_paused_time() {
 // contract: K70
 #[tokio::test(start_paused = true)]
 async fn a_sleep_function_with_the_paused_clock_is_as_exact() {
-    let exact = Config::builder().granularity(Duration::ZERO);
+    let exact = Config::builder()
+        .interval(TWENTY)
+        .timeout(TWENTY)
+        .granularity(Duration::ZERO);
     let clock = Clock::new(|| tokio::time::Instant::now().into_std());
     let timer = from_fn(tokio::time::sleep).with_clock(clock);
     let times = silent_peer(timer, exact.build().expect("valid")).await;
@@ -351,7 +357,8 @@ async fn a_sleep_function_with_the_paused_clock_is_as_exact() {
 // contract: K70
 #[tokio::test(start_paused = true)]
 async fn each_wake_in_paused_time_adds_at_most_one_step_and_none_is_early() {
-    let config = Config::default();
+    let builder = Config::builder().interval(TWENTY).timeout(TWENTY);
+    let config = builder.build().expect("valid");
     // The step, and what tokio's own timers add: they count in milliseconds, and paused time jumps
     // by whole ones.
     let step = config.granularity() + Duration::from_millis(2);
@@ -500,7 +507,7 @@ fn a_heartbeat_over_parts_that_are_not_send_runs_in_a_local_set() {
                     let Some(Frame::Ping(payload)) = frames.next().await else {
                         panic!("no ping");
                     };
-                    pongs.send(payload).expect("the heartbeat runs");
+                    pongs.handle_pong(&payload).expect("the heartbeat runs");
                 }
                 frames.collect::<Vec<_>>().await
             };

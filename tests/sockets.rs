@@ -14,8 +14,8 @@ use futures::future::{self, Either};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{Sink, SinkExt, StreamExt};
 use futures_pinger::{
-    CloseReason, Config, ConfigBuilder, Error, Frame, PongKind, PongSender, Protocol, Stopped,
-    TimedOut, TimeoutPhase, TokioTimer, WebSocket, pinger,
+    CloseReason, Config, ConfigBuilder, Error, Frame, PongKind, PongSender, Protocol, Rfc6455,
+    Stopped, TimedOut, TimeoutPhase, TokioTimer, pinger,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -64,7 +64,7 @@ async fn connected() -> io::Result<(Socket, Socket)> {
 }
 
 fn message(frame: Frame) -> Message {
-    WebSocket.encode(frame)
+    Rfc6455.encode(frame).expect("RFC 6455 has every frame")
 }
 
 fn frames<S>(write: S) -> impl Sink<Frame, Error = tungstenite::Error>
@@ -79,7 +79,7 @@ async fn read(mut messages: SplitStream<Socket>, pongs: PongSender) {
     while let Some(Ok(message)) = messages.next().await {
         if let Message::Pong(payload) = message {
             // Not ours, or too late: nothing to do about it.
-            let _ = pongs.send(payload);
+            let _ = pongs.handle_pong(&payload);
         }
     }
 }
@@ -210,7 +210,7 @@ async fn a_reset_that_only_the_writer_sees_is_an_error_of_the_transport() {
     let (pongs, pinger) = pinger(frames(write), config.build().expect("valid"));
     let reader = async {
         let message = messages.next().await.expect("a message").expect("a pong");
-        let answered = pongs.send(message.into_data()).expect("it runs");
+        let answered = pongs.handle_pong(&message.into_data()).expect("it runs");
         assert!(matches!(answered, PongKind::Matched { .. }), "{answered:?}");
         // From here on nobody reads, and the pong side stays open.
     };

@@ -582,7 +582,7 @@ mod heartbeats {
     use futures::{SinkExt, StreamExt, future};
     use futures_pinger::{
         AsyncIoTimer, Clock, Config, Error, Frame, FuturesTimer, Instant, PongKind, PongSender,
-        Protocol, Timer, TokioTimer, WebSocket, pinger,
+        Protocol, Rfc6455, Timer, TokioTimer, pinger,
     };
     use tokio::net::TcpStream;
     use tokio::task::JoinSet;
@@ -658,7 +658,7 @@ mod heartbeats {
     }
 
     fn message(frame: Frame) -> Message {
-        WebSocket.encode(frame)
+        Rfc6455.encode(frame).expect("RFC 6455 has every frame")
     }
 
     struct Heartbeat {
@@ -729,7 +729,7 @@ mod heartbeats {
                 continue;
             };
             let now = Clock::system().now();
-            if let Ok(PongKind::Matched { .. } | PongKind::Stale) = pongs.send(payload) {
+            if let Ok(PongKind::Matched { .. } | PongKind::Stale) = pongs.handle_pong(&payload) {
                 *proof.lock().unwrap_or_else(PoisonError::into_inner) = now;
                 if first && unproven.fetch_sub(1, Ordering::SeqCst) == 1 {
                     println!("ready");

@@ -20,8 +20,8 @@ use futures_pinger::testing::{
     ScriptedSocket, SinkScript, SocketScript, Task, World,
 };
 use futures_pinger::{
-    CloseReason, Config, ConfigBuilder, Error, Frame, KeepAlive, Kind, Pinger, Protocol, Stats,
-    Stopped, TimeoutPhase, Timer, pinger,
+    CloseReason, Config, ConfigBuilder, Error, Frame, KeepAlive, MessageKind, Pinger, Protocol,
+    Stats, Stopped, TimeoutPhase, Timer, pinger,
 };
 
 fn s(seconds: u64) -> Duration {
@@ -33,7 +33,9 @@ fn ms(millis: u64) -> Duration {
 }
 
 fn exact() -> ConfigBuilder {
-    Config::builder().granularity(Duration::ZERO)
+    Config::builder()
+        .interval(s(20))
+        .granularity(Duration::ZERO)
 }
 
 /// Messages of a protocol of their own: frames, and data.
@@ -46,16 +48,16 @@ enum Msg {
 struct Plain;
 
 impl Protocol<Msg> for Plain {
-    fn encode(&self, frame: Frame) -> Msg {
-        Msg::Control(frame)
+    fn encode(&self, frame: Frame) -> Option<Msg> {
+        Some(Msg::Control(frame))
     }
 
-    fn classify<'m>(&self, message: &'m Msg) -> Kind<'m> {
+    fn classify<'m>(&self, message: &'m Msg) -> MessageKind<'m> {
         match message {
-            Msg::Data(_) => Kind::Data,
-            Msg::Control(Frame::Ping(payload)) => Kind::Ping(payload),
-            Msg::Control(Frame::Pong(payload)) => Kind::Pong(payload),
-            Msg::Control(Frame::Close(_)) => Kind::Close,
+            Msg::Data(_) => MessageKind::Data,
+            Msg::Control(Frame::Ping(payload)) => MessageKind::Ping(payload),
+            Msg::Control(Frame::Pong(payload)) => MessageKind::Pong(payload[..].into()),
+            Msg::Control(Frame::Close(_)) => MessageKind::Close,
         }
     }
 }
@@ -168,7 +170,7 @@ fn through_pinger(config: ConfigBuilder, script: impl Fn(&World, &Peer), until: 
     let world = World::new();
     let (outgoing, sink) = world.sink();
     let (pongs, pinger) = pinger(outgoing, config.build().expect("valid"));
-    let peer = sink.peer(move |payload| assert!(pongs.send(payload).is_ok()));
+    let peer = sink.peer(move |payload| assert!(pongs.handle_pong(&payload).is_ok()));
     script(&world, &peer);
     let (stats, task) = watch(&world, pinger.with_timer(world.timer()), until);
     Seen {
@@ -186,8 +188,8 @@ fn through_keep_alive(
     let world = World::new();
     let (socket, handle) = world.socket(Plain);
     script(&world, handle.peer());
-    let alive = KeepAlive::new(socket, config.build().expect("valid"));
-    let alive = alive.with_protocol(Plain).with_timer(world.timer());
+    let config = config.build().expect("valid");
+    let alive = KeepAlive::with_protocol(socket, Plain, config).with_timer(world.timer());
     let (stats, task) = watch(&world, alive, until);
     Seen {
         stats,
@@ -390,7 +392,7 @@ fn a_disconnected_peer_ends_the_heartbeat() {
     let world = World::new();
     let (outgoing, sink) = world.sink();
     let (pongs, pinger) = pinger(outgoing, Config::default());
-    let peer = sink.peer(move |payload| assert!(pongs.send(payload).is_ok()));
+    let peer = sink.peer(move |payload| assert!(pongs.handle_pong(&payload).is_ok()));
     peer.answer_after(s(1));
     world.at(s(65), move || peer.disconnect());
     let ended = world.run_within(s(100), pinger.with_timer(world.timer()));
@@ -428,8 +430,8 @@ type Kept = KeepAlive<ScriptedSocket<Msg>, Plain, ManualTimer>;
 fn kept(config: ConfigBuilder) -> (World, Peer, SocketScript<Msg>, Kept) {
     let world = World::new();
     let (socket, script) = world.socket(Plain);
-    let alive = KeepAlive::new(socket, config.build().expect("valid"));
-    let alive = alive.with_protocol(Plain).with_timer(world.timer());
+    let config = config.build().expect("valid");
+    let alive = KeepAlive::with_protocol(socket, Plain, config).with_timer(world.timer());
     (world, script.peer().clone(), script, alive)
 }
 
@@ -948,7 +950,7 @@ fn a_world_with_something_on_its_agenda_is_freed() {
         let (pongs, pinger) = pinger(outgoing, exact().no_timeout().build().expect("valid"));
         let held = Arc::clone(&token);
         let slow = sink.peer(move |payload| {
-            let _ = (&held, pongs.send(payload));
+            let _ = (&held, pongs.handle_pong(&payload));
         });
         slow.answer_after(s(100));
         let pinger = pinger.with_timer(world.timer());

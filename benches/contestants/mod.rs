@@ -75,7 +75,7 @@ impl Contestant for Pinger {
     }
 
     async fn pong(pongs: &PongSender, payload: Bytes) {
-        pongs.send(payload).expect("the heartbeat runs");
+        pongs.handle_pong(&payload).expect("the heartbeat runs");
     }
 }
 

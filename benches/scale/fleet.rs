@@ -336,7 +336,7 @@ impl Handle for PongSender {
     }
 
     async fn pong(&self, payload: Bytes) {
-        self.send(payload).expect("the heartbeat runs");
+        self.handle_pong(&payload).expect("the heartbeat runs");
     }
 }
 
@@ -393,7 +393,7 @@ impl Handle for Member {
     }
 
     async fn pong(&self, payload: Bytes) {
-        self.pong(&payload);
+        self.handle_pong(&payload);
     }
 }
 

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use futures_pinger::Config;
 
+/// From one ping to the next.
+const INTERVAL: Duration = Duration::from_secs(20);
 /// The fixed timeout, and the end of each range.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policy {
-    /// The crate's defaults.
+    /// The crate's default timeout.
     Fixed,
     /// From `start` to [`TIMEOUT`].
     Adaptive { start: Duration, max_missed: u32 },
@@ -42,7 +44,8 @@ impl Policy {
                 .max_missed(max_missed),
         };
         // What is measured is the verdict: the close frame only adds to it.
-        builder.no_close().build().expect("all of them are valid")
+        let builder = builder.interval(INTERVAL).no_close();
+        builder.build().expect("all of them are valid")
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures_pinger::testing::{Answer, Broken, Peer, SinkScript, SocketScript, World};
 use futures_pinger::{
-    Clock, Config, Error, KeepAlive, Stopped, TimedOut, TimeoutPhase, WebSocket, pinger,
+    Clock, Config, Error, KeepAlive, Rfc6455, Stopped, TimedOut, TimeoutPhase, pinger,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -311,7 +311,7 @@ fn life(seed: u64) -> Result<Figures, String> {
         let (pongs, pinger) = pinger(outgoing, config);
         let peer = sink.peer(move |payload| {
             // Its end is looked at elsewhere.
-            let _ = pongs.send(payload);
+            let _ = pongs.handle_pong(&payload);
         });
         let wire = Wire::Sink(sink);
         live(
@@ -323,7 +323,7 @@ fn life(seed: u64) -> Result<Figures, String> {
             pinger.with_timer(world.timer()),
         )
     } else {
-        let (socket, ends) = world.socket::<Message, _>(WebSocket);
+        let (socket, ends) = world.socket::<Message, _>(Rfc6455);
         let mut socket = KeepAlive::new(socket, config).with_timer(world.timer());
         let read = async move {
             loop {

@@ -7,7 +7,6 @@ use crate::error::Closed;
 use crate::shared::{Shared, Visited};
 use crate::stats::Stats;
 use crate::sync::Arc;
-use crate::timer::Half;
 
 /// Steers a heartbeat from any thread, and tells what it has seen; from
 /// [`Pinger::controller`](crate::Pinger::controller) or
@@ -109,7 +108,7 @@ impl Controller {
     pub fn pause(&self) -> Result<(), Closed> {
         self.shared.visit(|machine| machine.pause())?;
         // The writer of a socket waits for a ping that is on its way, but not for a paused one.
-        self.shared.wake(Half::Writer);
+        self.shared.wake_writer();
         Ok(())
     }
 
@@ -132,7 +131,11 @@ impl Controller {
     ///
     /// [`Closed`] once the heartbeat has ended.
     pub fn stop(&self) -> Result<(), Closed> {
-        self.shared.visit(|machine| machine.stop())
+        self.shared.visit(|machine| machine.stop())?;
+        // The writer of a socket waits for a ping that is on its way. A driver that is awake is not
+        // called, and its reader may not come back soon.
+        self.shared.wake_writer();
+        Ok(())
     }
 
     /// The peer was seen to be active elsewhere: for
@@ -146,7 +149,7 @@ impl Controller {
     /// # Wakeups
     ///
     /// The heartbeat is woken once for each ping that this answers.
-    pub fn activity(&self) -> Result<(), Closed> {
+    pub fn handle_activity(&self) -> Result<(), Closed> {
         self.shared.handle_activity()
     }
 

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use futures_sink::Sink;
 
-use crate::config::Liveness;
 use crate::error::Closed;
 use crate::frame::Pong;
 use crate::machine::PongKind;
@@ -32,7 +32,8 @@ impl PongSender {
     ///
     /// # Wakeups
     ///
-    /// The heartbeat is woken by a pong that proves life or answers by policy, and by no other.
+    /// The heartbeat is woken where the next ping is due already and waits for this answer, and by no
+    /// other pong.
     ///
     /// # Examples
     ///
@@ -41,41 +42,40 @@ impl PongSender {
     ///
     /// # let outgoing = ();
     /// let (pongs, pinger) = pinger(outgoing, Config::default());
-    /// assert_eq!(pongs.send("nobody asked"), Ok(PongKind::Unsolicited));
+    /// assert_eq!(pongs.handle_pong(b"nobody asked"), Ok(PongKind::Unsolicited));
     /// drop(pinger);
-    /// assert_eq!(pongs.send("nobody asks"), Err(Closed));
+    /// assert_eq!(pongs.handle_pong(b"nobody asks"), Err(Closed));
     /// ```
-    pub fn send(&self, payload: impl AsRef<[u8]>) -> Result<PongKind, Closed> {
-        self.shared.handle_pong(payload.as_ref())
+    pub fn handle_pong(&self, payload: &[u8]) -> Result<PongKind, Closed> {
+        self.shared.handle_pong(payload)
     }
 
-    /// As [`send`](Self::send); whether the pong is the heartbeat's, and nobody else's.
-    pub(crate) fn receive(&self, payload: &[u8]) -> Result<bool, Closed> {
-        Ok(match self.send(payload)? {
-            PongKind::Matched { .. } | PongKind::Stale => true,
-            // As activity it is somebody else's pong.
-            PongKind::Accepted => self
-                .shared
-                .ask(|machine| machine.config().liveness() == Liveness::AnyPong),
-            PongKind::Unsolicited => false,
-        })
+    /// The peer sent something that answers its newest ping, and cannot say which one that is: see
+    /// [`MessageKind::Answer`](crate::MessageKind::Answer).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn handle_answer(&self) -> Result<PongKind, Closed> {
+        self.shared.handle_answer()
     }
 
-    /// Something else than a pong was read: for [`Liveness::Activity`], without meaning for the
+    /// Something else than a pong was read: for
+    /// [`Liveness::Activity`](crate::Liveness::Activity), without meaning for the
     /// others. Once for each batch of messages is enough.
     ///
     /// # Wakeups
     ///
-    /// The heartbeat is woken once for each ping that this answers.
+    /// The heartbeat is woken where the next ping is due already and waits for this answer.
     ///
     /// # Examples
     ///
     /// ```
     /// # let (pongs, pinger) = futures_pinger::pinger((), futures_pinger::Config::default());
-    /// pongs.activity();
+    /// pongs.handle_activity();
     /// # drop(pinger);
     /// ```
-    pub fn activity(&self) {
+    pub fn handle_activity(&self) {
         // After the end activity means nothing.
         let _ = self.shared.handle_activity();
     }
@@ -91,14 +91,40 @@ impl PongSender {
     /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.has_ended()
+        self.shared.has_ended() || self.shared.have_pongs_ended()
     }
 }
 
 impl Drop for PongSender {
     fn drop(&mut self) {
-        // The heartbeat may have ended before.
-        let _ = self.shared.visit(|machine| machine.disconnect());
+        self.shared.end_pongs();
+    }
+}
+
+/// Forwards a stream of pongs into the heartbeat. Closing it says that the pongs have ended, as dropping
+/// it does.
+impl Sink<Pong> for PongSender {
+    type Error = Closed;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        Poll::Ready(if self.is_closed() {
+            Err(Closed)
+        } else {
+            Ok(())
+        })
+    }
+
+    fn start_send(self: Pin<&mut Self>, Pong(payload): Pong) -> Result<(), Closed> {
+        self.handle_pong(&payload).map(drop)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        self.shared.end_pongs();
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -109,8 +135,9 @@ impl fmt::Debug for PongSender {
 }
 
 /// What a [`Pinger`](crate::Pinger) over [`pinger()`](crate::pinger()) has in place of a stream of
-/// pongs: a stream that only ends, with its [`PongSender`] or its heartbeat. The pongs themselves
-/// do not pass here.
+/// pongs: a stream that only ends, with its [`PongSender`]. The pongs themselves do not pass here.
+///
+/// It wakes nobody but the task of its heartbeat.
 pub struct Pongs {
     shared: Arc<Shared>,
 }
@@ -118,8 +145,9 @@ pub struct Pongs {
 impl Stream for Pongs {
     type Item = Pong;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Pong>> {
-        if self.shared.has_ended() {
+        if self.shared.have_pongs_ended() {
             return Poll::Ready(None);
         }
         // Pending: the drop of the sender wakes the heartbeat's task, which polls this.

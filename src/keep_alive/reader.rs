@@ -1,7 +1,7 @@
 //! The socket's stream, which the heartbeat and the user share, and the heartbeat's turn in it.
 
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream, TryStream};
@@ -11,11 +11,11 @@ use super::writer::Outgoing;
 use super::{BATCH, KeepAlive, Parts};
 use crate::drive::{Driven, drive};
 use crate::error::{Error, TimedOut};
-use crate::machine::{PongKind, Verdict};
-use crate::protocol::{Kind, Protocol};
+use crate::machine::Verdict;
+use crate::protocol::{MessageKind, Protocol};
 use crate::shared::{Driving, Seen, Visited};
 use crate::time::Time;
-use crate::timer::{Half, Timer};
+use crate::timer::Timer;
 
 impl<S, P, T, M, E> Stream for KeepAlive<S, P, T>
 where
@@ -36,13 +36,19 @@ where
         }
         let this = self.as_mut().project();
         match Stream::poll_next(this.socket, cx) {
-            Poll::Ready(Some(Ok(message)))
-                if matches!(this.protocol.classify(&message), Kind::Data | Kind::Ping(_)) =>
-            {
-                *this.credit -= 1;
-                Poll::Ready(Some(Ok(message)))
-            }
-            polled => self.handle(polled, cx),
+            Poll::Ready(Some(Ok(message))) => match this.protocol.classify(&message) {
+                MessageKind::Data | MessageKind::Ping(_) => {
+                    *this.credit -= 1;
+                    Poll::Ready(Some(Ok(message)))
+                }
+                kind => {
+                    if self.as_mut().takes(kind) {
+                        return self.handle(true, cx);
+                    }
+                    Poll::Ready(Some(Ok(message)))
+                }
+            },
+            polled => self.conclude(polled, false, cx),
         }
     }
 }
@@ -96,9 +102,11 @@ where
             return Some(Poll::Ready(Some(Err(Error::Transport(error)))));
         }
         let now = Time::of(this.alarm.now());
-        *this.credit = BATCH;
         let alarm = this.alarm.as_ref();
-        if this.home.begin(|| now, || alarm.clock()) || this.is_plain() {
+        let first = this.home.begin(|| now, || alarm.clock());
+        // Only now: a clock that panics leaves the heartbeat to be begun by the next poll.
+        *this.credit = BATCH;
+        if first || this.is_plain() {
             return None;
         }
         // It matters when the reader comes back, or a whole batch has passed.
@@ -106,45 +114,58 @@ where
         *this.batch_passed |= !back;
         this.listening.end(now);
         let read = if back { 0 } else { BATCH };
-        this.home.wake_up(Half::Reader, true, cx);
+        this.home.wake_up(true, cx);
         // More is ready, as far as we know.
         let error = self.project().look(read, now, true, cx)?;
         Some(Poll::Ready(Some(Err(error))))
     }
 
-    /// What the socket has said, and what it says after a pong of ours.
+    /// Whether a message of that kind is for the heartbeat alone.
+    #[inline(never)]
+    fn takes(self: Pin<&mut Self>, kind: MessageKind<'_>) -> bool {
+        self.project().takes(kind)
+    }
+
+    /// What the socket says after it has said something that was `taken`.
     ///
     /// It ends with the first message that is passed on: a ping is answered but once, so that few
     /// pongs are consumed.
     #[inline(never)]
-    fn handle(
+    fn handle(mut self: Pin<&mut Self>, taken: bool, cx: &mut Context<'_>) -> Polled<M, E> {
+        loop {
+            let mut this = self.as_mut().project();
+            let polled = match Stream::poll_next(this.socket.as_mut(), cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    let kind = this.protocol.classify(&message);
+                    if this.takes(kind) {
+                        continue;
+                    }
+                    Poll::Ready(Some(Ok(message)))
+                }
+                polled => return self.conclude(polled, taken, cx),
+            };
+            return polled;
+        }
+    }
+
+    /// The socket has said that there is nothing to read, or nothing any more.
+    #[inline(never)]
+    fn conclude(
         self: Pin<&mut Self>,
-        mut polled: Poll<Option<Result<M, E>>>,
+        polled: Poll<Option<Result<M, E>>>,
+        taken: bool,
         cx: &mut Context<'_>,
     ) -> Polled<M, E> {
         let mut this = self.project();
-        let mut taken = false;
-        loop {
-            match polled {
-                Poll::Ready(Some(Ok(message))) => {
-                    if !this.takes(&message) {
-                        return Poll::Ready(Some(Ok(message)));
-                    }
-                    taken = true;
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(this.broken(error))));
-                }
-                Poll::Ready(None) => return Poll::Ready(this.end().map(Err)),
-                // The socket wakes us if something comes; the rest is up to the heartbeat.
-                Poll::Pending => {
-                    return match this.idle(taken, cx) {
-                        Some(error) => Poll::Ready(Some(Err(error))),
-                        None => Poll::Pending,
-                    };
-                }
-            }
-            polled = Stream::poll_next(this.socket.as_mut(), cx);
+        match polled {
+            Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.broken(error)))),
+            Poll::Ready(None) => Poll::Ready(this.end().map(Err)),
+            // The socket wakes us if something comes; the rest is up to the heartbeat.
+            Poll::Pending => match this.idle(taken, cx) {
+                Some(error) => Poll::Ready(Some(Err(error))),
+                None => Poll::Pending,
+            },
         }
     }
 }
@@ -168,7 +189,7 @@ where
         }
         let heeded = any && self.home.ask(|machine| machine.heeds_activity());
         let must = heeded || *self.blocked || self.in_sink.is_some();
-        if !self.home.wake_up(Half::Reader, must, cx) {
+        if !self.home.wake_up(must, cx) {
             return None;
         }
         let now = Time::of(self.alarm.now());
@@ -195,31 +216,35 @@ where
         plain
     }
 
-    /// Whether the message is for the heartbeat alone.
-    fn takes(&mut self, message: &M) -> bool {
-        match self.protocol.classify(message) {
-            Kind::Data | Kind::Ping(_) => {}
-            Kind::Pong(payload) => {
+    /// Whether a message of that kind is for the heartbeat alone.
+    fn takes(&mut self, kind: MessageKind<'_>) -> bool {
+        let ours = match kind {
+            MessageKind::Data | MessageKind::Ping(_) => false,
+            MessageKind::Pong(payload) => {
                 let now = Time::of(self.alarm.now());
                 // What was read before the pong comes before it.
                 self.report_activity(BATCH - *self.credit, now);
-                let (kind, any_pong) = self.home.handle_pong_at(payload, now);
-                match kind {
-                    PongKind::Matched { .. } | PongKind::Stale => return true,
-                    PongKind::Accepted if any_pong => return true,
-                    // As activity it is somebody else's pong.
-                    PongKind::Accepted | PongKind::Unsolicited => {}
-                }
+                self.home.handle_own_pong(&payload, now).is_ours()
+            }
+            // An answer is nobody else's, also after the end.
+            MessageKind::Answer => {
+                let now = Time::of(self.alarm.now());
+                self.report_activity(BATCH - *self.credit, now);
+                let _ = self.home.visit(|machine| machine.handle_answer(now));
+                true
             }
             // Nothing may be sent after the answer to it. A verdict that has fallen stands.
-            Kind::Close => {
+            MessageKind::Close => {
                 if self.home.ask(|machine| machine.timed_out()).is_none() {
                     self.pass_through();
                 }
+                false
             }
+        };
+        if !ours {
+            *self.credit -= 1;
         }
-        *self.credit -= 1;
-        false
+        ours
     }
 
     /// Looks at the time, after `read` messages: writes what is due, judges deadlines, arms the
@@ -265,9 +290,7 @@ where
         if read > *self.reported {
             *self.reported = read;
             // After the end activity means nothing.
-            let _ = self
-                .home
-                .visit(|machine| machine.handle_activity(now, now));
+            let _ = self.home.visit(|machine| machine.handle_activity(now, now));
         }
     }
 
@@ -278,19 +301,19 @@ where
         backlog: Option<u32>,
         sleeps: bool,
     ) -> (Driven<E>, Seen) {
-        let mut sink = pin!(Outgoing {
+        let mut sink = Outgoing {
             socket: self.socket.as_mut(),
             protocol: self.protocol,
             outbox: self.outbox,
             asked: false,
-        });
+        };
         let both = self.home.waker();
         let cx = &mut Context::from_waker(&both);
         let mut driving = Driving::new(self.home, now, backlog, sleeps);
-        let driven = drive(&mut sink.as_mut(), self.in_sink, &mut driving, cx);
+        let driven = drive(&mut sink, self.in_sink, &mut driving, cx);
         if sink.asked && !matches!(driven, Driven::Rests { blocked: true, .. }) {
             // The socket may have got room by it, and told us instead of the writer.
-            self.home.wake(Half::Writer);
+            self.home.wake_writer();
         }
         (driven, driving.seen())
     }
@@ -340,6 +363,6 @@ where
 
     /// The writer may have waited for a frame of ours, or for a heartbeat that is over.
     pub(super) fn wake_writer(&self) {
-        self.home.wake(Half::Writer);
+        self.home.wake_writer();
     }
 }

@@ -8,13 +8,14 @@ use futures_core::{Stream, TryStream};
 use futures_sink::Sink;
 
 use super::{KeepAlive, Parts};
-use crate::drive::Driven;
+use crate::drive::{Driven, Sinks};
 use crate::error::Error;
 use crate::frame::Frame;
-use crate::protocol::{Kind, Protocol};
+use crate::machine::Destination;
+use crate::protocol::{MessageKind, Protocol};
 use crate::shared::Visited;
 use crate::time::Time;
-use crate::timer::{Half, Timer};
+use crate::timer::Timer;
 
 /// What the user's side of the sink has been promised.
 pub(super) enum Outbox<M> {
@@ -38,36 +39,34 @@ pub(super) struct Outgoing<'a, S: TryStream, P> {
     pub(super) asked: bool,
 }
 
-// What is pinned in it is behind a reference.
-impl<S: TryStream, P> Unpin for Outgoing<'_, S, P> {}
-
-impl<S, P> Sink<Frame> for Outgoing<'_, S, P>
+impl<S, P, M, E> Sinks for Outgoing<'_, S, P>
 where
-    S: TryStream + Sink<S::Ok>,
-    P: Protocol<S::Ok>,
+    S: TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
 {
-    type Error = <S as Sink<S::Ok>>::Error;
+    type Error = E;
 
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, _: Destination, cx: &mut Context<'_>) -> Poll<Result<(), Option<E>>> {
         self.asked = true;
-        self.socket.as_mut().poll_ready(cx)
+        self.socket.as_mut().poll_ready(cx).map_err(Some)
     }
 
-    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Self::Error> {
+    fn start_send(&mut self, _: Destination, frame: Frame) -> Result<(), Option<E>> {
+        let closes = matches!(frame, Frame::Close(_));
+        let Some(message) = self.protocol.encode(frame) else {
+            // The verdict stands without a close frame that the protocol does not have. Any other frame
+            // is dropped.
+            return if closes { Err(None) } else { Ok(()) };
+        };
         if let Outbox::Reserved = self.outbox {
             *self.outbox = Outbox::Taken;
         }
-        let message = self.protocol.encode(frame);
-        self.socket.as_mut().start_send(message)
+        self.socket.as_mut().start_send(message).map_err(Some)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_flush(&mut self, _: Destination, cx: &mut Context<'_>) -> Poll<Result<(), Option<E>>> {
         self.asked = true;
-        self.socket.as_mut().poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.socket.as_mut().poll_close(cx)
+        self.socket.as_mut().poll_flush(cx).map_err(Some)
     }
 }
 
@@ -94,7 +93,7 @@ where
         if let Some(timed_out) = this.home.ask(|machine| machine.timed_out()) {
             return Err(Error::Timeout(timed_out));
         }
-        if let Kind::Close = this.protocol.classify(&message) {
+        if let MessageKind::Close = this.protocol.classify(&message) {
             // Nothing of ours may follow it (RFC 6455 §5.5.1).
             this.pass_through();
         }
@@ -153,14 +152,14 @@ where
         let ours = self.in_sink.is_some() || self.home.ask(|machine| machine.wants_transmit());
         let polled = if ours {
             // A frame of ours waits too: the socket must wake the reader as well.
-            self.home.register(Half::Writer, cx);
+            self.home.register_writer(cx);
             let both = self.home.waker();
             poll(self.socket.as_mut(), &mut Context::from_waker(&both))
         } else {
             let polled = poll(self.socket.as_mut(), cx);
             if polled.is_pending() {
                 // Should the reader's side poll the sink next, it will wake us as well.
-                self.home.register(Half::Writer, cx);
+                self.home.register_writer(cx);
             }
             polled
         };
@@ -173,28 +172,34 @@ where
         if let Some(timed_out) = self.home.ask(|machine| machine.timed_out()) {
             return Poll::Ready(Err(Error::Timeout(timed_out)));
         }
-        // Paused there is no write timeout: nobody is to wait for us.
-        let waits = self.home.ask(|machine| {
-            (self.in_sink.is_some() || machine.wants_transmit())
-                && !machine.is_paused()
-                && !machine.has_ended()
-        });
-        if !waits {
+        if !self.waits_for_ours() {
             return Poll::Ready(Ok(()));
         }
-        self.home.register(Half::Writer, cx);
+        self.home.register_writer(cx);
         let now = Time::of(self.alarm.now());
         // Nothing is judged here, and the timer is the reader's to arm.
         match self.drive(now, Some(0), false).0 {
-            Driven::Rests { blocked: true, .. } => Poll::Pending,
+            // Pending: the socket wakes us, and a pause does. A pause that came before this task was
+            // registered woke nobody, so the writer asks once more.
+            Driven::Rests { blocked: true, .. } if self.waits_for_ours() => Poll::Pending,
             Driven::Rests { .. } | Driven::Over(_) => Poll::Ready(Ok(())),
             // What was refused is not the writer's.
             Driven::Failed(error) => {
                 *self.failure = Some(error);
-                self.home.wake(Half::Reader);
+                self.home.wake_reader();
                 Poll::Ready(Ok(()))
             }
         }
+    }
+
+    /// Whether the writer lets a frame of the heartbeat go first. A heartbeat that is paused has no
+    /// write timeout, so the writer does not wait for its frame.
+    fn waits_for_ours(&self) -> bool {
+        self.home.ask(|machine| {
+            (self.in_sink.is_some() || machine.wants_transmit())
+                && !machine.is_paused()
+                && !machine.has_ended()
+        })
     }
 
     /// The message that a ping was put before.

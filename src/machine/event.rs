@@ -10,11 +10,19 @@ use crate::time::Span;
 #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
 pub(crate) enum Event {
     /// The sink has taken a ping.
-    Ping { sequence: u64, cause: Cause },
+    Ping {
+        sequence: u64,
+        cause: Cause,
+    },
     /// The newest ping's own pong was read.
-    Pong { sequence: u64, rtt: Span },
+    Pong {
+        sequence: u64,
+        rtt: Span,
+    },
     /// Something else answered the newest ping.
-    AnsweredByPolicy { sequence: u64 },
+    AnsweredByPolicy {
+        sequence: u64,
+    },
     /// A total of pongs that answer nothing, or come too late, has reached another power of two.
     StrayPongs(Strays),
     /// This side looked at a deadline later than it had asked to.
@@ -26,7 +34,9 @@ pub(crate) enum Event {
         missed: u32,
     },
     /// A ping without a timeout was not answered before the next was due.
-    WrittenOff { sequence: u64 },
+    WrittenOff {
+        sequence: u64,
+    },
     Paused,
     Resumed,
     Configured(Config),
@@ -73,7 +83,10 @@ impl Events {
     #[inline]
     pub(super) fn push(&mut self, event: impl FnOnce() -> Event) {
         #[cfg(feature = "tracing")]
-        if !self.silent && tracing::level_filters::LevelFilter::current() != tracing::level_filters::LevelFilter::OFF {
+        if !self.silent
+            && tracing::level_filters::LevelFilter::current()
+                != tracing::level_filters::LevelFilter::OFF
+        {
             self.list.push(event());
         }
     }

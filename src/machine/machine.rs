@@ -12,7 +12,7 @@ use crate::config::{Config, Liveness, Timeout};
 use crate::error::{TimedOut, TimeoutPhase};
 use crate::frame::Frame;
 use crate::grid::Grid;
-use crate::stats::{Snapshot, State, Stats};
+use crate::stats::{HeartbeatState, Snapshot, Stats};
 use crate::time::{Span, Time};
 
 /// How many further items may be read past a deadline before it is judged although input is still
@@ -44,18 +44,45 @@ pub enum Verdict {
 
 /// What became of a pong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PongKind {
     /// It is the answer to the newest ping.
     Matched {
         /// From the completed flush of the ping, or from its handing over if the pong beat that.
         rtt: Duration,
     },
-    /// It answers by policy: [`Liveness::AnyPong`] or [`Liveness::Activity`].
-    Accepted,
+    /// It answers without a proof.
+    Accepted {
+        /// Whether the pong is the heartbeat's, and nobody else's: with [`Liveness::AnyPong`], and for
+        /// an answer that cannot carry a payload. With [`Liveness::Activity`] it is somebody else's
+        /// pong, and a sign of life.
+        ours: bool,
+    },
     /// It answers an earlier ping: proof of life, but the newest ping still needs its own.
     Stale,
     /// It answers nothing: a stray, a forgery, a repetition.
     Unsolicited,
+}
+
+impl PongKind {
+    /// Whether the pong was meant for the heartbeat, and for nobody else: such a pong is not passed on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::PongKind;
+    ///
+    /// assert!(PongKind::Stale.is_ours());
+    /// assert!(!PongKind::Unsolicited.is_ours());
+    /// ```
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        match self {
+            Self::Matched { .. } | Self::Stale => true,
+            Self::Accepted { ours } => ours,
+            Self::Unsolicited => false,
+        }
+    }
 }
 
 /// What is set for a heartbeat, and may be shared by many: nothing in it changes with a ping.
@@ -63,8 +90,6 @@ pub enum PongKind {
 pub(crate) struct Terms {
     pub(crate) config: Config,
     pub(crate) key: Key,
-    /// Whether the close frame has a sink of its own.
-    pub(crate) dedicated_close: bool,
 }
 
 impl Terms {
@@ -74,11 +99,7 @@ impl Terms {
     }
 
     pub(crate) const fn with_key(config: Config, key: Key) -> Self {
-        Self {
-            config,
-            key,
-            dedicated_close: false,
-        }
+        Self { config, key }
     }
 }
 
@@ -89,6 +110,9 @@ pub(crate) struct Machine<'a, R> {
     pub(super) record: R,
     /// The number of this heartbeat among those that share the key; 0 where the key is its own.
     member: u64,
+    /// Whether the close frame has a sink of its own. Of interest to the driver alone, as nobody else
+    /// judges.
+    pub(crate) dedicated_close: bool,
     pub(crate) events: Events,
 }
 
@@ -99,6 +123,7 @@ impl<'a, R> Machine<'a, R> {
             terms,
             record,
             member: 0,
+            dedicated_close: false,
             events: Events::new(),
         }
     }
@@ -110,6 +135,7 @@ impl<'a, R> Machine<'a, R> {
             terms,
             record,
             member,
+            dedicated_close: false,
             events: Events::silent(),
         }
     }
@@ -123,7 +149,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     }
 
     pub(super) fn close_to(&self) -> Destination {
-        if self.terms.dedicated_close {
+        if self.dedicated_close {
             Destination::Dedicated
         } else {
             Destination::Outgoing
@@ -163,9 +189,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     /// Whether the next ping is not due, and nothing that is read changes that.
     #[inline]
     pub(crate) fn is_resting(&self, now: Time) -> bool {
-        self.record.phase == Phase::Idle
-            && !self.record.due.has_come(now)
-            && !self.heeds_activity()
+        self.record.phase == Phase::Idle && !self.record.due.has_come(now) && !self.heeds_activity()
     }
 
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
@@ -180,10 +204,14 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
 
     pub(crate) fn stats(&self) -> Stats {
         let state = match self.record.phase {
-            Phase::NotBegun(Start::Paused) | Phase::Paused => Snapshot::Fixed(State::Paused),
-            Phase::NotBegun(_) | Phase::Idle | Phase::Due(_) => Snapshot::Fixed(State::Idle),
-            Phase::Offered(_) | Phase::Flushing => Snapshot::Fixed(State::Sending),
-            Phase::Waiting if self.record.misses() > 0 => Snapshot::Fixed(State::Suspect),
+            Phase::NotBegun(Start::Paused) | Phase::Paused => {
+                Snapshot::Fixed(HeartbeatState::Paused)
+            }
+            Phase::NotBegun(_) | Phase::Idle | Phase::Due(_) => {
+                Snapshot::Fixed(HeartbeatState::Idle)
+            }
+            Phase::Offered(_) | Phase::Flushing => Snapshot::Fixed(HeartbeatState::Sending),
+            Phase::Waiting if self.record.misses() > 0 => Snapshot::Fixed(HeartbeatState::Suspect),
             Phase::Waiting => Snapshot::Waiting {
                 suspect_from: self
                     .record
@@ -191,8 +219,8 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
                     .plus(self.usual_round_trip())
                     .instant(),
             },
-            Phase::Closing(_) => Snapshot::Fixed(State::Closing),
-            Phase::Ended(_) => Snapshot::Fixed(State::Gone),
+            Phase::Closing(_) => Snapshot::Fixed(HeartbeatState::Closing),
+            Phase::Ended(_) => Snapshot::Fixed(HeartbeatState::Gone),
         };
         Stats {
             counters: self.record.counters(),
@@ -266,15 +294,25 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     pub(crate) fn next_look(&self) -> Time {
         match self.record.phase {
             Phase::Idle => self.record.due,
-            Phase::Flushing | Phase::Waiting if self.record.wait_kind != WaitKind::Over => {
-                self.next_judgement().min(self.record.due)
+            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
+                self.look_before(self.next_judgement())
             }
-            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => self.next_judgement(),
             Phase::Closing(CloseStep::Offered | CloseStep::Flushing) => {
                 self.record.close_deadline()
             }
             Phase::NotBegun(_) | Phase::Paused => Time::NEVER,
             Phase::Due(_) | Phase::Closing(CloseStep::Due) | Phase::Ended(_) => Time::ORIGIN,
+        }
+    }
+
+    /// When to look at a ping that is on offer or out, and is judged then.
+    #[inline]
+    fn look_before(&self, judgement: Time) -> Time {
+        match self.record.phase {
+            Phase::Flushing | Phase::Waiting if self.record.wait_kind != WaitKind::Over => {
+                judgement.min(self.record.due)
+            }
+            _ => judgement,
         }
     }
 
@@ -401,20 +439,30 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         self.judge(now);
     }
 
-    /// Judges what is to be judged, and says what to do next.
+    /// Judges what is to be judged. Nearly always that is nothing: then it is told when to look next,
+    /// unless a ping is due.
     #[inline]
-    pub(super) fn settle(&mut self, now: Time) {
+    pub(super) fn settle(&mut self, now: Time) -> Option<Time> {
         match self.record.phase {
-            Phase::Idle => self.record.set_backlog(None),
+            Phase::Idle => {
+                self.record.set_backlog(None);
+                (!self.record.due.has_come(now)).then_some(self.record.due)
+            }
             Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
                 self.record.set_backlog(None);
-                // Nearly always there is nothing to judge.
-                if self.next_judgement().has_come(now) {
-                    self.judge(now);
-                }
                 self.note_due(now);
+                let judgement = self.next_judgement();
+                if !judgement.has_come(now) {
+                    return Some(self.look_before(judgement));
+                }
+                self.judge(now);
+                self.note_due(now);
+                None
             }
-            _ => self.handle_timeout(now),
+            _ => {
+                self.handle_timeout(now);
+                None
+            }
         }
     }
 
@@ -758,24 +806,39 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     }
 
     fn handle_unproven(&mut self, at: Time) -> PongKind {
-        let answers = match self.config().liveness() {
-            Liveness::Pong => false,
+        let (answers, ours) = match self.config().liveness() {
+            Liveness::Pong => (false, false),
             Liveness::AnyPong => {
                 let answers = self.record.is_unanswered();
                 if answers {
                     self.answered_by_policy(at);
                 }
-                answers
+                (answers, true)
             }
-            Liveness::Activity { .. } => self.trusts_activity(at) && self.active(at, at),
+            Liveness::Activity { .. } => (self.trusts_activity(at) && self.active(at, at), false),
         };
         if answers {
-            return PongKind::Accepted;
+            return PongKind::Accepted { ours };
         }
         if !self.has_ended() {
             self.count_unsolicited();
         }
         PongKind::Unsolicited
+    }
+
+    /// The peer answered, `at` that time, in a way that cannot say which ping: so it is the newest that
+    /// is answered, as by its pong.
+    pub(crate) fn handle_answer(&mut self, at: Time) -> PongKind {
+        if !self.record.is_unanswered() || self.record.is_over() {
+            if !self.has_ended() {
+                self.count_unsolicited();
+            }
+            return PongKind::Unsolicited;
+        }
+        self.record.last_proof = self.record.last_proof.max(at);
+        self.answered_by_policy(at);
+        self.record.enter(Proof::Newest);
+        PongKind::Accepted { ours: true }
     }
 
     /// The peer was active `at` a time at which that is trusted. Whether that answers a ping.
@@ -906,7 +969,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     fn time_out(&mut self, phase: TimeoutPhase, elapsed: Span, now: Time) {
         self.record.condemn(phase, elapsed);
         // A sink that could not take the ping will not take the close frame either.
-        let has_sink = phase == TimeoutPhase::Pong || self.terms.dedicated_close;
+        let has_sink = phase == TimeoutPhase::Pong || self.dedicated_close;
         if has_sink && self.config().close().is_some() {
             let deadline = now.plus(self.config().spans().close_timeout);
             self.record.close_by(deadline);

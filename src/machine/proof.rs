@@ -1,17 +1,21 @@
 //! The key, the payloads that nobody can foretell, and which pong proves what.
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use siphasher::sip::SipHasher24;
 
 use super::record::{Newest, Record};
 
 /// A sequence number (big-endian) and its tag. RFC 6455 §5.5 allows 125 bytes.
 const LEN: usize = 16;
+
+/// The payloads of 64 pings.
+const CHUNK_LEN: usize = 64 * LEN;
 
 /// The secret of one heartbeat: whoever lacks it can neither tell the next payload nor forge one.
 #[derive(Clone, Copy)]
@@ -65,7 +69,6 @@ impl Key {
     pub(super) fn draw(&self, sequence: u64, member: u64) -> u32 {
         (self.hash(sequence | 1 << 63, member) >> 32) as u32
     }
-
 }
 
 impl fmt::Debug for Key {
@@ -74,11 +77,30 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What the ping `sequence` carries.
+/// What the ping `sequence` carries: a piece of a chunk that the thread keeps, as an allocation for
+/// each payload costs more than twice as much. Whoever keeps a payload keeps its chunk.
 #[inline]
 pub(super) fn payload(sequence: u64, tag: u64) -> Bytes {
+    thread_local! {
+        static CHUNK: Cell<BytesMut> = Cell::default();
+    }
+
     let both = u128::from(sequence) << 64 | u128::from(tag);
-    Bytes::copy_from_slice(&both.to_be_bytes())
+    // Made by a sink that a thread drops last, the payload is one on its own.
+    let piece = CHUNK.try_with(|cell| {
+        let mut chunk = cell.take();
+        if chunk.capacity() < LEN {
+            chunk = BytesMut::with_capacity(CHUNK_LEN);
+        }
+        chunk.extend_from_slice(&both.to_be_bytes());
+        let piece = chunk.split();
+        cell.set(chunk);
+        piece
+    });
+    piece.map_or_else(
+        |_| Bytes::copy_from_slice(&both.to_be_bytes()),
+        BytesMut::freeze,
+    )
 }
 
 /// What a pong proves.
@@ -113,7 +135,11 @@ impl Record {
             _ if sequence == self.issued => self.tag,
             _ => key.tag(sequence, member),
         };
-        if tag == expected { proof } else { Proof::Nothing }
+        if tag == expected {
+            proof
+        } else {
+            Proof::Nothing
+        }
     }
 
     /// Whether that pong proves nothing whatever its tag is. Nothing is hashed for that.
@@ -228,7 +254,7 @@ mod tests {
         let payload = payload(1, key.tag(1, 0)).to_vec();
         assert_eq!(record.check(&payload, &key, 0), Proof::Newest);
 
-        let nothing = |payload: &[u8]| record.check(&payload, &key, 0) == Proof::Nothing;
+        let nothing = |payload: &[u8]| record.check(payload, &key, 0) == Proof::Nothing;
         for len in 0..LEN {
             assert!(nothing(&payload[..len]), "prefix of {len}");
         }

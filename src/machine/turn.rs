@@ -21,8 +21,8 @@ pub(crate) enum Step {
 pub(crate) enum Turn {
     /// Get that sink ready for a frame.
     Offer(Destination),
-    /// Put this frame into that sink, which is ready, and flush it.
-    Send(Frame, Destination),
+    /// Put this frame into the sink that is ready, and flush it.
+    Send(Frame),
     /// Give up what is in the sink: a verdict has fallen, and its close frame is to go.
     Close,
     /// Nothing is to be done before that time.
@@ -64,6 +64,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// are read.
     ///
     /// What can be written goes before what is to be judged: a flush that completes now was in time.
+    #[inline(always)]
     pub(crate) fn turn(
         &mut self,
         now: Time,
@@ -78,7 +79,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             match sink {
                 SinkState::Ready => {
                     if let Some(frame) = self.transmit(now) {
-                        return Turn::Send(frame, self.destination());
+                        return Turn::Send(frame);
                     }
                 }
                 SinkState::Unknown => return Turn::Offer(self.destination()),
@@ -86,7 +87,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             }
         }
         match backlog {
-            None => self.settle(now),
+            None => {
+                if let Some(look) = self.settle(now) {
+                    return Turn::Rest(look);
+                }
+            }
             Some(read) => {
                 // The items count once in each poll.
                 let read = std::mem::take(read);

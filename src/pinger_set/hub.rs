@@ -18,7 +18,7 @@ use crate::shared::Visited;
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::Time;
-use crate::timer::{Bell, Clock, Half, wake};
+use crate::timer::{Bell, Clock, wake};
 
 /// Seats in a chunk.
 pub(super) const CHUNK: u32 = 64;
@@ -129,10 +129,10 @@ impl Hub {
     pub(super) fn wake_up(&self, must: bool, cx: &Context<'_>) -> bool {
         let old = {
             let bell = &mut self.state().bell;
-            if !must && bell.lets_sleep(Half::Reader, cx) {
+            if !must && bell.lets_sleep(cx) {
                 return false;
             }
-            bell.enter(Half::Reader, cx)
+            bell.enter(cx)
         };
         // Dropping a waker can run foreign code.
         drop(old);
@@ -241,10 +241,7 @@ pub(super) struct Seat<'a> {
 }
 
 impl Visited for Seat<'_> {
-    fn visit<R>(
-        &self,
-        act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
-    ) -> Result<R, Closed> {
+    fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed> {
         let (result, earlier) = {
             let seats = &mut *self.chunk.seats();
             let mut machine = self.chunk.machine(seats, self.seat);
@@ -258,6 +255,18 @@ impl Visited for Seat<'_> {
             self.chunk.hub.tell(|state| state.news.due.push(self.seat));
         }
         Ok(result)
+    }
+
+    fn visit_quietly<R>(
+        &self,
+        act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
+    ) -> Result<R, Closed> {
+        let seats = &mut *self.chunk.seats();
+        let mut machine = self.chunk.machine(seats, self.seat);
+        if machine.has_ended() {
+            return Err(Closed);
+        }
+        Ok(act(&mut machine))
     }
 
     fn now(&self) -> Time {

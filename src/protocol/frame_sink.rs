@@ -13,16 +13,19 @@ pin_project! {
     /// Takes the frames of a heartbeat for any sink of messages, such as the write half of a socket
     /// or a channel to the task that has it.
     ///
+    /// A frame that the protocol has no message for is dropped, and counts as sent. Where that is the
+    /// close frame, build the configuration with [`no_close`](crate::ConfigBuilder::no_close).
+    ///
     /// # Examples
     ///
     /// ```
     /// # futures::executor::block_on(async {
     /// use futures::{SinkExt, StreamExt, channel::mpsc};
-    /// use futures_pinger::{Frame, FrameSink, WebSocket};
+    /// use futures_pinger::{Frame, FrameSink, Rfc6455};
     /// use tungstenite_0_30::Message;
     ///
     /// let (tx, rx) = mpsc::channel::<Message>(1);
-    /// let mut frames = FrameSink::new(tx, WebSocket);
+    /// let mut frames = FrameSink::new(tx, Rfc6455);
     /// frames.send(Frame::Ping(vec![1, 2].into())).await?;
     /// drop(frames);
     /// assert_eq!(rx.collect::<Vec<_>>().await, [Message::Ping(vec![1, 2].into())]);
@@ -89,7 +92,10 @@ where
 
     fn start_send(self: Pin<&mut Self>, frame: Frame) -> Result<(), Self::Error> {
         let this = self.project();
-        this.sink.start_send(this.protocol.encode(frame))
+        match this.protocol.encode(frame) {
+            Some(message) => this.sink.start_send(message),
+            None => Ok(()),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

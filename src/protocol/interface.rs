@@ -1,10 +1,13 @@
 //! How frames become messages, and what messages are.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::frame::Frame;
 
 /// Tells a heartbeat what the messages `M` of a WebSocket crate are, and makes them.
 ///
-/// [`WebSocket`] implements it for the crates whose feature is on. For any other type, and for
+/// [`Rfc6455`] implements it for the crates whose feature is on. For any other type, and for
 /// heartbeats above the protocol, implement it for a type of your own.
 ///
 /// # Examples
@@ -13,82 +16,105 @@ use crate::frame::Frame;
 /// application that wants to hear from the script pings in messages of its own, say in JSON:
 ///
 /// ```
-/// use futures_pinger::{Config, Frame, Kind, Liveness, Protocol};
+/// use futures_pinger::{Frame, MessageKind, Protocol};
 ///
 /// /// `{"type":"ping"}`, which the page answers by `{"type":"pong"}`.
 /// struct JsonPing;
 ///
 /// impl Protocol<String> for JsonPing {
-///     fn encode(&self, frame: Frame) -> String {
+///     fn encode(&self, frame: Frame) -> Option<String> {
 ///         match frame {
-///             Frame::Ping(_) => r#"{"type":"ping"}"#.into(),
-///             Frame::Pong(_) => r#"{"type":"pong"}"#.into(),
-///             Frame::Close(reason) => format!(r#"{{"type":"close","code":{}}}"#, reason.code()),
+///             Frame::Ping(_) => Some(r#"{"type":"ping"}"#.into()),
+///             Frame::Pong(_) => Some(r#"{"type":"pong"}"#.into()),
+///             // There is no such message.
+///             Frame::Close(_) => None,
 ///         }
 ///     }
 ///
-///     fn classify<'m>(&self, message: &'m String) -> Kind<'m> {
+///     fn classify<'m>(&self, message: &'m String) -> MessageKind<'m> {
 ///         match message.as_str() {
-///             r#"{"type":"pong"}"# => Kind::Pong(&[]),
-///             _ => Kind::Data,
+///             r#"{"type":"pong"}"# => MessageKind::Answer,
+///             _ => MessageKind::Data,
 ///         }
 ///     }
 /// }
 ///
-/// // These pings carry no payload, so that any pong must do:
-/// let config = Config::builder().liveness(Liveness::AnyPong).build()?;
 /// # let ping = JsonPing.encode(Frame::Ping(vec![1, 255].into()));
-/// # assert_eq!(ping, r#"{"type":"ping"}"#);
+/// # assert_eq!(ping.as_deref(), Some(r#"{"type":"ping"}"#));
 /// # let pong = r#"{"type":"pong"}"#.to_string();
-/// # assert_eq!(JsonPing.classify(&pong), Kind::Pong(&[]));
-/// # Ok::<(), futures_pinger::InvalidConfig>(())
+/// # assert_eq!(JsonPing.classify(&pong), MessageKind::Answer);
 /// ```
 ///
 /// To keep the proof that [`Liveness::Pong`](crate::Liveness::Pong) asks for, the pong must bring
 /// back the payload's bytes, which a binary message can:
 ///
 /// ```
-/// use futures_pinger::{Frame, Kind, Protocol};
+/// use futures_pinger::{Frame, MessageKind, Protocol};
 ///
 /// /// The first byte says what follows: 1 a ping, 2 its pong, 3 the end, all else data.
 /// struct Tagged;
 ///
 /// impl Protocol<Vec<u8>> for Tagged {
-///     fn encode(&self, frame: Frame) -> Vec<u8> {
-///         match frame {
+///     fn encode(&self, frame: Frame) -> Option<Vec<u8>> {
+///         Some(match frame {
 ///             Frame::Ping(payload) => [&[1][..], &payload].concat(),
 ///             Frame::Pong(payload) => [&[2][..], &payload].concat(),
 ///             Frame::Close(reason) => [&[3][..], reason.reason().as_bytes()].concat(),
-///         }
+///         })
 ///     }
 ///
-///     fn classify<'m>(&self, message: &'m Vec<u8>) -> Kind<'m> {
+///     fn classify<'m>(&self, message: &'m Vec<u8>) -> MessageKind<'m> {
 ///         match message.split_first() {
-///             Some((1, payload)) => Kind::Ping(payload),
-///             Some((2, payload)) => Kind::Pong(payload),
-///             Some((3, _)) => Kind::Close,
-///             _ => Kind::Data,
+///             Some((1, payload)) => MessageKind::Ping(payload),
+///             Some((2, payload)) => MessageKind::Pong(payload.into()),
+///             Some((3, _)) => MessageKind::Close,
+///             _ => MessageKind::Data,
 ///         }
 ///     }
 /// }
-/// # let ping = Tagged.encode(Frame::Ping(vec![7, 8].into()));
-/// # assert_eq!(Tagged.classify(&ping), Kind::Ping(&[7, 8]));
+/// # let ping = Tagged.encode(Frame::Ping(vec![7, 8].into())).unwrap();
+/// # assert_eq!(Tagged.classify(&ping), MessageKind::Ping(&[7, 8]));
 /// ```
 pub trait Protocol<M> {
-    /// The message that carries `frame`.
-    fn encode(&self, frame: Frame) -> M;
+    /// The message that carries `frame`. None if the protocol has no such message: a close frame is
+    /// then not sent, and the verdict stands without it; any other frame is dropped.
+    fn encode(&self, frame: Frame) -> Option<M>;
 
-    /// What `message` is. It is asked for each message: look, and do not work.
-    fn classify<'m>(&self, message: &'m M) -> Kind<'m>;
+    /// What `message` is. It is asked once for each message: look, and do not work.
+    fn classify<'m>(&self, message: &'m M) -> MessageKind<'m>;
+}
+
+impl<M, P: Protocol<M> + ?Sized> Protocol<M> for &P {
+    fn encode(&self, frame: Frame) -> Option<M> {
+        (**self).encode(frame)
+    }
+
+    fn classify<'m>(&self, message: &'m M) -> MessageKind<'m> {
+        (**self).classify(message)
+    }
+}
+
+impl<M, P: Protocol<M> + ?Sized> Protocol<M> for Arc<P> {
+    fn encode(&self, frame: Frame) -> Option<M> {
+        (**self).encode(frame)
+    }
+
+    fn classify<'m>(&self, message: &'m M) -> MessageKind<'m> {
+        (**self).classify(message)
+    }
 }
 
 /// What a message is to a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind<'m> {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum MessageKind<'m> {
     /// A ping with that payload.
     Ping(&'m [u8]),
-    /// A pong with that payload.
-    Pong(&'m [u8]),
+    /// A pong with that payload, borrowed from the message or made of it.
+    Pong(Cow<'m, [u8]>),
+    /// A pong that cannot carry a payload: it answers the newest ping, whatever the
+    /// [`Liveness`](crate::Liveness) is, and is never passed on. It proves that the peer is alive and
+    /// not that it has seen this very ping.
+    Answer,
     /// A close frame: nothing follows it.
     Close,
     /// Anything else.
@@ -99,4 +125,4 @@ pub enum Kind<'m> {
 ///
 /// See the [table](crate#websocket-crates) of features.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct WebSocket;
+pub struct Rfc6455;

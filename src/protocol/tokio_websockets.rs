@@ -2,13 +2,13 @@
 
 use tokio_websockets_0_13::{CloseCode, Message};
 
-use super::interface::{Kind, Protocol, WebSocket};
+use super::interface::{MessageKind, Protocol, Rfc6455};
 use crate::frame::Frame;
 
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio-websockets-0_13")))]
-impl Protocol<Message> for WebSocket {
-    fn encode(&self, frame: Frame) -> Message {
-        match frame {
+impl Protocol<Message> for Rfc6455 {
+    fn encode(&self, frame: Frame) -> Option<Message> {
+        Some(match frame {
             Frame::Ping(payload) => Message::ping(payload),
             Frame::Pong(payload) => Message::pong(payload),
             Frame::Close(reason) => {
@@ -16,19 +16,19 @@ impl Protocol<Message> for WebSocket {
                 let code = CloseCode::try_from(reason.code()).ok();
                 Message::close(code, reason.reason())
             }
-        }
+        })
     }
 
     #[inline]
-    fn classify<'m>(&self, message: &'m Message) -> Kind<'m> {
+    fn classify<'m>(&self, message: &'m Message) -> MessageKind<'m> {
         if message.is_pong() {
-            Kind::Pong(message.as_payload())
+            MessageKind::Pong(message.as_payload()[..].into())
         } else if message.is_ping() {
-            Kind::Ping(message.as_payload())
+            MessageKind::Ping(message.as_payload())
         } else if message.is_close() {
-            Kind::Close
+            MessageKind::Close
         } else {
-            Kind::Data
+            MessageKind::Data
         }
     }
 }

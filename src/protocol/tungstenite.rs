@@ -4,29 +4,31 @@ macro_rules! tungstenite {
     ($feature:literal, $tungstenite:ident) => {
         #[cfg(feature = $feature)]
         #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
-        impl crate::Protocol<$tungstenite::Message> for crate::WebSocket {
-            fn encode(&self, frame: crate::Frame) -> $tungstenite::Message {
+        impl crate::Protocol<$tungstenite::Message> for crate::Rfc6455 {
+            fn encode(&self, frame: crate::Frame) -> Option<$tungstenite::Message> {
                 use $tungstenite::{Message, protocol::CloseFrame};
 
-                match frame {
+                Some(match frame {
                     crate::Frame::Ping(payload) => Message::Ping(payload),
                     crate::Frame::Pong(payload) => Message::Pong(payload),
                     crate::Frame::Close(reason) => Message::Close(Some(CloseFrame {
                         code: reason.code().into(),
                         reason: reason.reason().into(),
                     })),
-                }
+                })
             }
 
             #[inline]
-            fn classify<'m>(&self, message: &'m $tungstenite::Message) -> crate::Kind<'m> {
+            fn classify<'m>(&self, message: &'m $tungstenite::Message) -> crate::MessageKind<'m> {
                 use $tungstenite::Message;
 
                 match message {
-                    Message::Ping(payload) => crate::Kind::Ping(payload),
-                    Message::Pong(payload) => crate::Kind::Pong(payload),
-                    Message::Close(_) => crate::Kind::Close,
-                    Message::Text(_) | Message::Binary(_) | Message::Frame(_) => crate::Kind::Data,
+                    Message::Ping(payload) => crate::MessageKind::Ping(payload),
+                    Message::Pong(payload) => crate::MessageKind::Pong(payload[..].into()),
+                    Message::Close(_) => crate::MessageKind::Close,
+                    Message::Text(_) | Message::Binary(_) | Message::Frame(_) => {
+                        crate::MessageKind::Data
+                    }
                 }
             }
         }

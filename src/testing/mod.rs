@@ -31,7 +31,7 @@
 //!
 //! use futures::{Sink, Stream, StreamExt, TryStream};
 //! use futures_pinger::testing::World;
-//! use futures_pinger::{Config, Error, KeepAlive, Timer, WebSocket};
+//! use futures_pinger::{Config, Error, KeepAlive, Timer, Rfc6455};
 //! use tungstenite_0_30::Message;
 //!
 //! /// Under test: reads until the connection ends, and says why it did.
@@ -57,10 +57,10 @@
 //! let world = World::new();
 //!
 //! // The first connection falls silent after a minute, the second ends in order.
-//! let (first, script) = world.socket::<Message, _>(WebSocket);
+//! let (first, script) = world.socket::<Message, _>(Rfc6455);
 //! script.peer().answer_after(SECOND / 10);
 //! world.at(60 * SECOND, move || script.peer().fall_silent());
-//! let (second, script) = world.socket(WebSocket);
+//! let (second, script) = world.socket(Rfc6455);
 //! script.peer().answer_after(SECOND / 10);
 //! world.at(200 * SECOND, move || script.end());
 //!

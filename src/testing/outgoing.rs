@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::time::{lock, wake};
-use crate::protocol::Kind;
+use crate::protocol::MessageKind;
 
 /// What the scripted parts fail with.
 ///
@@ -199,7 +199,7 @@ impl<M: Clone> Outgoing<M> {
     pub(super) fn start_send(
         &self,
         message: &M,
-        kind: Kind<'_>,
+        kind: &MessageKind<'_>,
         now: Duration,
     ) -> Result<(), Broken> {
         let mut state = lock(&self.0);
@@ -214,12 +214,12 @@ impl<M: Clone> Outgoing<M> {
             Phase::Closed => panic!("a message after the sink was closed at {now:?}"),
         }
         match kind {
-            Kind::Ping(_) => {
+            MessageKind::Ping(_) => {
                 state.pings.push(now);
                 state.ping_unflushed = true;
             }
-            Kind::Close => state.phase = Phase::Closing,
-            Kind::Pong(_) | Kind::Data => {}
+            MessageKind::Close => state.phase = Phase::Closing,
+            MessageKind::Pong(_) | MessageKind::Answer | MessageKind::Data => {}
         }
         state.reserved = false;
         state.sent.push((now, message.clone()));

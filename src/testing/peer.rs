@@ -43,7 +43,7 @@ type Behaviour = Arc<Mutex<dyn FnMut(usize) -> Answer + Send>>;
 /// let (outgoing, sink) = world.sink();
 /// let (pongs, pinger) = pinger(outgoing, Config::builder().max_missed(2).build()?);
 /// let peer = sink.peer(move |payload| {
-///     let _ = pongs.send(payload); // The heartbeat may have ended.
+///     let _ = pongs.handle_pong(&payload); // The heartbeat may have ended.
 /// });
 /// // Each third pong is lost.
 /// peer.answer(|ping| match ping % 3 {

@@ -1,5 +1,6 @@
 //! The sink of a [`Pinger`](crate::Pinger), scripted.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -14,7 +15,7 @@ use super::peer::Peer;
 use super::time::Time;
 use super::world::World;
 use crate::frame::Frame;
-use crate::protocol::Kind;
+use crate::protocol::MessageKind;
 
 /// The sink that a [`Pinger`](crate::Pinger) or a [`Ponger`](crate::Ponger) is given; from
 /// [`World::sink`].
@@ -96,14 +97,14 @@ impl SinkScript {
     /// let (outgoing, sink) = world.sink();
     /// let (pongs, pinger) = pinger(outgoing, Config::default());
     /// let peer = sink.peer(move |payload| {
-    ///     let _ = pongs.send(payload); // The heartbeat may have ended.
+    ///     let _ = pongs.handle_pong(&payload); // The heartbeat may have ended.
     /// });
     /// peer.answer_after(Duration::from_millis(30));
     ///
     /// let mut heartbeat = world.task(pinger.with_timer(world.timer()));
     /// heartbeat.run_until(Duration::from_secs(3600));
     /// let stats = heartbeat.future().expect("it is alive").stats();
-    /// assert_eq!(stats.answered(), 179);
+    /// assert_eq!(stats.answered(), 239);
     /// assert_eq!(stats.latest_rtt(), Some(Duration::from_millis(30)));
     /// ```
     pub fn peer(&self, deliver: impl Fn(Bytes) + Send + Sync + 'static) -> Peer {
@@ -242,11 +243,11 @@ impl ScriptedSink {
     }
 }
 
-const fn kind(frame: &Frame) -> Kind<'static> {
+const fn kind(frame: &Frame) -> MessageKind<'static> {
     match frame {
-        Frame::Ping(_) => Kind::Ping(&[]),
-        Frame::Pong(_) => Kind::Pong(&[]),
-        Frame::Close(_) => Kind::Close,
+        Frame::Ping(_) => MessageKind::Ping(&[]),
+        Frame::Pong(_) => MessageKind::Pong(Cow::Borrowed(&[])),
+        Frame::Close(_) => MessageKind::Close,
     }
 }
 
@@ -260,7 +261,7 @@ impl Sink<Frame> for ScriptedSink {
     fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Broken> {
         let now = self.time.elapsed();
         self.assert_manners(&frame, now);
-        self.outgoing.start_send(&frame, kind(&frame), now)
+        self.outgoing.start_send(&frame, &kind(&frame), now)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {

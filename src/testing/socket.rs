@@ -16,7 +16,7 @@ use super::peer::Peer;
 use super::time::{Time, lock};
 use super::world::World;
 use crate::frame::Frame;
-use crate::protocol::{Kind, Protocol};
+use crate::protocol::{MessageKind, Protocol};
 
 type Speaks<M> = Arc<dyn Protocol<M> + Send + Sync>;
 type Hook<M> = Arc<Mutex<dyn FnMut(M) + Send>>;
@@ -52,11 +52,11 @@ impl World {
     /// use std::time::Duration;
     /// use futures::StreamExt;
     /// use futures_pinger::testing::{ScriptedSocket, World};
-    /// use futures_pinger::{Config, Error, KeepAlive, WebSocket};
+    /// use futures_pinger::{Config, Error, KeepAlive, Rfc6455};
     /// use tungstenite_0_30::Message;
     ///
     /// let world = World::new();
-    /// let (socket, script): (ScriptedSocket<Message>, _) = world.socket(WebSocket);
+    /// let (socket, script): (ScriptedSocket<Message>, _) = world.socket(Rfc6455);
     /// script.peer().answer_after(Duration::from_millis(30));
     /// world.at(Duration::from_secs(50), {
     ///     let script = script.clone();
@@ -67,7 +67,7 @@ impl World {
     /// let socket = KeepAlive::new(socket, Config::default()).with_timer(world.timer());
     /// let read: Vec<_> = world.run_within(Duration::from_secs(100), socket.collect());
     /// assert!(matches!(&read[..], [Ok(Message::Text(_)), Err(Error::Timeout(_))]));
-    /// assert_eq!(script.pings().len(), 3);
+    /// assert_eq!(script.pings().len(), 4);
     /// assert!(script.sent().last().is_some_and(|(_, message)| message.is_close()));
     /// ```
     #[must_use]
@@ -80,7 +80,11 @@ impl World {
         let (incoming, outgoing) = (Incoming::new(), Outgoing::new());
         let peer = Peer::new(Arc::downgrade(self.time()), {
             let (incoming, protocol) = (incoming.clone(), Arc::clone(&protocol));
-            move |payload| incoming.push(Ok(protocol.encode(Frame::Pong(payload))))
+            move |payload| {
+                if let Some(pong) = protocol.encode(Frame::Pong(payload)) {
+                    incoming.push(Ok(pong));
+                }
+            }
         });
         let script = SocketScript {
             incoming: incoming.clone(),
@@ -90,7 +94,7 @@ impl World {
         };
         let (hook, speaks) = (Arc::clone(&script.hook), Arc::clone(&protocol));
         outgoing.on_wire(move |message| {
-            if let Kind::Ping(payload) = speaks.classify(&message) {
+            if let MessageKind::Ping(payload) = speaks.classify(&message) {
                 peer.receive(Bytes::copy_from_slice(payload));
             }
             let hook = lock(&hook).clone();
@@ -124,11 +128,11 @@ impl<M: Clone + Send + 'static> SocketScript<M> {
     /// # use std::time::Duration;
     /// # use futures::{SinkExt, StreamExt};
     /// # use futures_pinger::testing::World;
-    /// # use futures_pinger::WebSocket;
+    /// # use futures_pinger::Rfc6455;
     /// use tungstenite_0_30::Message;
     ///
     /// # let world = World::new();
-    /// let (mut socket, script) = world.socket(WebSocket);
+    /// let (mut socket, script) = world.socket(Rfc6455);
     /// script.on_wire({
     ///     let script = script.clone();
     ///     move |message| {
@@ -246,7 +250,7 @@ impl<M: Clone> Sink<M> for ScriptedSocket<M> {
     fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Broken> {
         let kind = self.protocol.classify(&message);
         self.outgoing
-            .start_send(&message, kind, self.time.elapsed())
+            .start_send(&message, &kind, self.time.elapsed())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {

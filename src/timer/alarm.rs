@@ -79,9 +79,7 @@ impl<T: Timer> Alarm<T> {
             this.timer.as_mut().reset(instant);
         }
         // Pending: the timer calls the waker.
-        let polled = this
-            .timer
-            .poll_elapsed(&mut Context::from_waker(&waker.0));
+        let polled = this.timer.poll_elapsed(&mut Context::from_waker(&waker.0));
         if polled.is_pending() {
             *this.armed = at;
         }

@@ -3,20 +3,9 @@
 use std::mem;
 use std::task::{Context, Waker};
 
-/// Which half of a socket a task polls. A driver that is a single task is the reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Half {
-    Reader,
-    #[allow(dead_code)]
-    Writer,
-}
-
-/// Wakers that were taken out of a [`Bell`], by half. They are to be woken, or dropped, without the
-/// lock: both can run foreign code.
-pub(crate) type Wakers = [Option<Waker>; 2];
-
-/// Nobody.
-pub(crate) const NOBODY: Wakers = [None, None];
+/// Wakers that were taken out of a [`Bell`]: the reader's, and the writer's. They are to be woken, or
+/// dropped, without the lock: both can run foreign code.
+pub(crate) type Wakers = (Option<Waker>, Option<Box<Waker>>);
 
 /// The tasks that drive a heartbeat. The owner keeps it behind its own lock, next to what the driver
 /// drives, and hands out a waker that calls [`ring`](Self::ring).
@@ -29,7 +18,9 @@ pub(crate) struct Bell {
     asleep: bool,
     /// Whether the timer may have fired since it was polled last.
     rung: bool,
-    tasks: Wakers,
+    reader: Option<Waker>,
+    /// Boxed, as few have one: a task of its own that is blocked while it writes.
+    writer: Option<Box<Waker>>,
 }
 
 impl Bell {
@@ -37,18 +28,16 @@ impl Bell {
         Self {
             asleep: false,
             rung: false,
-            tasks: NOBODY,
+            reader: None,
+            writer: None,
         }
     }
 
     /// Whether a poll by this task has nothing to look at.
     #[inline]
-    pub(crate) fn lets_sleep(&self, half: Half, cx: &Context<'_>) -> bool {
-        let task = &self.tasks[half as usize];
-        self.asleep
-            && task
-                .as_ref()
-                .is_some_and(|task| task.will_wake(cx.waker()))
+    pub(crate) fn lets_sleep(&self, cx: &Context<'_>) -> bool {
+        let reader = self.reader.as_ref();
+        self.asleep && reader.is_some_and(|reader| reader.will_wake(cx.waker()))
     }
 
     /// Whether a call would wake the driver.
@@ -61,18 +50,20 @@ impl Bell {
     /// dropped without the lock.
     #[inline]
     #[must_use = "to be dropped without the lock"]
-    pub(crate) fn enter(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
+    pub(crate) fn enter(&mut self, cx: &Context<'_>) -> Option<Waker> {
         self.asleep = false;
-        self.register(half, cx)
+        match &mut self.reader {
+            Some(known) if known.will_wake(cx.waker()) => None,
+            reader => reader.replace(cx.waker().clone()),
+        }
     }
 
-    /// This task is woken from now on.
-    #[inline]
+    /// This task is woken as well from now on.
     #[must_use = "to be dropped without the lock"]
-    pub(crate) fn register(&mut self, half: Half, cx: &Context<'_>) -> Option<Waker> {
-        match &mut self.tasks[half as usize] {
+    pub(crate) fn register_writer(&mut self, cx: &Context<'_>) -> Option<Box<Waker>> {
+        match &mut self.writer {
             Some(known) if known.will_wake(cx.waker()) => None,
-            task => task.replace(cx.waker().clone()),
+            writer => writer.replace(Box::new(cx.waker().clone())),
         }
     }
 
@@ -84,13 +75,12 @@ impl Bell {
     }
 
     /// Something is to be done earlier than the driver sleeps. A driver that is awake sees it anyway.
-    #[inline]
     #[must_use = "to be woken without the lock"]
     pub(crate) fn call(&mut self) -> Wakers {
         if mem::replace(&mut self.asleep, false) {
-            mem::replace(&mut self.tasks, NOBODY)
+            (self.reader.take(), self.writer.take())
         } else {
-            NOBODY
+            (None, None)
         }
     }
 
@@ -99,18 +89,29 @@ impl Bell {
     pub(crate) const fn ring(&mut self) -> Wakers {
         self.rung = true;
         self.asleep = false;
-        mem::replace(&mut self.tasks, NOBODY)
+        (self.reader.take(), self.writer.take())
     }
 
-    /// The task of this half, to be woken for something that is of no interest to the other.
+    /// The reader's task, to be woken for something that is of no interest to the writer.
     #[must_use = "to be woken without the lock"]
-    pub(crate) const fn take(&mut self, half: Half) -> Option<Waker> {
-        self.tasks[half as usize].take()
+    pub(crate) const fn take_reader(&mut self) -> Option<Waker> {
+        self.reader.take()
+    }
+
+    /// The writer's task, to be woken for something that is of no interest to the reader.
+    #[must_use = "to be woken without the lock"]
+    pub(crate) const fn take_writer(&mut self) -> Option<Box<Waker>> {
+        self.writer.take()
     }
 }
 
 /// Wakes those who were taken.
 #[inline]
-pub(crate) fn wake(wakers: Wakers) {
-    wakers.into_iter().flatten().for_each(Waker::wake);
+pub(crate) fn wake((reader, writer): Wakers) {
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+    if let Some(writer) = writer {
+        writer.wake();
+    }
 }

@@ -17,6 +17,11 @@ use crate::time::Instant;
 
 /// The timer of the `futures-timer` crate, which needs no runtime. The default.
 ///
+/// A helper thread keeps the time for the whole process. A child that was made by `fork` without `exec`
+/// has no such thread: timers that use it never fire there, and a heartbeat stands still. Fork before the
+/// first heartbeat is polled, or give the heartbeats of the child another timer: the runtime's own, or
+/// [`from_fn`](crate::from_fn()) with any function that sleeps.
+///
 /// # Examples
 ///
 /// ```

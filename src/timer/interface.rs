@@ -1,6 +1,7 @@
 //! What a heartbeat needs of time: a clock that says, and a timer that wakes.
 
 use std::fmt;
+use std::ops::DerefMut;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -79,23 +80,31 @@ impl fmt::Debug for Clock {
 /// A timer that wakes a task at an instant of its own clock.
 ///
 /// The clock decides and the timer only wakes: a heartbeat never takes a wake-up for the time. So a
-/// timer may wake early or for no reason, but it must wake once the instant has come.
+/// timer may wake early or for no reason, but it must wake once the instant has come. A timer that has
+/// not woken is not asked again, nor is its clock: one that never wakes is a heartbeat that stands still.
 ///
 /// # Examples
 ///
 /// Most need no implementation of their own, see [`from_fn`](crate::from_fn()). One for an event
-/// loop that polls all its tasks at each turn anyway:
+/// loop with a queue of timers:
 ///
 /// ```
 /// use std::pin::Pin;
 /// use std::task::{Context, Poll};
 /// use futures_pinger::{Clock, Instant, Timer};
 ///
-/// struct EachTurn {
+/// # use std::sync::{Arc, Mutex};
+/// # use std::task::Waker;
+/// /// The loop wakes the waker of an entry once its deadline has come.
+/// #[derive(Default)]
+/// struct Queue(Mutex<Vec<(Instant, Waker)>>);
+///
+/// struct Queued {
+///     queue: Arc<Queue>,
 ///     deadline: Option<Instant>,
 /// }
 ///
-/// impl Timer for EachTurn {
+/// impl Timer for Queued {
 ///     fn clock(&self) -> Clock {
 ///         Clock::system()
 ///     }
@@ -104,14 +113,19 @@ impl fmt::Debug for Clock {
 ///         self.deadline = Some(deadline);
 ///     }
 ///
-///     fn poll_elapsed(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+///     fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
 ///         match self.deadline {
-///             Some(deadline) if deadline <= self.now() => Poll::Ready(()),
-///             _ => Poll::Pending,
+///             Some(deadline) if deadline <= self.now() => return Poll::Ready(()),
+///             Some(deadline) => {
+///                 let waker = cx.waker().clone();
+///                 self.queue.0.lock().unwrap().push((deadline, waker));
+///             }
+///             None => {}
 ///         }
+///         Poll::Pending
 ///     }
 /// }
-/// # let timer = EachTurn { deadline: None };
+/// # let timer = Queued { queue: Arc::default(), deadline: None };
 /// # let _pinger = futures_pinger::pinger((), futures_pinger::Config::default()).1.with_timer(timer);
 /// ```
 pub trait Timer {
@@ -130,4 +144,62 @@ pub trait Timer {
     /// polled before the first [`reset`](Self::reset), nor again after it was ready before the
     /// next.
     fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl<T: Timer + Unpin + ?Sized> Timer for &mut T {
+    fn clock(&self) -> Clock {
+        (**self).clock()
+    }
+
+    fn now(&self) -> Instant {
+        (**self).now()
+    }
+
+    fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+        Pin::new(&mut **self).reset(deadline);
+    }
+
+    fn poll_elapsed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut **self).poll_elapsed(cx)
+    }
+}
+
+impl<T: Timer + Unpin + ?Sized> Timer for Box<T> {
+    fn clock(&self) -> Clock {
+        (**self).clock()
+    }
+
+    fn now(&self) -> Instant {
+        (**self).now()
+    }
+
+    fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+        Pin::new(&mut **self).reset(deadline);
+    }
+
+    fn poll_elapsed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut **self).poll_elapsed(cx)
+    }
+}
+
+impl<P> Timer for Pin<P>
+where
+    P: DerefMut,
+    P::Target: Timer,
+{
+    fn clock(&self) -> Clock {
+        (**self).clock()
+    }
+
+    fn now(&self) -> Instant {
+        (**self).now()
+    }
+
+    fn reset(self: Pin<&mut Self>, deadline: Instant) {
+        self.as_deref_mut().reset(deadline);
+    }
+
+    fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.as_deref_mut().poll_elapsed(cx)
+    }
 }

@@ -20,6 +20,7 @@ mod bell;
 mod from_fn;
 mod futures_timer;
 mod interface;
+mod time_line;
 #[cfg(all(
     feature = "tokio",
     not(all(target_family = "wasm", target_os = "unknown"))
@@ -27,10 +28,10 @@ mod interface;
 mod tokio;
 
 pub(crate) use self::alarm::Alarm;
-pub(crate) use self::bell::{Bell, Half, NOBODY, Wakers, wake};
 #[cfg(feature = "async-io")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]
 pub use self::async_io::AsyncIoTimer;
+pub(crate) use self::bell::{Bell, wake};
 pub use self::from_fn::{FnTimer, from_fn};
 pub use self::futures_timer::FuturesTimer;
 pub use self::interface::{Clock, Timer};

@@ -1,6 +1,6 @@
 //! L. The adaptive timeout, against the core and, where it wakes them, against the shells.
 
-use futures_pinger::{Liveness, PongKind, State};
+use futures_pinger::{HeartbeatState, Liveness, PongKind};
 
 use crate::bare::Bare;
 use crate::world::{Rig, each_path, exact, ms, s};
@@ -22,7 +22,7 @@ fn timeout(bare: &mut Bare) -> std::time::Duration {
         let next = bare.drive().expect("something is due");
         bare.run_until(next);
     };
-    while bare.state() == State::Idle {
+    while bare.state() == HeartbeatState::Idle {
         step(bare);
     }
     let (sent, missed) = (bare.times()[bare.pings.len() - 1], bare.stats().missed());
@@ -198,9 +198,9 @@ fn the_shells_show_a_suspect_until_its_pong() {
             rig.run_until(at);
             rig.stats().state_at(rig.world.instant(at))
         };
-        assert_eq!(state(&mut rig, s(41)), State::Waiting);
-        assert_eq!(state(&mut rig, s(42)), State::Suspect);
-        assert_eq!(state(&mut rig, s(44)), State::Idle);
+        assert_eq!(state(&mut rig, s(41)), HeartbeatState::Waiting);
+        assert_eq!(state(&mut rig, s(42)), HeartbeatState::Suspect);
+        assert_eq!(state(&mut rig, s(44)), HeartbeatState::Idle);
         rig.assert_alive();
     });
 }
@@ -217,13 +217,13 @@ fn a_ping_unanswered_for_longer_than_usual_is_suspect_until_its_pong() {
             let at = bare.instant() + wait;
             bare.stats().state_at(at)
         };
-        assert_eq!(state_after(&bare, ms(0)), State::Waiting);
-        assert_eq!(state_after(&bare, ms(1200)), State::Waiting);
-        assert_eq!(state_after(&bare, ms(1201)), State::Suspect);
+        assert_eq!(state_after(&bare, ms(0)), HeartbeatState::Waiting);
+        assert_eq!(state_after(&bare, ms(1200)), HeartbeatState::Waiting);
+        assert_eq!(state_after(&bare, ms(1201)), HeartbeatState::Suspect);
         bare.run_until(s(43));
-        assert_eq!((bare.state(), bare.done), (State::Suspect, None));
+        assert_eq!((bare.state(), bare.done), (HeartbeatState::Suspect, None));
         bare.answer();
-        assert_eq!(bare.state(), State::Idle);
+        assert_eq!(bare.state(), HeartbeatState::Idle);
     }
 }
 
@@ -232,9 +232,9 @@ fn a_ping_unanswered_for_longer_than_usual_is_suspect_until_its_pong() {
 fn a_peer_that_never_answered_is_suspect_after_a_second() {
     let mut bare = Bare::new(exact());
     bare.run_until(s(21));
-    assert_eq!(bare.state(), State::Waiting);
+    assert_eq!(bare.state(), HeartbeatState::Waiting);
     bare.run_until(s(22));
-    assert_eq!(bare.state(), State::Suspect);
+    assert_eq!(bare.state(), HeartbeatState::Suspect);
 }
 
 // contract: L74
@@ -242,9 +242,9 @@ fn a_peer_that_never_answered_is_suspect_after_a_second() {
 fn after_a_miss_it_is_suspect_until_a_proof_of_life() {
     let mut bare = Bare::new(exact().timeout(s(5)).max_missed(3));
     bare.run_until(s(25) + ms(500));
-    assert_eq!(bare.state(), State::Suspect);
+    assert_eq!(bare.state(), HeartbeatState::Suspect);
     assert_eq!(bare.pong_of(0), PongKind::Stale);
-    assert_eq!(bare.state(), State::Waiting);
+    assert_eq!(bare.state(), HeartbeatState::Waiting);
 }
 
 #[test]
@@ -257,6 +257,9 @@ fn an_answer_by_policy_recomputes_it_too() {
     cycle(&mut bare, ms(200));
     assert_eq!(timeout(&mut bare), s(1));
     let now = bare.instant();
-    assert_eq!(bare.heartbeat.handle_pong(b"", now), PongKind::Accepted);
+    assert_eq!(
+        bare.heartbeat.handle_pong(b"", now),
+        PongKind::Accepted { ours: true }
+    );
     assert_eq!(timeout(&mut bare), s(1), "not 2 s");
 }

@@ -5,7 +5,7 @@ use futures::sink::drain;
 use futures::stream::FusedStream;
 use futures::{FutureExt, SinkExt, Stream, StreamExt};
 use futures_pinger::{
-    CloseReason, Config, ForwardPongs, Frame, FrameSink, Liveness, Stopped, pinger, ponger,
+    CloseReason, Config, FilterPongs, Frame, FrameSink, Liveness, Stopped, pinger, ponger,
 };
 
 use crate::socket::{Msg, Plain};
@@ -16,7 +16,7 @@ type Incoming = UnboundedReceiver<Result<Msg, Broken>>;
 struct Attached {
     rig: Rig,
     socket: UnboundedSender<Result<Msg, Broken>>,
-    reader: ForwardPongs<Incoming, Plain>,
+    reader: FilterPongs<Incoming, Plain>,
 }
 
 fn attach(config: futures_pinger::ConfigBuilder) -> Attached {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_pinger::{
-    Clock, ConfigBuilder, Frame, Heartbeat, Instant, Output, PongKind, State, Stats, TimedOut,
-    Verdict,
+    Clock, ConfigBuilder, Frame, Heartbeat, HeartbeatState, Instant, Output, PongKind, Stats,
+    TimedOut, Verdict,
 };
 
 pub struct Bare {
@@ -69,7 +69,6 @@ impl Bare {
                     self.done.get_or_insert((self.now, verdict));
                     return None;
                 }
-                other => panic!("{other:?}"),
             }
         }
     }
@@ -123,7 +122,7 @@ impl Bare {
         self.heartbeat.stats()
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> HeartbeatState {
         self.stats().state_at(self.instant())
     }
 

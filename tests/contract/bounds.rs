@@ -279,7 +279,7 @@ proptest! {
                 seen += slack.mul_f64(0.4);
             }
             let reader = reader.clone();
-            world.at(seen, move || reader.pong(payload));
+            world.at(seen, move || reader.handle_pong(payload));
         });
         // Stalls that follow each other without a pause are one.
         let mut sorted = life.stalls.clone();

@@ -2,7 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use futures_pinger::{CloseReason, Closed, Error, Frame, PongKind, State, Stopped, TimeoutPhase};
+use futures_pinger::{
+    CloseReason, Closed, Error, Frame, HeartbeatState, PongKind, Stopped, TimeoutPhase,
+};
 
 use crate::world::{Broken, Fault, Reader, Rig, SinkScript, each_path, each_pinger, exact, ms, s};
 
@@ -43,7 +45,7 @@ fn the_verdict_waits_for_the_flush_of_the_close_frame() {
         rig.assert_alive();
         assert_eq!(
             rig.stats().state_at(rig.world.instant(s(40))),
-            State::Closing
+            HeartbeatState::Closing
         );
         rig.run_until(s(100));
         let (at, verdict) = rig.verdict();
@@ -99,8 +101,8 @@ fn traffic_does_not_extend_the_wait_for_the_close_frame() {
         for millis in 1..3000 {
             let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
             rig.at(s(40) + ms(millis), move || {
-                reader.pong("stray");
-                reader.pong(sink.payload(0));
+                reader.handle_pong("stray");
+                reader.handle_pong(sink.payload(0));
             });
         }
         rig.run_until(s(100));
@@ -141,7 +143,7 @@ fn a_pong_just_before_the_end_is_still_counted() {
         let mut rig = Rig::new(path, exact());
         let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
         rig.at(s(21), move || {
-            reader.pong(sink.payload(0));
+            reader.handle_pong(sink.payload(0));
             reader.end();
         });
         rig.run_until(s(30));
@@ -210,7 +212,7 @@ fn dropped_in_any_state_it_lets_go_of_everything_and_sends_nothing_more() {
             rig.drop_heart();
             rig.sink.unblock();
             rig.sink.unblock_flush();
-            rig.reader.pong("to nobody");
+            rig.reader.handle_pong("to nobody");
             rig.run_until(s(200));
             assert_eq!(rig.sink.frames().len(), before);
             assert!(!rig.sink.is_held(), "the sink is released");

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use futures_pinger::{ConfigBuilder, Liveness, Output, PongKind, State, TimeoutPhase, Verdict};
+use futures_pinger::{
+    ConfigBuilder, HeartbeatState, Liveness, Output, PongKind, TimeoutPhase, Verdict,
+};
 
 use crate::bare::Bare;
 use crate::world::{exact, ms, s};
@@ -120,7 +122,7 @@ fn once_the_verdict_has_fallen_a_new_configuration_changes_nothing() {
         bare.run_until(s(39));
         bare.ready = false;
         bare.run_until(s(40) + ms(500));
-        assert_eq!(bare.state(), State::Closing);
+        assert_eq!(bare.state(), HeartbeatState::Closing);
         bare.set_config(exact().close_timeout(s(100)).no_close());
         bare
     };
@@ -258,7 +260,7 @@ fn paused_it_neither_pings_nor_judges_and_resumed_it_starts_anew() {
     bare.heartbeat.pause(now);
     assert_eq!(bare.drive(), None, "no timer");
     bare.run_until(s(1000));
-    assert_eq!((bare.done, bare.state()), (None, State::Paused));
+    assert_eq!((bare.done, bare.state()), (None, HeartbeatState::Paused));
     assert_eq!(bare.times(), [s(20)]);
 
     let now = bare.instant();
@@ -290,7 +292,7 @@ fn a_pong_during_the_pause_is_welcome() {
     bare.run_until(s(26));
     assert_eq!(bare.answer(), PongKind::Matched { rtt: s(6) });
     assert_eq!(bare.stats().answered(), 1);
-    assert_eq!(bare.state(), State::Paused);
+    assert_eq!(bare.state(), HeartbeatState::Paused);
 }
 
 // contract: J65
@@ -430,7 +432,7 @@ fn stopped_it_is_over_at_once_without_a_frame() {
         bare.heartbeat.stop();
         bare.drive();
         assert_eq!(bare.done, Some((s(second), Verdict::Requested)));
-        assert_eq!((bare.closes, bare.state()), (0, State::Gone));
+        assert_eq!((bare.closes, bare.state()), (0, HeartbeatState::Gone));
         bare.heartbeat.stop();
         let now = bare.instant();
         bare.heartbeat.resume(now);
@@ -487,7 +489,7 @@ fn the_counters_after_a_scripted_run_equal_the_script() {
     let srtt = srtt - srtt / 8 + nanos / 8;
     let smoothed = stats.smoothed_rtt().map(|rtt| rtt.as_nanos());
     assert_eq!(smoothed, Some(u128::from(srtt)));
-    assert_eq!(bare.state(), State::Idle);
+    assert_eq!(bare.state(), HeartbeatState::Idle);
 }
 
 // contract: J68
@@ -496,7 +498,10 @@ fn policy_answers_are_no_samples() {
     let mut bare = Bare::new(exact().liveness(Liveness::AnyPong));
     bare.run_until(s(21));
     let now = bare.instant();
-    assert_eq!(bare.heartbeat.handle_pong(b"", now), PongKind::Accepted);
+    assert_eq!(
+        bare.heartbeat.handle_pong(b"", now),
+        PongKind::Accepted { ours: true }
+    );
     assert_eq!(bare.stats().answered(), 1);
     assert_eq!(bare.stats().smoothed_rtt(), None);
 }

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use futures_pinger::{
-    Closed, Config, ConfigBuilder, Controller, Error, Liveness, PongKind, State, Stats, Stopped,
-    TimedOut, TimeoutPhase,
+    Closed, Config, ConfigBuilder, Controller, Error, HeartbeatState, Liveness, PongKind, Stats,
+    Stopped, TimedOut, TimeoutPhase,
 };
 
 use crate::socket::{Kept, Msg};
@@ -76,7 +76,7 @@ impl Shell {
 
     fn stray(&self) {
         match self {
-            Self::Pinger(rig) => rig.reader.pong(&b"stray"[..]),
+            Self::Pinger(rig) => rig.reader.handle_pong(&b"stray"[..]),
             Self::KeepAlive(kept) => kept.script.receive(Msg::Pong(b"stray"[..].into())),
         }
     }
@@ -108,7 +108,7 @@ impl Shell {
             }),
             Self::KeepAlive(kept) => match kept.read.last() {
                 Some((at, Err(Error::Timeout(verdict)))) => Some((*at, End::TimedOut(*verdict))),
-                _ => (kept.stats().state_at(kept.world.instant(s(0))) == State::Gone)
+                _ => (kept.stats().state_at(kept.world.instant(s(0))) == HeartbeatState::Gone)
                     .then(|| (kept.world.elapsed(), End::Stopped)),
             },
         }
@@ -129,7 +129,7 @@ impl Shell {
         }
     }
 
-    fn state(&self, stats: Stats) -> State {
+    fn state(&self, stats: Stats) -> HeartbeatState {
         let world = match self {
             Self::Pinger(rig) => &rig.world,
             Self::KeepAlive(kept) => &kept.world,
@@ -258,7 +258,7 @@ fn paused_there_are_no_pings_and_no_verdicts_and_resumed_it_is_as_new() {
         controller.pause().unwrap();
         shell.run_until(s(1000));
         assert_eq!((shell.pings(), shell.end()), (vec![s(20)], None));
-        assert_eq!(shell.state(controller.stats()), State::Paused);
+        assert_eq!(shell.state(controller.stats()), HeartbeatState::Paused);
 
         controller.resume().unwrap();
         shell.write_off();
@@ -350,7 +350,7 @@ fn thousands_of_calls_from_many_threads_come_to_the_last_configuration_and_one_p
                         let config = exact().interval(s(10 + (call + thread) % 7));
                         controller.set_config(build(config)).unwrap();
                         controller.ping_now().unwrap();
-                        controller.activity().unwrap();
+                        controller.handle_activity().unwrap();
                     }
                 });
             }
@@ -385,7 +385,7 @@ fn stopped_it_ends_at_once_and_without_a_frame() {
         assert_eq!(shell.end(), Some((s(30), End::Stopped)), "with a ping out");
         shell.run_until(s(100));
         assert_eq!(shell.frames(), 1);
-        assert_eq!(shell.state(controller.stats()), State::Gone);
+        assert_eq!(shell.state(controller.stats()), HeartbeatState::Gone);
     });
     each_shell(&exact(), |mut shell| {
         let controller = shell.controller();
@@ -444,7 +444,7 @@ fn without_its_heartbeat_a_controller_says_so_and_keeps_the_last_figures() {
         assert_eq!(controller.pause(), Err(Closed));
         assert_eq!(controller.resume(), Err(Closed));
         assert_eq!(controller.stop(), Err(Closed));
-        assert_eq!(controller.activity(), Err(Closed));
+        assert_eq!(controller.handle_activity(), Err(Closed));
     };
     // It was dropped, before its first poll or later.
     for until in [None, Some(s(30))] {
@@ -458,7 +458,7 @@ fn without_its_heartbeat_a_controller_says_so_and_keeps_the_last_figures() {
             refuses(&controller);
             assert_eq!(controller.stats().sent(), u64::from(until.is_some()));
             let now = futures_pinger::Clock::system().now();
-            assert_eq!(controller.stats().state_at(now), State::Gone);
+            assert_eq!(controller.stats().state_at(now), HeartbeatState::Gone);
         });
     }
     // It has ended by a verdict; a controller may be asked for later still.
@@ -552,12 +552,12 @@ fn the_controllers_figures_are_the_heartbeats() {
             _ => Some(s(2)),
         });
         let states = [
-            (s(9), State::Idle),
-            (s(10), State::Waiting),
-            (s(19), State::Idle),
-            (s(22), State::Waiting),
-            (s(24), State::Suspect),
-            (s(26), State::Idle),
+            (s(9), HeartbeatState::Idle),
+            (s(10), HeartbeatState::Waiting),
+            (s(19), HeartbeatState::Idle),
+            (s(22), HeartbeatState::Waiting),
+            (s(24), HeartbeatState::Suspect),
+            (s(26), HeartbeatState::Idle),
         ];
         for (time, state) in states {
             shell.run_until(time);
@@ -565,7 +565,7 @@ fn the_controllers_figures_are_the_heartbeats() {
         }
         shell.block();
         shell.run_until(s(32));
-        assert_eq!(shell.state(controller.stats()), State::Sending);
+        assert_eq!(shell.state(controller.stats()), HeartbeatState::Sending);
         shell.run_until(s(33));
         shell.unblock();
         shell.run_until(s(36));
@@ -619,8 +619,8 @@ fn activity_is_stamped_when_it_is_told_and_wakes_nobody_while_the_next_ping_is_n
         let controller = shell.controller();
         shell.run_until(s(15));
         let wakes = shell.wakes();
-        controller.activity().unwrap();
-        controller.activity().unwrap();
+        controller.handle_activity().unwrap();
+        controller.handle_activity().unwrap();
         assert_eq!(shell.wakes(), wakes, "nothing is out");
         shell.run_until(s(34));
         assert_eq!(shell.pings(), []);
@@ -629,7 +629,7 @@ fn activity_is_stamped_when_it_is_told_and_wakes_nobody_while_the_next_ping_is_n
 
         let wakes = shell.wakes();
         for _ in 0..100 {
-            controller.activity().unwrap();
+            controller.handle_activity().unwrap();
         }
         assert_eq!(shell.wakes(), wakes, "the next ping is not due");
         assert_eq!(controller.stats().answered(), 1);
@@ -646,7 +646,7 @@ fn activity_that_is_not_trusted_wakes_nobody() {
         shell.run_until(s(21));
         let wakes = shell.wakes();
         for _ in 0..100 {
-            controller.activity().unwrap();
+            controller.handle_activity().unwrap();
             shell.run_until(s(21));
         }
         assert_eq!(shell.wakes(), wakes);
@@ -661,7 +661,7 @@ fn strict_heartbeats_are_not_woken_by_activity() {
         let controller = shell.controller();
         shell.run_until(s(21));
         let wakes = shell.wakes();
-        controller.activity().unwrap();
+        controller.handle_activity().unwrap();
         assert_eq!(shell.wakes(), wakes);
         shell.run_until(s(100));
         assert_eq!(shell.timed_out().0, s(40));
@@ -755,12 +755,12 @@ fn a_ping_unanswered_for_longer_than_usual_is_suspect_until_its_pong() {
             // 400 + 4 · 200 = 1 200 ms after the first.
             shell.answer(|ping| Some(if ping == 0 { ms(400) } else { s(5) }));
             for (time, state) in [
-                (s(20), State::Waiting),
-                (s(21), State::Idle),
-                (ms(41_200), State::Waiting),
-                (ms(41_201), State::Suspect),
-                (ms(44_999), State::Suspect),
-                (s(45), State::Idle),
+                (s(20), HeartbeatState::Waiting),
+                (s(21), HeartbeatState::Idle),
+                (ms(41_200), HeartbeatState::Waiting),
+                (ms(41_201), HeartbeatState::Suspect),
+                (ms(44_999), HeartbeatState::Suspect),
+                (s(45), HeartbeatState::Idle),
             ] {
                 shell.run_until(time);
                 assert_eq!(shell.state(controller.stats()), state, "at {time:?}");
@@ -871,7 +871,7 @@ fn activity_before_a_new_configuration_counts_by_the_old_one_and_after_it_by_the
     each_shell(&trusting(), |mut shell| {
         let controller = shell.controller();
         shell.run_until(s(21));
-        controller.activity().unwrap();
+        controller.handle_activity().unwrap();
         controller.set_config(build(exact())).unwrap();
         shell.run_until(s(21));
         assert_eq!(controller.stats().answered(), 1);
@@ -880,7 +880,7 @@ fn activity_before_a_new_configuration_counts_by_the_old_one_and_after_it_by_the
         let controller = shell.controller();
         shell.run_until(s(21));
         controller.set_config(build(trusting())).unwrap();
-        controller.activity().unwrap();
+        controller.handle_activity().unwrap();
         shell.run_until(s(21));
         assert_eq!(controller.stats().answered(), 1);
     });
@@ -895,7 +895,7 @@ fn an_answer_by_policy_stands_whatever_configuration_follows() {
     let controller = rig.controller();
     rig.run_until(s(21));
     let stray = || rig.reader.send(&b"x"[..]);
-    assert_eq!(stray(), Ok(PongKind::Accepted));
+    assert_eq!(stray(), Ok(PongKind::Accepted { ours: true }));
     controller.set_config(build(exact())).unwrap();
     rig.run_until(s(21));
     assert_eq!(rig.stats().answered(), 1);
@@ -909,7 +909,10 @@ fn an_answer_by_policy_stands_whatever_configuration_follows() {
     assert_eq!(rig.reader.send(&b"x"[..]), Ok(PongKind::Unsolicited));
     controller.set_config(build(any())).unwrap();
     rig.run_until(s(23));
-    assert_eq!(rig.reader.send(&b"x"[..]), Ok(PongKind::Accepted));
+    assert_eq!(
+        rig.reader.send(&b"x"[..]),
+        Ok(PongKind::Accepted { ours: true })
+    );
 }
 
 // contract: J64

@@ -97,7 +97,7 @@ fn after_the_verdict_a_pong_changes_nothing_and_nothing_is_sent() {
         let block = rig.sink.clone();
         rig.at(s(22), move || block.block_flush());
         // The verdict falls at 41 s, the close frame is stuck, the pong comes.
-        rig.at(s(41) + ms(500), move || reader.pong(sink.payload(0)));
+        rig.at(s(41) + ms(500), move || reader.handle_pong(sink.payload(0)));
         rig.run_until(s(200));
         let (at, verdict) = rig.verdict();
         assert_eq!((at, verdict.close_sent()), (s(42), false));

@@ -54,9 +54,9 @@ fn a_pong_behind_a_long_backlog_is_read_before_any_verdict() {
         // All of it is there when the deadline is seen.
         rig.at(s(40), move || {
             for _ in 0..backlog {
-                reader.pong("stray");
+                reader.handle_pong("stray");
             }
-            reader.pong(sink.payload(0));
+            reader.handle_pong(sink.payload(0));
         });
         rig.run_until(s(41));
         rig.assert_alive();
@@ -207,7 +207,7 @@ fn activity_without_end_arms_no_timer() {
     let mut rig = Rig::new(Path::Slot, exact().liveness(unproven));
     for tenth in 0..10_000 {
         let reader = rig.reader.clone();
-        rig.at(ms(100) * tenth, move || reader.activity());
+        rig.at(ms(100) * tenth, move || reader.handle_activity());
     }
     rig.run_until(s(1000));
     // Woken by the timer alone, which looks at what has come in between.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
-use futures_pinger::{Error, Liveness, State, TimeoutPhase};
+use futures_pinger::{Error, HeartbeatState, Liveness, TimeoutPhase};
 
 use crate::socket::{Kept, Msg, Script};
 use crate::world::{Broken, exact, ms, s};
@@ -370,7 +370,7 @@ fn the_verdict_comes_once_and_then_the_end() {
     assert!(kept.alive.is_terminated());
     assert_eq!(
         kept.stats().state_at(kept.world.instant(s(100))),
-        State::Gone
+        HeartbeatState::Gone
     );
 }
 

@@ -1,26 +1,36 @@
 //! The behaviour contract, section by section, in virtual time.
 //!
-//! Each test cites the lines that it proves. `world` is the harness.
+//! Each test cites the lines that it proves. `world` is the harness; `every_surface`, `hooks` and `dial` are
+//! what the tests of section R have in common.
 
 // One crate: what its modules share is their own business.
 #![allow(unreachable_pub)]
 // Times here are made up, and small.
 #![allow(clippy::unchecked_time_subtraction, clippy::cast_possible_truncation)]
 
+mod dial;
+mod every_surface;
+mod hooks;
 mod world;
 
 mod adaptive;
+mod any_pong;
 mod attach;
 mod bare;
 mod bounds;
+mod clocks;
 mod close;
 mod control;
 mod controller;
 mod deadlines;
+mod driver;
+mod figures;
 mod floods;
+mod foreign_code;
 mod keep_alive;
-mod one_heartbeat;
+mod orders;
 mod ponger;
+mod protocols;
 mod schedule;
 mod set;
 mod socket;

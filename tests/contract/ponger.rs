@@ -32,7 +32,7 @@ fn answering(backlog: usize) -> Answering {
 impl Answering {
     fn ping(&self, payload: impl Into<Vec<u8>>) {
         let pings = self.pings.as_ref().expect("not dropped");
-        pings.send(payload.into()).expect("the ponger runs");
+        pings.handle_ping(payload.into()).expect("the ponger runs");
     }
 
     fn poll(&mut self) -> Poll<Result<Stopped, Broken>> {
@@ -128,9 +128,9 @@ fn beyond_its_backlog_the_oldest_give_way() {
 fn pings_that_wait_when_the_backlog_is_set_are_kept() {
     let (outgoing, sink) = World::new().sink();
     let (pings, ponger) = ponger(outgoing);
-    pings.send(vec![1]).expect("it runs");
+    pings.handle_ping(vec![1]).expect("it runs");
     let ponger = ponger.backlog(NonZeroUsize::new(2).expect("not zero"));
-    pings.send(vec![2]).expect("it runs");
+    pings.handle_ping(vec![2]).expect("it runs");
     let mut answering = Answering {
         pings: Some(pings),
         sink,
@@ -155,7 +155,10 @@ fn payloads_of_0_to_125_bytes_are_echoed_exactly_and_longer_ones_refused() {
     }
     let pings = answering.pings.as_ref().expect("not dropped");
     for len in [126, 127, 70_000] {
-        assert_eq!(pings.send(vec![0; len]), Err(SendPingError::TooLong(len)));
+        assert_eq!(
+            pings.handle_ping(vec![0; len]),
+            Err(SendPingError::TooLong(len))
+        );
     }
 }
 
@@ -173,7 +176,7 @@ fn after_close_nothing_is_answered_not_even_what_is_queued() {
         assert_eq!(answering.poll(), Poll::Ready(Ok(Stopped::Requested)));
         assert_eq!(answering.pongs(), [] as [Bytes; 0]);
         if let Some(pings) = &answering.pings {
-            assert_eq!(pings.send(vec![3]), Err(SendPingError::Closed));
+            assert_eq!(pings.handle_ping(vec![3]), Err(SendPingError::Closed));
         }
         assert!(answering.ponger.is_terminated());
     }
@@ -233,7 +236,7 @@ fn an_error_of_the_sink_ends_it() {
         answering.ping([1]);
         assert_eq!(answering.poll(), Poll::Ready(Err(Broken)));
         let pings = answering.pings.as_ref().expect("not dropped");
-        assert_eq!(pings.send(vec![2]), Err(SendPingError::Closed));
+        assert_eq!(pings.handle_ping(vec![2]), Err(SendPingError::Closed));
     }
 }
 

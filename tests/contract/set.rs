@@ -20,8 +20,8 @@ use futures::stream::FusedStream;
 use futures::{Sink, StreamExt};
 use futures_pinger::testing::{Answer, Task};
 use futures_pinger::{
-    Clock, Config, ConfigBuilder, Error, Frame, Instant, Liveness, Member, MemberId, PingerSet,
-    PingerSetHandle, PongKind, State, Timer,
+    Clock, Config, ConfigBuilder, Error, Frame, HeartbeatState, Instant, Liveness, Member,
+    MemberId, PingerSet, PingerSetHandle, PongKind, Timer,
 };
 use proptest::prelude::*;
 
@@ -156,14 +156,14 @@ impl Hand {
     }
 
     fn pong(&self, payload: &[u8]) -> PongKind {
-        let kind = self.with(|member| member.pong(payload));
+        let kind = self.with(|member| member.handle_pong(payload));
         kind.expect("it has not left")
     }
 
     fn answer(&self, rtt: impl Fn(usize) -> Option<Duration> + Send + 'static) {
         let member = self.clone();
         let peer = self.sink.peer(move |payload| {
-            member.with(|member| member.pong(&payload));
+            member.with(|member| member.handle_pong(&payload));
         });
         peer.answer(move |ping| rtt(ping).map_or(Answer::Lost, Answer::After));
     }
@@ -298,7 +298,11 @@ impl Life {
         for (at, event) in &self.events {
             let (event, sink, reader) = (event.clone(), rig.sink.clone(), rig.reader.clone());
             rig.at(*at, move || {
-                event.befall(&sink, |payload| reader.pong(payload), || reader.activity());
+                event.befall(
+                    &sink,
+                    |payload| reader.handle_pong(payload),
+                    || reader.handle_activity(),
+                );
             });
         }
         let end = END.saturating_sub(self.joins);
@@ -415,8 +419,8 @@ proptest! {
                 crew.world.at(life.joins + *at, move || {
                     event.befall(
                         &hand.sink,
-                        |payload| { hand.with(|member| member.pong(&payload)); },
-                        || { hand.with(Member::activity); },
+                        |payload| { hand.with(|member| member.handle_pong(&payload)); },
+                        || { hand.with(Member::handle_activity); },
                     );
                 });
             }
@@ -623,8 +627,12 @@ fn many_threads_join_pong_and_leave_while_it_is_driven() {
                     let payload = sent
                         .recv_timeout(patience)
                         .expect("a join that is heard of");
-                    assert_eq!(member.pong(&old), PongKind::Unsolicited, "another's pong");
-                    let answered = member.pong(&payload);
+                    assert_eq!(
+                        member.handle_pong(&old),
+                        PongKind::Unsolicited,
+                        "another's pong"
+                    );
+                    let answered = member.handle_pong(&payload);
                     assert!(matches!(answered, PongKind::Matched { .. }), "{answered:?}");
                     assert_eq!(member.stats().answered(), 1);
                     old = payload;
@@ -788,7 +796,7 @@ fn it_looks_at_1024_members_in_one_poll_and_yields() {
 // contract: M79
 #[test]
 fn many_share_a_wake_and_no_frame_goes_before_it_is_due() {
-    let mut crew = Crew::new(Config::builder().granularity(s(1)));
+    let mut crew = Crew::new(Config::builder().interval(s(20)).granularity(s(1)));
     let mut hands = Vec::new();
     for number in 0..100 {
         crew.run_until(ms(10 * number));
@@ -860,10 +868,10 @@ fn the_handle_alone_keeps_nothing_alive() {
     let stats = begun.with(Member::stats).expect("it has not left");
     assert_eq!((stats.sent(), stats.answered()), (1, 0), "the last figures");
     let now = crew.world.instant(s(20));
-    assert_eq!(stats.state_at(now), State::Gone);
+    assert_eq!(stats.state_at(now), HeartbeatState::Gone);
     assert_eq!(
         waiting.with(|member| member.stats().state_at(now)),
-        Some(State::Gone)
+        Some(HeartbeatState::Gone)
     );
     begun.leave();
     assert_eq!(handle.len(), 0);
@@ -960,7 +968,10 @@ fn a_sink_is_dropped_with_the_poll_after_its_member_left_and_with_its_failure() 
     assert!(!failed.sink.is_held());
     let stats = failed.with(Member::stats).expect("it has not left");
     assert_eq!((stats.sent(), stats.missed()), (1, 1), "the last figures");
-    assert_eq!(stats.state_at(crew.world.instant(s(40))), State::Gone);
+    assert_eq!(
+        stats.state_at(crew.world.instant(s(40))),
+        HeartbeatState::Gone
+    );
 }
 
 // contract: M80
@@ -1002,8 +1013,8 @@ fn a_sink_may_pong_for_itself_and_for_a_neighbour_wherever_it_is_called() {
             let Ok(members) = all.try_lock() else { return };
             for member in members.iter().flatten() {
                 calls.fetch_add(1, Ordering::Relaxed);
-                member.pong(&payload);
-                member.activity();
+                member.handle_pong(&payload);
+                member.handle_activity();
                 assert!(member.stats().sent() <= 4 && handle.len() <= 2);
             }
             drop(call);
@@ -1207,7 +1218,7 @@ fn any_pong_or_activity_counts_for_the_member_that_it_came_for() {
     let mut crew = Crew::new(exact().liveness(Liveness::AnyPong));
     let hands = crew.hands(2);
     crew.run_until(s(30));
-    assert_eq!(hands[0].pong(b""), PongKind::Accepted);
+    assert_eq!(hands[0].pong(b""), PongKind::Accepted { ours: true });
     crew.run_until(s(41));
     assert_eq!(hands[0].sink.pings(), [s(20), s(40)]);
     assert!(crew.end(hands[0].id()).is_none() && crew.end(hands[1].id()).is_some());
@@ -1218,13 +1229,13 @@ fn any_pong_or_activity_counts_for_the_member_that_it_came_for() {
     let mut crew = Crew::new(exact().liveness(liveness));
     let hands = crew.hands(2);
     crew.run_until(s(15));
-    hands[0].with(Member::activity);
+    hands[0].with(Member::handle_activity);
     crew.run_until(s(36));
     assert_eq!(
         (hands[0].sink.pings(), hands[1].sink.pings()),
         (vec![s(35)], vec![s(20)])
     );
-    hands[0].with(Member::activity);
+    hands[0].with(Member::handle_activity);
     crew.run_until(s(41));
     assert!(crew.end(hands[0].id()).is_none() && crew.end(hands[1].id()).is_some());
 }
@@ -1240,7 +1251,7 @@ fn activity_that_answers_late_or_calls_a_ping_off_is_not_slept_through() {
     let mut crew = Crew::new(config().interval(s(5)).timeout(s(30)));
     let hand = crew.hand();
     crew.run_until(s(12));
-    hand.with(Member::activity);
+    hand.with(Member::handle_activity);
     crew.run_until(s(17));
     assert_eq!(hand.sink.pings(), [s(5), s(17)]);
 
@@ -1250,7 +1261,7 @@ fn activity_that_answers_late_or_calls_a_ping_off_is_not_slept_through() {
     hand.sink.block();
     // The next is offered at 8, before it is due.
     crew.run_until(s(9));
-    hand.with(Member::activity);
+    hand.with(Member::handle_activity);
     crew.run_until(s(44));
     let (at, error) = crew.end(hand.id()).expect("a verdict");
     assert!(matches!(error, Error::Timeout(_)));
@@ -1297,7 +1308,7 @@ fn a_clock_that_goes_backwards_makes_no_verdict_early_and_no_round_trip_negative
         for back in [1010, 990, 0] {
             assert!(poll_at(&mut set, back).is_pending());
         }
-        let PongKind::Matched { rtt } = member.pong(&sink.payload(0)) else {
+        let PongKind::Matched { rtt } = member.handle_pong(&sink.payload(0)) else {
             panic!("it answers")
         };
         assert_eq!(rtt, s(0));

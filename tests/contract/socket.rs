@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use futures_pinger::testing::{Answer, ScriptedSocket, SocketScript};
-use futures_pinger::{ConfigBuilder, Error, Frame, KeepAlive, Kind, Protocol, Stats, TimedOut};
+use futures_pinger::{
+    ConfigBuilder, Error, Frame, KeepAlive, MessageKind, Protocol, Stats, TimedOut,
+};
 
 use crate::world::{Broken, Fault, ManualTimer, World};
 
@@ -27,20 +29,20 @@ pub enum Msg {
 pub struct Plain;
 
 impl Protocol<Msg> for Plain {
-    fn encode(&self, frame: Frame) -> Msg {
-        match frame {
+    fn encode(&self, frame: Frame) -> Option<Msg> {
+        Some(match frame {
             Frame::Ping(payload) => Msg::Ping(payload),
             Frame::Pong(payload) => Msg::Pong(payload),
             Frame::Close(_) => Msg::Close,
-        }
+        })
     }
 
-    fn classify<'m>(&self, message: &'m Msg) -> Kind<'m> {
+    fn classify<'m>(&self, message: &'m Msg) -> MessageKind<'m> {
         match message {
-            Msg::Data(_) => Kind::Data,
-            Msg::Ping(payload) => Kind::Ping(payload),
-            Msg::Pong(payload) => Kind::Pong(payload),
-            Msg::Close => Kind::Close,
+            Msg::Data(_) => MessageKind::Data,
+            Msg::Ping(payload) => MessageKind::Ping(payload),
+            Msg::Pong(payload) => MessageKind::Pong(payload[..].into()),
+            Msg::Close => MessageKind::Close,
         }
     }
 }
@@ -186,8 +188,8 @@ impl Kept {
             socket,
             tolerant: Arc::clone(&tolerant),
         };
-        let alive = KeepAlive::new(socket, config.build().expect("valid"));
-        let alive = alive.with_protocol(Plain).with_timer(world.timer());
+        let config = config.build().expect("valid");
+        let alive = KeepAlive::with_protocol(socket, Plain, config).with_timer(world.timer());
         let reader = Arc::new(Woken::default());
         reader.flag.store(true, Ordering::Relaxed);
         Self {

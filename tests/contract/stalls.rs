@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_pinger::State;
+use futures_pinger::HeartbeatState;
 
 use crate::world::{Rig, each_path, exact, ms, s};
 
@@ -50,6 +50,27 @@ fn after_a_stall_over_the_deadline_a_dead_peer_is_found_within_the_grace() {
         assert_eq!(at, s(31) + s(4), "four seconds late, four seconds of grace");
         assert_eq!(verdict.lateness(), s(4));
         assert!(verdict.to_string().contains("this side was late by 4s"));
+    });
+}
+
+// contract: E38
+#[test]
+fn a_stall_an_hour_ago_does_not_show_in_a_later_verdict() {
+    each_path(|path| {
+        let mut rig = Rig::new(path, exact().interval(s(20)).timeout(s(8)));
+        // A stall hides the deadline of the second ping, which is answered in its grace. An hour later
+        // the peer falls silent.
+        rig.answer(|ping| match ping {
+            1 => Some(s(13)),
+            _ => (ping < 180).then_some(s(1)),
+        });
+        rig.stall(s(46)..s(51));
+        rig.run_until(s(54));
+        assert_eq!(rig.stats().late_wakes(), 1, "{path:?}");
+        rig.run_until(s(4000));
+        let (_, verdict) = rig.verdict();
+        assert_eq!(verdict.lateness(), s(0), "{path:?}");
+        assert!(rig.stats().worst_lateness() > s(0), "{path:?}");
     });
 }
 
@@ -194,7 +215,7 @@ fn the_close_deadline_has_no_grace() {
         rig.stall(s(40) + ms(100)..s(50));
         rig.run_until(s(40) + ms(50));
         let now = rig.world.instant(s(40));
-        assert_eq!(rig.stats().state_at(now), State::Closing);
+        assert_eq!(rig.stats().state_at(now), HeartbeatState::Closing);
         rig.run_until(s(100));
         assert_eq!(rig.verdict().0, s(50));
     });

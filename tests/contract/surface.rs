@@ -12,15 +12,16 @@ use futures::executor::block_on;
 use futures::future::FusedFuture;
 use futures::sink::drain;
 use futures::stream::FusedStream;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, SinkExt, Stream, StreamExt};
 use futures_pinger::{
     AsyncIoTimer, Clock, CloseReason, Closed, Config, ConfigBuilder, Frame, FuturesTimer,
-    KeepAlive, Liveness, Output, Pinger, PongKind, TokioTimer, Verdict, from_fn, pinger, ponger,
+    KeepAlive, Liveness, MessageKind, Output, Pinger, Pong, PongKind, Protocol, Stopped, Timer,
+    TokioTimer, Verdict, from_fn, pinger, ponger,
 };
 
 use crate::bare::Bare;
 use crate::socket::{Kept, Msg, Script};
-use crate::world::{Path, Rig, exact, ms, s};
+use crate::world::{Path, Rig, World, exact, ms, s};
 
 #[test]
 fn a_pinger_shows_its_parts_and_gives_them_back() {
@@ -38,10 +39,23 @@ fn a_pinger_shows_its_parts_and_gives_them_back() {
     outgoing.try_send(frame()).expect("it was not closed");
 }
 
+/// The protocol of sockets whose messages are numbers, all of them data.
+struct Numbers;
+
+impl Protocol<i32> for Numbers {
+    fn encode(&self, _: Frame) -> Option<i32> {
+        None
+    }
+
+    fn classify(&self, _: &i32) -> MessageKind<'static> {
+        MessageKind::Data
+    }
+}
+
 #[test]
 fn a_keep_alive_shows_its_socket_and_gives_it_back() {
     let socket = futures::stream::iter([Ok::<_, ()>(1), Ok(2), Ok(3)]);
-    let mut alive = KeepAlive::new(socket, Config::default());
+    let mut alive = KeepAlive::with_protocol(socket, Numbers, Config::default());
     assert_eq!(alive.get_ref().size_hint(), (3, Some(3)));
     assert_eq!(block_on(alive.get_mut().next()), Some(Ok(1)));
     let mut pinned = Pin::new(&mut alive).get_pin_mut();
@@ -171,7 +185,10 @@ fn a_stray_answers_nothing_once_activity_is_trusted_no_more() {
     let mut bare = Bare::new(exact().liveness(liveness));
     bare.run_until(s(24));
     let now = bare.instant();
-    assert_eq!(bare.heartbeat.handle_pong(b"", now), PongKind::Accepted);
+    assert_eq!(
+        bare.heartbeat.handle_pong(b"", now),
+        PongKind::Accepted { ours: false }
+    );
     bare.run_until(s(26));
     let now = bare.instant();
     assert_eq!(bare.heartbeat.handle_pong(b"", now), PongKind::Unsolicited);
@@ -217,7 +234,7 @@ fn what_is_logged_names_itself_and_no_key() {
     assert!(refused.to_string().contains("1005"), "{refused}");
     assert!(Closed.to_string().contains("ended"), "{Closed}");
     drop(ponger);
-    let lost = pings.send(&b"mine"[..]).expect_err("nobody answers");
+    let lost = pings.handle_ping(&b"mine"[..]).expect_err("nobody answers");
     assert!(lost.to_string().contains("ended"), "{lost}");
 }
 
@@ -243,14 +260,17 @@ fn strays_that_the_heartbeat_has_not_seen_yet_are_in_its_figures() {
     let (pongs, mut heart) = pinger(drain::<Frame>(), Config::default());
     let strays = |heart: &Pinger<_, _>| heart.stats().unsolicited();
     assert_eq!(
-        pongs.send("before the first poll"),
+        pongs.handle_pong(b"before the first poll"),
         Ok(PongKind::Unsolicited)
     );
     assert_eq!(strays(&heart), 1);
     assert!((&mut heart).now_or_never().is_none());
     assert_eq!(strays(&heart), 1);
-    assert_eq!(pongs.send("between polls"), Ok(PongKind::Unsolicited));
-    assert_eq!(pongs.send("again"), Ok(PongKind::Unsolicited));
+    assert_eq!(
+        pongs.handle_pong(b"between polls"),
+        Ok(PongKind::Unsolicited)
+    );
+    assert_eq!(pongs.handle_pong(b"again"), Ok(PongKind::Unsolicited));
     assert_eq!(strays(&heart), 3);
 }
 
@@ -259,7 +279,7 @@ fn a_late_pong_and_a_newer_one_between_two_polls_are_in_its_figures_at_once() {
     let mut rig = Rig::new(Path::Slot, exact().max_missed(2));
     rig.run_until(s(41));
     for (ping, answered) in [(0, 0), (1, 1)] {
-        rig.reader.pong(rig.sink.payload(ping));
+        rig.reader.handle_pong(rig.sink.payload(ping));
         let stats = rig.stats();
         assert_eq!((stats.stale(), stats.answered()), (1, answered));
     }
@@ -445,4 +465,71 @@ fn clocks_and_timers_name_themselves() {
     for (shown, name) in shown {
         assert!(shown.starts_with(name), "{shown}");
     }
+}
+
+#[test]
+fn a_stream_of_pongs_can_be_forwarded_into_the_sender() {
+    let world = World::new();
+    let (outgoing, sink) = world.sink();
+    let (pongs, pinger) = pinger(outgoing, exact().build().expect("valid"));
+    let (peer, incoming) = mpsc::unbounded::<Pong>();
+    let (clock, answers) = (world.clone(), peer.clone());
+    sink.on_wire(move |frame| {
+        let Frame::Ping(payload) = frame else { return };
+        let answers = answers.clone();
+        clock.at(clock.elapsed() + ms(30), move || {
+            let _ = answers.unbounded_send(Pong(payload));
+        });
+    });
+    world.spawn(async move {
+        incoming.map(Ok).forward(pongs).await.expect("it runs");
+    });
+    world.at(s(205), move || peer.close_channel());
+    let mut pinger = pinger.with_timer(world.timer());
+    let controller = pinger.controller();
+    let mut heartbeat = world.task(pinger);
+    heartbeat.run_until(s(204));
+    assert_eq!(controller.stats().answered(), 10);
+    heartbeat.run_until(s(300));
+    assert_eq!(heartbeat.ended_at(), Some(s(205)));
+    assert_eq!(heartbeat.output(), Some(&Ok(Stopped::PongsEnded)));
+}
+
+#[test]
+fn closing_the_sender_says_that_the_pongs_have_ended() {
+    let world = World::new();
+    let (outgoing, _sink) = world.sink();
+    let (mut pongs, pinger) = pinger(outgoing, exact().build().expect("valid"));
+    let mut heartbeat = world.task(pinger.with_timer(world.timer()));
+    heartbeat.run_until(s(25));
+    assert_eq!(pongs.flush().now_or_never(), Some(Ok(())));
+    assert!(!pongs.is_closed());
+    assert_eq!(pongs.close().now_or_never(), Some(Ok(())));
+    assert!(pongs.is_closed());
+    let late = pongs.send(Pong("late".into())).now_or_never();
+    assert_eq!(late, Some(Err(Closed)));
+    heartbeat.run_until(s(26));
+    assert_eq!(heartbeat.ended_at(), Some(s(25)));
+    assert_eq!(heartbeat.output(), Some(&Ok(Stopped::PongsEnded)));
+}
+
+#[test]
+fn a_timer_may_be_boxed_pinned_or_borrowed() {
+    fn ends(world: &World, timer: impl Timer) {
+        let (outgoing, _sink) = world.sink();
+        let (_pongs, pinger) = pinger(outgoing, exact().build().expect("valid"));
+        let mut heartbeat = world.task(pinger.with_timer(timer));
+        let start = world.elapsed();
+        heartbeat.run_until(start + s(100));
+        assert_eq!(heartbeat.ended_at(), Some(start + s(40)));
+    }
+
+    let world = World::new();
+    let boxed: Box<dyn Timer + Unpin> = Box::new(world.timer());
+    ends(&world, boxed);
+    let pinned: Pin<Box<dyn Timer>> = Box::pin(world.timer());
+    ends(&world, pinned);
+    let mut timer = world.timer();
+    ends(&world, &mut timer);
+    ends(&world, Pin::new(&mut timer));
 }

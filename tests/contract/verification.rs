@@ -52,7 +52,7 @@ fn pongs_before_and_between_pings_count_for_none() {
         let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
         rig.at(s(39), move || {
             for _ in 0..100 {
-                reader.pong(sink.payload(0));
+                reader.handle_pong(sink.payload(0));
             }
         });
         rig.run_until(s(100));
@@ -88,8 +88,8 @@ fn a_pong_counts_once() {
         let reader = rig.reader.clone();
         rig.sink.on_wire(move |frame| {
             if let Frame::Ping(payload) = frame {
-                reader.pong(payload.clone());
-                reader.pong(payload);
+                reader.handle_pong(payload.clone());
+                reader.handle_pong(payload);
             }
         });
         rig.run_until(s(30));
@@ -118,7 +118,7 @@ fn a_pong_that_came_during_the_flush_counts_once_too() {
 fn an_answer_by_policy_during_the_flush_counts_once_too() {
     let mut rig = Rig::new(Path::Slot, exact().liveness(Liveness::AnyPong));
     let reader = rig.reader.clone();
-    rig.sink.on_wire(move |_| reader.pong(""));
+    rig.sink.on_wire(move |_| reader.handle_pong(""));
     rig.run_until(s(21));
     assert_eq!(rig.stats().answered(), 1);
     assert_eq!(rig.reader.send(""), Ok(PongKind::Unsolicited));
@@ -143,7 +143,7 @@ fn one_old_pong_replayed_for_ever_keeps_nobody_alive() {
         for tenth in 0..1000 {
             let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
             rig.at(s(26) + ms(100) * tenth, move || {
-                reader.pong(sink.payload(0));
+                reader.handle_pong(sink.payload(0));
             });
         }
         rig.run_until(s(200));
@@ -160,14 +160,14 @@ fn the_tag_of_one_ping_is_none_for_the_next() {
         let mut rig = Rig::new(path, exact());
         rig.run_until(s(21));
         let first = rig.sink.payload(0);
-        rig.reader.pong(first.clone());
+        rig.reader.handle_pong(first.clone());
         rig.run_until(s(41));
         let second = rig.sink.payload(1);
         assert_ne!(first[8..], second[8..]);
-        rig.reader.pong([&second[..8], &first[8..]].concat());
+        rig.reader.handle_pong([&second[..8], &first[8..]].concat());
         rig.run_until(s(42));
         assert_eq!((rig.stats().answered(), rig.stats().unsolicited()), (1, 1));
-        rig.reader.pong(second);
+        rig.reader.handle_pong(second);
         rig.run_until(s(43));
         assert_eq!(rig.stats().answered(), 2);
     });
@@ -182,17 +182,17 @@ fn payloads_of_any_length_and_content_do_no_harm() {
         rig.at(s(21), move || {
             let payload = sink.payload(0).to_vec();
             for len in 0..payload.len() {
-                reader.pong(payload[..len].to_vec());
+                reader.handle_pong(payload[..len].to_vec());
             }
             for bit in 0..payload.len() * 8 {
                 let mut flipped = payload.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                reader.pong(flipped);
+                reader.handle_pong(flipped);
             }
             for extra in [1, 109, 110, 111, 70_000] {
                 let mut extended = payload.clone();
                 extended.resize(payload.len() + extra, 0);
-                reader.pong(extended);
+                reader.handle_pong(extended);
             }
         });
         rig.run_until(s(100));
@@ -272,7 +272,7 @@ fn activity_postpones_the_ping_to_an_interval_after_it() {
     let mut rig = Rig::new(Path::Slot, exact().liveness(activity(s(1000))));
     for second in [5, 12, 31] {
         let reader = rig.reader.clone();
-        rig.at(s(second), move || reader.activity());
+        rig.at(s(second), move || reader.handle_activity());
     }
     rig.run_until(s(60));
     assert_eq!(rig.sink.pings(), [s(51)]);
@@ -284,7 +284,7 @@ fn activity_postpones_the_ping_to_an_interval_after_it() {
 fn activity_answers_a_ping_that_is_out_without_a_sample() {
     let mut rig = Rig::new(Path::Slot, exact().liveness(activity(s(1000))));
     let reader = rig.reader.clone();
-    rig.at(s(33), move || reader.activity());
+    rig.at(s(33), move || reader.handle_activity());
     rig.run_until(s(53));
     rig.assert_alive();
     assert_eq!(rig.sink.pings(), [s(20), s(53)]);
@@ -300,7 +300,7 @@ fn activity_while_the_ping_waits_for_the_sink_cancels_it() {
     let mut rig = Rig::new(Path::Slot, exact().liveness(activity(s(1000))));
     rig.sink.block();
     let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
-    rig.at(s(30), move || reader.activity());
+    rig.at(s(30), move || reader.handle_activity());
     rig.at(s(31), move || sink.unblock());
     rig.run_until(s(49));
     assert_eq!(rig.sink.pings(), [], "due at 20 s, cancelled at 30 s");
@@ -321,7 +321,7 @@ fn a_sink_that_takes_nothing_is_found_out_although_activity_is_told_late() {
         rig.sink.block();
         let reader = rig.reader.clone();
         // Nobody is woken: it is looked at with the first deadline.
-        rig.at(s(6), move || reader.activity());
+        rig.at(s(6), move || reader.handle_activity());
         rig.run_until(s(200));
         assert_eq!(rig.verdict().0, s(11 + 60), "due at 11 s from then on");
     }
@@ -336,7 +336,7 @@ fn activity_when_the_interval_is_shorter_than_the_timeout_keeps_the_schedule() {
         .liveness(activity(s(1000)));
     let mut rig = Rig::new(Path::Slot, config);
     let reader = rig.reader.clone();
-    rig.at(s(6), move || reader.activity());
+    rig.at(s(6), move || reader.handle_activity());
     rig.run_until(s(11));
     assert_eq!(rig.sink.pings(), [s(5), s(11)]);
 }
@@ -368,8 +368,9 @@ fn a_chatty_peer_that_never_pongs_is_found_out() {
         for second in 1..500 {
             let reader = rig.reader.clone();
             rig.at(s(second), move || {
-                let _ =
-                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reader.activity()));
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    reader.handle_activity();
+                }));
             });
         }
         rig.run_until(s(400));
@@ -393,7 +394,7 @@ fn a_matching_pong_restores_the_trust_in_activity() {
     rig.answer_after(ms(500));
     for second in 1..200 {
         let reader = rig.reader.clone();
-        rig.at(s(second), move || reader.activity());
+        rig.at(s(second), move || reader.handle_activity());
     }
     rig.run_until(s(199));
     rig.assert_alive();
@@ -434,7 +435,7 @@ fn a_pong_that_comes_out_of_the_very_flush_counts_once() {
     let reader = rig.reader.clone();
     rig.sink.on_wire(move |frame| {
         if let Frame::Ping(payload) = frame {
-            reader.pong(payload);
+            reader.handle_pong(payload);
         }
     });
     let sink = rig.sink.clone();
@@ -497,11 +498,11 @@ fn an_answer_by_policy_and_a_stale_pong_between_two_polls_are_both_counted() {
         rig.run_until(s(26));
         assert_eq!(rig.sink.pings(), [s(20), s(25)]);
         if policy_first {
-            assert_eq!(rig.reader.send(""), Ok(PongKind::Accepted));
+            assert_eq!(rig.reader.send(""), Ok(PongKind::Accepted { ours: true }));
         }
         assert_eq!(rig.reader.send(rig.sink.payload(0)), Ok(PongKind::Stale));
         if !policy_first {
-            assert_eq!(rig.reader.send(""), Ok(PongKind::Accepted));
+            assert_eq!(rig.reader.send(""), Ok(PongKind::Accepted { ours: true }));
         }
         rig.run_until(s(27));
         assert_eq!((rig.stats().answered(), rig.stats().stale()), (1, 1));
@@ -516,7 +517,7 @@ fn what_is_left_of_a_backlog_when_a_ping_leaves_answers_one_ping_at_the_most() {
     let reader = rig.reader.clone();
     rig.at(s(20), move || {
         for _ in 0..200 {
-            reader.pong(&b"stray"[..]);
+            reader.handle_pong(&b"stray"[..]);
         }
     });
     rig.run_until(s(100));
@@ -531,10 +532,10 @@ fn what_is_left_of_a_backlog_when_a_ping_leaves_answers_one_ping_at_the_most() {
     let (backlog, later) = (rig.reader.clone(), rig.reader.clone());
     rig.at(s(20), move || {
         for _ in 0..200 {
-            backlog.pong(&b"stray"[..]);
+            backlog.handle_pong(&b"stray"[..]);
         }
     });
-    rig.at(s(21), move || later.pong(&b"stray"[..]));
+    rig.at(s(21), move || later.handle_pong(&b"stray"[..]));
     rig.run_until(s(39));
     assert_eq!(rig.stats().answered(), 1);
 }

@@ -19,7 +19,7 @@ fn idle_it_is_woken_by_the_timer_and_the_end_of_the_pongs() {
     each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
         assert_eq!(wakes_of(&mut rig, 10, |rig| rig.sink.unblock()), 0);
-        let stray = wakes_of(&mut rig, 11, |rig| rig.reader.pong("stray"));
+        let stray = wakes_of(&mut rig, 11, |rig| rig.reader.handle_pong("stray"));
         // A stream has no way to know; the slot does.
         assert_eq!(stray, usize::from(path == Path::Stream));
         let before = rig.wakes();
@@ -66,7 +66,9 @@ fn sending_it_is_woken_by_the_sink_the_timer_the_pong_and_the_end() {
         let mut rig = Rig::new(path, exact());
         rig.sink.eager();
         rig.sink.block_flush();
-        let pong = wakes_of(&mut rig, 22, |rig| rig.reader.pong(rig.sink.payload(0)));
+        let pong = wakes_of(&mut rig, 22, |rig| {
+            rig.reader.handle_pong(rig.sink.payload(0));
+        });
         // It beats the flush. A stream has to be read, the slot has entered it.
         assert_eq!(pong, usize::from(path == Path::Stream));
         // Answered: the flush goes on, and the sink still wakes it.
@@ -81,7 +83,7 @@ fn a_forged_pong_with_the_right_number_wakes_nobody() {
     let forged = |rig: &Rig| {
         let mut payload = rig.sink.payload(0).to_vec();
         payload[15] ^= 1;
-        rig.reader.pong(payload);
+        rig.reader.handle_pong(payload);
     };
     assert_eq!(wakes_of(&mut rig, 21, forged), 0);
     assert_eq!(rig.stats().unsolicited(), 1);
@@ -92,7 +94,9 @@ fn a_forged_pong_with_the_right_number_wakes_nobody() {
 fn waiting_it_is_woken_by_the_pong_the_timer_and_the_end() {
     each_pinger(|path| {
         let mut rig = Rig::new(path, exact());
-        let pong = wakes_of(&mut rig, 21, |rig| rig.reader.pong(rig.sink.payload(0)));
+        let pong = wakes_of(&mut rig, 21, |rig| {
+            rig.reader.handle_pong(rig.sink.payload(0));
+        });
         assert_eq!(pong, usize::from(path == Path::Stream));
         rig.run_until(s(22));
         assert_eq!(
@@ -148,13 +152,13 @@ fn an_answer_by_policy_wakes_nobody_while_the_next_ping_is_not_due() {
     };
     let mut rig = Rig::new(Path::Slot, exact().liveness(liveness));
     assert_eq!(
-        wakes_of(&mut rig, 1, |rig| rig.reader.activity()),
+        wakes_of(&mut rig, 1, |rig| rig.reader.handle_activity()),
         0,
         "nothing is out"
     );
     let answer = wakes_of(&mut rig, 22, |rig| {
         for _ in 0..100 {
-            rig.reader.activity();
+            rig.reader.handle_activity();
         }
     });
     assert_eq!(answer, 0);

@@ -14,8 +14,8 @@ use futures::{Sink, Stream, StreamExt};
 use futures_pinger::testing::{Answer, PongScript, Task};
 pub use futures_pinger::testing::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World};
 use futures_pinger::{
-    Closed, Config, ConfigBuilder, Controller, Error, Frame, Member, Pinger, PingerSet,
-    Pong, PongKind, PongSender, Stats, Stopped, TimedOut, pinger,
+    Closed, Config, ConfigBuilder, Controller, Error, Frame, Member, Pinger, PingerSet, Pong,
+    PongKind, PongSender, Stats, Stopped, TimedOut, pinger,
 };
 
 /// Whole seconds.
@@ -30,7 +30,9 @@ pub fn ms(millis: u64) -> Duration {
 
 /// The options of a test: exact, unless it says otherwise.
 pub fn exact() -> ConfigBuilder {
-    Config::builder().granularity(Duration::ZERO)
+    Config::builder()
+        .interval(s(20))
+        .granularity(Duration::ZERO)
 }
 
 /// Frames as time, length and number (of the ping, or the close code), and the end.
@@ -123,17 +125,17 @@ pub enum Reader {
 }
 
 impl Reader {
-    pub fn pong(&self, payload: impl Into<Bytes>) {
+    pub fn handle_pong(&self, payload: impl Into<Bytes>) {
         match self {
             Self::Slot(sender) => {
                 if let Some(sender) = &*lock(sender) {
-                    let _ = sender.send(payload.into());
+                    let _ = sender.handle_pong(&payload.into());
                 }
             }
             Self::Stream(pongs) => pongs.push(payload),
             Self::Set(member) => {
                 if let Some(member) = &*lock(member) {
-                    member.pong(&payload.into());
+                    member.handle_pong(&payload.into());
                 }
             }
         }
@@ -144,21 +146,27 @@ impl Reader {
         match self {
             Self::Slot(sender) => {
                 let sender = lock(sender);
-                sender.as_ref().expect("not ended").send(payload.into())
+                sender
+                    .as_ref()
+                    .expect("not ended")
+                    .handle_pong(&payload.into())
             }
             Self::Stream(_) => panic!("a stream says nothing"),
             Self::Set(member) => {
                 let member = lock(member);
-                Ok(member.as_ref().expect("not ended").pong(&payload.into()))
+                Ok(member
+                    .as_ref()
+                    .expect("not ended")
+                    .handle_pong(&payload.into()))
             }
         }
     }
 
-    pub fn activity(&self) {
+    pub fn handle_activity(&self) {
         match self {
-            Self::Slot(sender) => lock(sender).as_ref().expect("not ended").activity(),
+            Self::Slot(sender) => lock(sender).as_ref().expect("not ended").handle_activity(),
             Self::Stream(_) => panic!("a stream has pongs only"),
-            Self::Set(member) => lock(member).as_ref().expect("not ended").activity(),
+            Self::Set(member) => lock(member).as_ref().expect("not ended").handle_activity(),
         }
     }
 
@@ -328,7 +336,7 @@ impl Rig {
     /// The peer answers the ping of that number (from 0) after what `rtt` says, if anything.
     pub fn answer(&self, rtt: impl Fn(usize) -> Option<Duration> + Send + 'static) {
         let reader = self.reader.clone();
-        let peer = self.sink.peer(move |payload| reader.pong(payload));
+        let peer = self.sink.peer(move |payload| reader.handle_pong(payload));
         peer.answer(move |ping| rtt(ping).map_or(Answer::Lost, Answer::After));
     }
 
@@ -339,7 +347,7 @@ impl Rig {
     /// A pong with that payload arrives at that time.
     pub fn pong_at(&self, time: Duration, payload: impl Into<Bytes>) {
         let (reader, payload) = (self.reader.clone(), payload.into());
-        self.at(time, move || reader.pong(payload));
+        self.at(time, move || reader.handle_pong(payload));
     }
 
     /// The process does not run in that time.

@@ -106,7 +106,7 @@ fn a_ping_that_is_answered_before_its_flush_keeps_the_next_out_of_the_sink() {
         let mut rig = Rig::new(path, exact().timeout(s(60)));
         rig.sink.block_flush();
         let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
-        rig.at(s(21), move || reader.pong(sink.payload(0)));
+        rig.at(s(21), move || reader.handle_pong(sink.payload(0)));
         let sink = rig.sink.clone();
         rig.at(s(50), move || sink.unblock_flush());
         rig.run_until(s(49));

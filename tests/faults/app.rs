@@ -12,8 +12,8 @@ use futures::future::{self, Either};
 use futures::stream::{self, PollNext};
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt, TryStreamExt};
 use futures_pinger::{
-    Clock, Config, Error, FrameSink, Instant, KeepAlive, Stopped, TimeoutPhase, TokioTimer,
-    WebSocket, pinger,
+    Clock, Config, Error, FrameSink, Instant, KeepAlive, Rfc6455, Stopped, TimeoutPhase,
+    TokioTimer, pinger,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -266,14 +266,10 @@ async fn behind_a_channel(
 ) -> Ended {
     let (write, read) = socket.split();
     let (frames, outgoing) = mpsc::channel(0);
-    let (pongs, pinger) = pinger(FrameSink::new(frames, WebSocket), config);
+    let (pongs, pinger) = pinger(FrameSink::new(frames, Rfc6455), config);
     let both = stream::select_with_strategy(outgoing, data(flooding), |(): &mut ()| PollNext::Left);
     let writer = tokio::spawn(both.map(Ok).forward(write));
-    let reader = tokio::spawn(
-        pongs
-            .attach(read, WebSocket)
-            .for_each(|_| future::ready(())),
-    );
+    let reader = tokio::spawn(pongs.attach(read, Rfc6455).for_each(|_| future::ready(())));
     let ended = pinger.with_timer(TokioTimer::new()).await;
     tokio::spawn(async move {
         // What was handed over is on its way by then.

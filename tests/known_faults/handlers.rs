@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use futures::{SinkExt, StreamExt};
-use futures_pinger::{Config, FrameSink, TimeoutPhase, TokioTimer, WebSocket, pinger};
+use futures_pinger::{Config, FrameSink, Rfc6455, TimeoutPhase, TokioTimer, pinger};
 use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -23,8 +23,8 @@ async fn a_long_handler_behind_attach_is_a_false_verdict() {
         }
     });
     let (sink, stream) = ours.split();
-    let (pongs, pinger) = pinger(FrameSink::new(sink, WebSocket), Config::default());
-    let mut incoming = pongs.attach(stream, WebSocket);
+    let (pongs, pinger) = pinger(FrameSink::new(sink, Rfc6455), Config::default());
+    let mut incoming = pongs.attach(stream, Rfc6455);
     let start = Instant::now();
     let reader = async {
         while let Some(Ok(_)) = incoming.next().await {

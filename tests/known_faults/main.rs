@@ -8,7 +8,6 @@
 
 mod closing;
 mod handlers;
-mod liveness;
 mod reading;
 mod set;
 mod writing;
@@ -16,7 +15,7 @@ mod writing;
 use std::future::Future;
 use std::time::Duration;
 
-use futures_pinger::{Config, Error, KeepAlive, TimeoutPhase, TokioTimer, WebSocket};
+use futures_pinger::{Config, Error, KeepAlive, Rfc6455, TimeoutPhase, TokioTimer};
 use tokio::io::DuplexStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, protocol::Role};
@@ -25,7 +24,7 @@ use tokio_tungstenite::tungstenite::{self, protocol::Role};
 pub(crate) type Failure = Error<tungstenite::Error>;
 
 /// A socket with a heartbeat over a pipe in memory.
-pub(crate) type Socket = KeepAlive<WebSocketStream<DuplexStream>, WebSocket, TokioTimer>;
+pub(crate) type Socket = KeepAlive<WebSocketStream<DuplexStream>, Rfc6455, TokioTimer>;
 
 /// Longer than any bound of these tests.
 pub(crate) const HOURS: Duration = Duration::from_secs(3 * 3600);

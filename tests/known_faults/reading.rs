@@ -1,11 +1,10 @@
 //! An application that is slow at reading.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures_pinger::testing::World;
-use futures_pinger::{Config, Error, KeepAlive, Liveness, WebSocket};
+use futures_pinger::{KeepAlive, Rfc6455};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{config, ms, s};
@@ -18,7 +17,7 @@ use crate::{config, ms, s};
 fn a_slow_reader_sends_its_pings_64_messages_late() {
     let pings = |interval: Duration, asks_at: Option<Duration>| {
         let world = World::new();
-        let (socket, script) = world.socket::<Message, _>(WebSocket);
+        let (socket, script) = world.socket::<Message, _>(Rfc6455);
         script.peer().answer_after(ms(30));
         for _ in 0..100 {
             script.receive(Message::text("x"));

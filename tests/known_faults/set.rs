@@ -66,7 +66,7 @@ async fn a_busy_runtime_condemns_live_members_over_channels_of_tokio() {
             Box::pin(async move {
                 while let Some(frame) = frames.recv().await {
                     if let Frame::Ping(payload) = frame {
-                        member.pong(&payload);
+                        member.handle_pong(&payload);
                     }
                 }
             })
@@ -84,7 +84,7 @@ async fn a_busy_runtime_condemns_live_members_over_channels_of_tokio() {
             Box::pin(async move {
                 while let Some(frame) = frames.next().await {
                     if let Frame::Ping(payload) = frame {
-                        member.pong(&payload);
+                        member.handle_pong(&payload);
                     }
                 }
             })

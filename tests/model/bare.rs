@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_pinger::{Clock, Config, Frame, Heartbeat, Instant, Output, State, Stats, Verdict};
+use futures_pinger::{
+    Clock, Config, Frame, Heartbeat, HeartbeatState, Instant, Output, Stats, Verdict,
+};
 
 use crate::script::{Change, Did, End, Sink};
 use crate::system::{Order, System};
@@ -39,7 +41,6 @@ impl Bare {
                 }
                 Output::Done(Verdict::TimedOut(verdict)) => self.finish(verdict.into()),
                 Output::Done(_) => self.finish(End::Requested),
-                other => panic!("{other:?}"),
             }
         }
         None
@@ -142,9 +143,9 @@ impl System for Bare {
         self.heartbeat.stats()
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> HeartbeatState {
         match self.end {
-            Some(_) => State::Gone,
+            Some(_) => HeartbeatState::Gone,
             None => self.stats().state_at(self.instant()),
         }
     }

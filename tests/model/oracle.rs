@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_pinger::{Config, State};
+use futures_pinger::{Config, HeartbeatState};
 
 use crate::model::Model;
 use crate::script::{End, Phase, Seen, Sent, Step, Time, nanos};
@@ -33,10 +33,10 @@ impl Model {
             _ => rtt / 1000 * 1000,
         });
         let mut state = driver.system.state();
-        if state == State::Suspect {
-            state = State::Waiting;
+        if state == HeartbeatState::Suspect {
+            state = HeartbeatState::Waiting;
         }
-        if matches!(state, State::Closing | State::Gone) {
+        if matches!(state, HeartbeatState::Closing | HeartbeatState::Gone) {
             // No more strays need be counted.
             (seen.stale, seen.unsolicited) = (0, 0);
             (expected.stale, expected.unsolicited) = (0, 0);
@@ -88,14 +88,14 @@ impl Oracle {
         self.check_frames(&seen);
         self.check_counters(&seen);
         self.check_end(&seen, state, driver.now);
-        if state == State::Paused {
+        if state == HeartbeatState::Paused {
             (self.proof, self.stalled) = (driver.now, Duration::ZERO);
         }
         self.check_bound(&seen, driver.now);
         let polls = driver.system.polls() / 3;
         let budget = 8 * self.steps + 8 * seen.frames.len() + self.inputs as usize / 16 + 16;
         assert!(polls <= budget, "{polls} polls in {} steps", self.steps);
-        self.judged = matches!(state, State::Closing | State::Gone);
+        self.judged = matches!(state, HeartbeatState::Closing | HeartbeatState::Gone);
         self.before = seen;
     }
 
@@ -181,8 +181,12 @@ impl Oracle {
         assert!(grown.into_iter().all(|(now, before)| now >= before));
     }
 
-    fn check_end(&self, seen: &Seen, state: State, now: Time) {
-        assert_eq!(seen.end.is_some(), state == State::Gone, "{seen:?}");
+    fn check_end(&self, seen: &Seen, state: HeartbeatState, now: Time) {
+        assert_eq!(
+            seen.end.is_some(),
+            state == HeartbeatState::Gone,
+            "{seen:?}"
+        );
         if self.before.end.is_some() {
             assert_eq!(seen.end, self.before.end, "another end");
         }

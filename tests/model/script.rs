@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_pinger::testing::Fault;
-use futures_pinger::{Config, ConfigBuilder, Liveness, State};
+use futures_pinger::{Config, ConfigBuilder, HeartbeatState, Liveness};
 
 /// Nanoseconds since the start.
 pub type Time = u64;
@@ -279,14 +279,14 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub fn state(self) -> State {
+    pub fn state(self) -> HeartbeatState {
         match self {
-            Self::Idle => State::Idle,
-            Self::Offered(_) | Self::Flushing => State::Sending,
-            Self::Waiting => State::Waiting,
-            Self::Paused => State::Paused,
-            Self::Closing(..) => State::Closing,
-            Self::Gone => State::Gone,
+            Self::Idle => HeartbeatState::Idle,
+            Self::Offered(_) | Self::Flushing => HeartbeatState::Sending,
+            Self::Waiting => HeartbeatState::Waiting,
+            Self::Paused => HeartbeatState::Paused,
+            Self::Closing(..) => HeartbeatState::Closing,
+            Self::Gone => HeartbeatState::Gone,
         }
     }
 }

@@ -15,8 +15,8 @@ use futures_pinger::testing::{
     SocketScript, Task, World,
 };
 use futures_pinger::{
-    Config, Controller, Frame, KeepAlive, Kind, Member, Pinger, PingerSet, PingerSetHandle,
-    PongSender, Pongs, Protocol, State, Stats, Stopped, pinger,
+    Config, Controller, Frame, HeartbeatState, KeepAlive, Member, MessageKind, Pinger, PingerSet,
+    PingerSetHandle, PongSender, Pongs, Protocol, Stats, Stopped, pinger,
 };
 
 use crate::script::{Change, End, Step};
@@ -154,7 +154,7 @@ impl<H: Shell + Unpin> System for Run<H> {
         self.stats
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> HeartbeatState {
         let now = self.world.instant(self.world.elapsed());
         self.stats.state_at(now)
     }
@@ -251,7 +251,7 @@ impl Others {
         let pings = {
             let mut others = others.lock().expect("no panic");
             if let Some(member) = &others.members[number] {
-                member.pong(payload);
+                member.handle_pong(payload);
             }
             others.pings += 1;
             others.pings
@@ -369,14 +369,14 @@ impl Shell for InSet {
         let member = Arc::clone(&script.member);
         Arc::new(move |payload| {
             if let Some(member) = &*member.lock().expect("no panic") {
-                member.pong(&payload);
+                member.handle_pong(&payload);
             }
         })
     }
 
     fn activity(script: &InSetScript, _: Option<&Controller>) {
         if let Some(member) = &*script.member.lock().expect("no panic") {
-            member.activity();
+            member.handle_activity();
         }
     }
 
@@ -450,14 +450,14 @@ impl Shell for BySlot {
         let pongs = Arc::clone(&script.pongs);
         Arc::new(move |payload| {
             if let Some(pongs) = &*pongs.lock().expect("no panic") {
-                let _ = pongs.send(payload); // It may have ended.
+                let _ = pongs.handle_pong(&payload); // It may have ended.
             }
         })
     }
 
     fn activity(script: &SlotScript, _: Option<&Controller>) {
         if let Some(pongs) = &*script.pongs.lock().expect("no panic") {
-            pongs.activity();
+            pongs.handle_activity();
         }
     }
 
@@ -509,7 +509,7 @@ impl Shell for ByStream {
     }
 
     fn activity(_: &Self::Script, controller: Option<&Controller>) {
-        let _ = controller.expect("it has one").activity(); // It may have ended.
+        let _ = controller.expect("it has one").handle_activity(); // It may have ended.
     }
 
     fn sink((sink, _): &Self::Script, change: Change) {
@@ -541,16 +541,16 @@ pub struct Frames;
 const DATA: Bytes = Bytes::from_static(b"data");
 
 impl Protocol<Frame> for Frames {
-    fn encode(&self, frame: Frame) -> Frame {
-        frame
+    fn encode(&self, frame: Frame) -> Option<Frame> {
+        Some(frame)
     }
 
-    fn classify<'m>(&self, message: &'m Frame) -> Kind<'m> {
+    fn classify<'m>(&self, message: &'m Frame) -> MessageKind<'m> {
         match message {
-            Frame::Ping(payload) => Kind::Ping(payload),
-            Frame::Pong(payload) if *payload == DATA => Kind::Data,
-            Frame::Pong(payload) => Kind::Pong(payload),
-            Frame::Close(_) => Kind::Close,
+            Frame::Ping(payload) => MessageKind::Ping(payload),
+            Frame::Pong(payload) if *payload == DATA => MessageKind::Data,
+            Frame::Pong(payload) => MessageKind::Pong(payload[..].into()),
+            Frame::Close(_) => MessageKind::Close,
         }
     }
 }
@@ -560,8 +560,7 @@ impl Shell for Kept {
 
     fn new(world: &World, config: Config) -> (Self, Self::Script) {
         let (socket, script) = world.socket(Frames);
-        let alive = KeepAlive::new(socket, config);
-        let alive = alive.with_protocol(Frames).with_timer(world.timer());
+        let alive = KeepAlive::with_protocol(socket, Frames, config).with_timer(world.timer());
         let controller = None;
         (Self { alive, controller }, script)
     }

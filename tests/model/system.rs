@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_pinger::{Config, Error, Frame, State, Stats, TimedOut, TimeoutPhase};
+use futures_pinger::{Config, Error, Frame, HeartbeatState, Stats, TimedOut, TimeoutPhase};
 
 use crate::script::{Change, End, Pong, Seen, Sent, Step, Time, nanos};
 
@@ -32,7 +32,7 @@ pub trait System: Sized + 'static {
 
     fn frames(&self) -> Vec<(Duration, Frame)>;
     fn stats(&self) -> Stats;
-    fn state(&self) -> State;
+    fn state(&self) -> HeartbeatState;
     fn end(&self) -> Option<(Duration, End)>;
 
     /// From now on it is polled without a reason too.

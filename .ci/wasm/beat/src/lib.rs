@@ -50,7 +50,7 @@ pub async fn beat() -> String {
             match frame {
                 Frame::Ping(payload) => {
                     if (payloads.len() as u64) < ANSWERED {
-                        pongs.send(&payload).expect("the heartbeat runs");
+                        pongs.handle_pong(&payload).expect("the heartbeat runs");
                     }
                     payloads.push(payload);
                 }

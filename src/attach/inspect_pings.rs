@@ -8,7 +8,7 @@ use futures_core::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
 use crate::ponger::PingSender;
-use crate::protocol::{Kind, Protocol};
+use crate::protocol::{MessageKind, Protocol};
 
 impl PingSender {
     /// Puts itself between the transport and its reader: each ping is queued for its answer, and
@@ -23,13 +23,13 @@ impl PingSender {
     /// ```
     /// # futures::executor::block_on(async {
     /// use futures::{StreamExt, channel::mpsc, stream};
-    /// use futures_pinger::{Frame, WebSocket, ponger};
+    /// use futures_pinger::{Frame, Rfc6455, ponger};
     /// use tungstenite_0_30::{Error, Message};
     ///
     /// # let incoming = stream::iter([Ok::<_, Error>(Message::Ping(vec![7].into()))]);
     /// let (outgoing, mut frames) = mpsc::channel(1);
     /// let (pings, ponger) = ponger(outgoing);
-    /// let mut incoming = pings.attach(incoming, WebSocket);
+    /// let mut incoming = pings.attach(incoming, Rfc6455);
     /// assert!(incoming.next().await.unwrap()?.is_ping());
     /// drop(incoming);
     /// ponger.await.unwrap();
@@ -37,8 +37,8 @@ impl PingSender {
     /// # Ok::<(), Error>(())
     /// # }).unwrap();
     /// ```
-    pub fn attach<St, P>(self, incoming: St, protocol: P) -> ForwardPings<St, P> {
-        ForwardPings {
+    pub fn attach<St, P>(self, incoming: St, protocol: P) -> InspectPings<St, P> {
+        InspectPings {
             incoming,
             protocol,
             pings: Some(self),
@@ -50,7 +50,7 @@ pin_project! {
     /// The stream that [`PingSender::attach`] makes.
     #[derive(Debug)]
     #[must_use = "streams do nothing unless polled"]
-    pub struct ForwardPings<St, P> {
+    pub struct InspectPings<St, P> {
         #[pin]
         incoming: St,
         protocol: P,
@@ -59,7 +59,7 @@ pin_project! {
     }
 }
 
-impl<St, P> ForwardPings<St, P> {
+impl<St, P> InspectPings<St, P> {
     /// The stream of messages.
     pub fn get_ref(&self) -> &St {
         &self.incoming
@@ -82,7 +82,7 @@ impl<St, P> ForwardPings<St, P> {
     }
 }
 
-impl<St, P, M, E> Stream for ForwardPings<St, P>
+impl<St, P, M, E> Stream for InspectPings<St, P>
 where
     St: Stream<Item = Result<M, E>>,
     P: Protocol<M>,
@@ -98,15 +98,15 @@ where
         };
         match &next {
             Some(Ok(message)) => match this.protocol.classify(message) {
-                Kind::Ping(payload) => {
+                MessageKind::Ping(payload) => {
                     // One too long has no answer, and a ponger that has ended gives none.
-                    let _ = pings.send(Bytes::copy_from_slice(payload));
+                    let _ = pings.handle_ping(Bytes::copy_from_slice(payload));
                 }
-                Kind::Close => {
+                MessageKind::Close => {
                     pings.close();
                     *this.pings = None;
                 }
-                Kind::Pong(_) | Kind::Data => {}
+                MessageKind::Pong(_) | MessageKind::Answer | MessageKind::Data => {}
             },
             Some(Err(_)) | None => *this.pings = None,
         }
@@ -114,7 +114,7 @@ where
     }
 }
 
-impl<St, P, M, E> FusedStream for ForwardPings<St, P>
+impl<St, P, M, E> FusedStream for InspectPings<St, P>
 where
     St: FusedStream<Item = Result<M, E>>,
     P: Protocol<M>,

@@ -6,8 +6,9 @@ use std::task::{Context, Poll, ready};
 use futures_core::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
+use crate::error::Closed;
 use crate::handle::PongSender;
-use crate::protocol::{Kind, Protocol};
+use crate::protocol::{MessageKind, Protocol};
 
 /// Messages between two reports of activity.
 const BATCH: u8 = 64;
@@ -24,21 +25,21 @@ impl PongSender {
     /// ```
     /// # futures::executor::block_on(async {
     /// use futures::{StreamExt, stream};
-    /// use futures_pinger::{Config, WebSocket, pinger};
+    /// use futures_pinger::{Config, Rfc6455, pinger};
     /// use tungstenite_0_30::{Error, Message};
     ///
     /// # let outgoing = futures::sink::drain();
     /// # let incoming = stream::iter([Ok::<_, Error>(Message::text("data"))]);
     /// let (pongs, pinger) = pinger(outgoing, Config::default());
-    /// let mut incoming = pongs.attach(incoming, WebSocket);
+    /// let mut incoming = pongs.attach(incoming, Rfc6455);
     /// assert_eq!(incoming.next().await.unwrap()?, Message::text("data"));
     /// # assert!(incoming.next().await.is_none());
     /// # assert_eq!(pinger.await.unwrap(), futures_pinger::Stopped::PongsEnded);
     /// # Ok::<(), Error>(())
     /// # }).unwrap();
     /// ```
-    pub fn attach<St, P>(self, incoming: St, protocol: P) -> ForwardPongs<St, P> {
-        ForwardPongs {
+    pub fn attach<St, P>(self, incoming: St, protocol: P) -> FilterPongs<St, P> {
+        FilterPongs {
             incoming,
             protocol,
             pongs: Some(self),
@@ -51,7 +52,7 @@ pin_project! {
     /// The stream that [`PongSender::attach`] makes.
     #[derive(Debug)]
     #[must_use = "streams do nothing unless polled"]
-    pub struct ForwardPongs<St, P> {
+    pub struct FilterPongs<St, P> {
         #[pin]
         incoming: St,
         protocol: P,
@@ -62,7 +63,7 @@ pin_project! {
     }
 }
 
-impl<St, P> ForwardPongs<St, P> {
+impl<St, P> FilterPongs<St, P> {
     /// The stream of messages.
     pub fn get_ref(&self) -> &St {
         &self.incoming
@@ -85,7 +86,7 @@ impl<St, P> ForwardPongs<St, P> {
     }
 }
 
-impl<St, P, M, E> Stream for ForwardPongs<St, P>
+impl<St, P, M, E> Stream for FilterPongs<St, P>
 where
     St: Stream<Item = Result<M, E>>,
     P: Protocol<M>,
@@ -104,31 +105,43 @@ where
             // A batch ends where nothing more is ready, or when it is long.
             if *this.unreported > 0 && (polled.is_pending() || *this.unreported >= BATCH) {
                 *this.unreported = 0;
-                pongs.activity();
+                pongs.handle_activity();
             }
             // Pending: the stream wakes us.
             let next = ready!(polled);
             let kind = match &next {
                 Some(Ok(message)) => this.protocol.classify(message),
-                Some(Err(_)) | None => Kind::Close,
+                Some(Err(_)) | None => MessageKind::Close,
             };
-            match kind {
-                Kind::Data | Kind::Ping(_) => *this.unreported += 1,
-                Kind::Pong(payload) => match pongs.receive(payload) {
-                    Ok(true) => continue,
-                    // What it says of the peer's life it has said there.
-                    Ok(false) => {}
-                    // The heartbeat has ended; what is read is the reader's.
-                    Err(_) => *this.pongs = None,
+            let taken = match kind {
+                MessageKind::Data | MessageKind::Ping(_) => {
+                    *this.unreported += 1;
+                    false
+                }
+                // A pong has said there what it says of the peer's life.
+                MessageKind::Pong(payload) => match pongs.handle_pong(&payload) {
+                    Ok(kind) => kind.is_ours(),
+                    // The heartbeat has ended; a pong that is read is the reader's.
+                    Err(Closed) => false,
                 },
-                Kind::Close => *this.pongs = None,
+                MessageKind::Answer => {
+                    // An answer is nobody else's, also after the end.
+                    let _ = pongs.handle_answer();
+                    true
+                }
+                MessageKind::Close => {
+                    *this.pongs = None;
+                    false
+                }
+            };
+            if !taken {
+                return Poll::Ready(next);
             }
-            return Poll::Ready(next);
         }
     }
 }
 
-impl<St, P, M, E> FusedStream for ForwardPongs<St, P>
+impl<St, P, M, E> FusedStream for FilterPongs<St, P>
 where
     St: FusedStream<Item = Result<M, E>>,
     P: Protocol<M>,

@@ -1,0 +1,244 @@
+//! R. What foreign code may do while it is called: look, give orders, panic, and tell times out of order.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::Ordering;
+
+use futures_pinger::{Clock, Error, Frame, HeartbeatState, PongKind, TimeoutPhase};
+
+use crate::bare::Bare;
+use crate::dial::each_dialed;
+use crate::every_surface::{counters, trusting};
+use crate::hooks::{Boom, Foreign, Handles, KINDS, Kind, PARTS, Part, without_hanging};
+use crate::world::{Path, Rig, exact, ms, s};
+
+/// Lives for 100 s with a peer that answers, and is then judged.
+fn live_and_die(foreign: &mut Foreign, what: &str) {
+    foreign.run_until(s(100));
+    assert!(foreign.ended.is_none(), "{what}: {:?}", foreign.ended);
+    assert!((foreign.stats)().answered() >= 5, "{what}");
+    foreign.silent.store(true, Ordering::Relaxed);
+    foreign.run_until(s(300));
+    match foreign.ended {
+        Some(Some(Error::Timeout(_))) => {}
+        Some(None) if foreign.panics > 0 => {}
+        ref other => panic!("{what}: {other:?}"),
+    }
+}
+
+// contract: R123
+#[test]
+fn foreign_code_may_look_at_any_handle_from_any_hook() {
+    for kind in KINDS {
+        for part in PARTS {
+            let what = format!("{part:?} of {kind:?}");
+            let name = what.clone();
+            without_hanging(&what, move || {
+                let mut foreign = Foreign::new(kind);
+                let handles = foreign.handles.clone();
+                foreign.hooks.of(part).set(move |_| handles.look());
+                live_and_die(&mut foreign, &name);
+                assert!(foreign.hooks.of(part).calls() > 3, "{name}");
+            });
+        }
+    }
+}
+
+// contract: R123
+#[test]
+fn foreign_code_may_give_orders_from_any_hook() {
+    for kind in KINDS {
+        for part in PARTS {
+            let what = format!("{part:?} of {kind:?}");
+            let name = what.clone();
+            without_hanging(&what, move || {
+                let mut foreign = Foreign::new(kind);
+                let handles = foreign.handles.clone();
+                // A few, as each order may lead to the next, and writes off the ping that is out.
+                foreign.hooks.of(part).set(move |call| {
+                    if call < 20 {
+                        handles.order();
+                    }
+                });
+                foreign.run_until(s(100));
+                assert!(foreign.ended.is_none(), "{name}: {:?}", foreign.ended);
+                foreign.silent.store(true, Ordering::Relaxed);
+                foreign.run_until(s(1000));
+                assert!(foreign.ended.is_some(), "{name}");
+            });
+        }
+    }
+}
+
+// contract: R123
+#[test]
+fn foreign_code_may_panic_in_any_call_and_nothing_is_poisoned() {
+    for kind in KINDS {
+        for part in PARTS {
+            let what = format!("{part:?} of {kind:?}");
+            let name = what.clone();
+            without_hanging(&what, move || {
+                for panics_at in 0.. {
+                    let what = format!("{name}, call {panics_at}");
+                    let mut foreign = Foreign::new(kind);
+                    foreign.hooks.of(part).set(move |call| {
+                        if call == panics_at {
+                            resume_unwind(Box::new(Boom));
+                        }
+                    });
+                    let loses = match part {
+                        // A frame may be lost with a sink that panics, ...
+                        Part::Sink => true,
+                        // ... and a pong that a socket has given away when the time is asked.
+                        Part::Clock | Part::Timer => kind == Kind::KeepAlive,
+                        Part::Wake | Part::Drop => false,
+                    };
+                    if loses {
+                        // How such a heartbeat ends is not said, but it does.
+                        foreign.run_until(s(100));
+                        foreign.silent.store(true, Ordering::Relaxed);
+                        foreign.run_until(s(300));
+                        let gone = match &foreign.handles {
+                            Handles::Set { handle, .. } => handle.is_empty(),
+                            _ => false,
+                        };
+                        assert!(foreign.ended.is_some() || gone, "{what}");
+                    } else {
+                        live_and_die(&mut foreign, &what);
+                    }
+                    foreign.handles.look();
+                    // The drop of the heartbeat may call the hook as well, outside of what is caught.
+                    foreign.hooks.of(part).set(|_| {});
+                    if foreign.hooks.of(part).calls() <= panics_at {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+}
+
+// contract: R123
+#[test]
+fn a_sink_may_hand_over_the_pong_while_it_takes_the_ping() {
+    for eager in [true, false] {
+        let mut rig = Rig::new(Path::Slot, exact());
+        if eager {
+            rig.sink.eager();
+        }
+        rig.answer(|_| None);
+        let (reader, controller) = (rig.reader.clone(), rig.controller());
+        rig.sink.on_wire(move |frame| {
+            if let Frame::Ping(payload) = frame {
+                assert!(matches!(reader.send(payload), Ok(PongKind::Matched { .. })));
+                assert_eq!(controller.stats().answered(), 1);
+            }
+        });
+        rig.run_until(s(39));
+        assert_eq!(counters(rig.stats()), [1, 1, 0, 0, 0]);
+    }
+}
+
+// contract: R123
+#[test]
+fn a_pong_stamped_before_its_flush_gives_no_sample() {
+    for mut dialed in each_dialed(&exact(), Clock::system().now()) {
+        dialed.poll_at(s(0));
+        dialed.poll_at(s(20));
+        assert_eq!((dialed.pings)(), 1);
+        // The reader looked at its clock before the driver did.
+        dialed.dial.set(s(19));
+        (dialed.pong)((dialed.payload)(0));
+        dialed.poll_at(s(19));
+        let stats = (dialed.stats)();
+        assert_eq!(counters(stats), [1, 1, 0, 0, 0], "{}", dialed.name);
+        assert_eq!(stats.latest_rtt(), None, "{}", dialed.name);
+        dialed.poll_at(s(45));
+        assert_eq!(dialed.end, None, "{}", dialed.name);
+    }
+
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(20));
+    bare.now = s(19);
+    assert!(matches!(bare.answer(), PongKind::Matched { .. }));
+    assert_eq!(counters(bare.stats()), [1, 1, 0, 0, 0]);
+    assert_eq!(bare.stats().latest_rtt(), None);
+}
+
+// contract: R123
+#[test]
+fn the_proof_of_life_never_goes_back() {
+    let config = exact()
+        .interval(s(20))
+        .timeout(s(5))
+        .max_missed(3)
+        .liveness(trusting(s(60)));
+    for mut dialed in each_dialed(&config, Clock::system().now()) {
+        let Some(_) = dialed.activity else { continue };
+        // Missed at 25 s, and pinged again.
+        for millis in [0, 20_000, 24_375, 25_000] {
+            dialed.poll_at(ms(millis));
+        }
+        assert_eq!((dialed.pings)(), 2, "{}", dialed.name);
+        dialed.dial.set(s(29));
+        (dialed.pong)((dialed.payload)(0));
+        dialed.poll_at(s(29));
+        dialed.dial.set(s(27));
+        (dialed.pong)((dialed.payload)(1));
+        dialed.poll_at(s(27));
+        assert_eq!(
+            counters((dialed.stats)()),
+            [2, 1, 1, 1, 0],
+            "{}",
+            dialed.name
+        );
+        // The peer is trusted for 60 s from 29 s on: until then activity keeps a ping from leaving.
+        for second in 29..90 {
+            dialed.poll_at(s(second));
+            dialed.activity.as_ref().expect("it has")();
+            let expected = if second < 89 { 2 } else { 3 };
+            dialed.poll_at(s(second));
+            assert_eq!((dialed.pings)(), expected, "{} at {second}", dialed.name);
+        }
+    }
+}
+
+// contract: R123
+#[test]
+fn a_flush_never_goes_back() {
+    let mut bare = Bare::new(exact().no_close());
+    bare.ready = false;
+    bare.run_until(s(20));
+    let now = bare.instant();
+    assert!(matches!(bare.heartbeat.transmit(now), Some(Frame::Ping(_))));
+    // The flush was seen by a clock that was read before.
+    bare.heartbeat
+        .handle_sent(now.checked_sub(s(1)).expect("a second"));
+    bare.run_until(s(100));
+    let (at, verdict) = bare.timed_out();
+    assert_eq!((at, verdict.phase()), (s(40), TimeoutPhase::Pong));
+}
+
+// contract: R123
+#[test]
+fn a_visit_past_the_deadline_judges_nothing() {
+    for mut dialed in each_dialed(&exact(), Clock::system().now()) {
+        dialed.poll_at(s(0));
+        dialed.poll_at(s(20));
+        dialed.poll_at(s(39));
+        dialed.dial.set(s(45));
+        (dialed.pong)("stray".into());
+        if let Some(activity) = &dialed.activity {
+            activity();
+        }
+        let state = (dialed.stats)().state_at(dialed.dial.start + s(45));
+        assert!(
+            matches!(state, HeartbeatState::Waiting | HeartbeatState::Suspect),
+            "{}: {state:?}",
+            dialed.name
+        );
+        (dialed.pong)((dialed.payload)(0));
+        dialed.poll_at(s(45));
+        assert_eq!(dialed.end, None, "{}", dialed.name);
+        assert_eq!((dialed.stats)().answered(), 1, "{}", dialed.name);
+    }
+}
