@@ -11,6 +11,7 @@ use crate::time::Span;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const DEFAULT_CLOSING_HANDSHAKE: Duration = Duration::from_secs(10);
 /// `max_missed` with a fixed timeout, and with an adaptive one.
 const DEFAULT_MAX_MISSED: u32 = 1;
 const DEFAULT_MAX_MISSED_ADAPTIVE: u32 = 3;
@@ -95,6 +96,7 @@ pub(crate) struct Spans {
     pub(crate) timeout: Timeout<Span>,
     pub(crate) write_timeout: Span,
     pub(crate) close_timeout: Span,
+    pub(crate) closing_handshake: Span,
     pub(crate) granularity: Span,
 }
 
@@ -108,6 +110,7 @@ struct Options {
     max_missed: u32,
     close: Option<CloseReason>,
     close_timeout: Duration,
+    closing_handshake: Duration,
     jitter: f64,
     liveness: Liveness,
     stall_grace: bool,
@@ -188,6 +191,12 @@ impl Config {
         self.0.close_timeout
     }
 
+    /// How long the connection of a [`KeepAlive`](crate::KeepAlive) may last after a close frame.
+    #[must_use]
+    pub fn closing_handshake(&self) -> Duration {
+        self.0.closing_handshake
+    }
+
     /// The largest share by which a wait is shortened at random.
     #[must_use]
     pub fn jitter(&self) -> f64 {
@@ -220,6 +229,10 @@ impl Config {
     /// timeout and one step of the granularity after it. With [`Liveness::Activity`] activity is
     /// such a proof as long as it is trusted. See [the docs of the
     /// heartbeat](crate::heartbeat#invariants) for stalls.
+    ///
+    /// One thing has no bound: a pong that cannot be read, as the application does not read what lies
+    /// before it ([`KeepAlive`](crate::KeepAlive#bounds), [`attach`](crate::PongSender::attach)). The bound
+    /// begins with the first poll in which there is room to read.
     ///
     /// # Examples
     ///
@@ -303,6 +316,7 @@ pub struct ConfigBuilder {
     max_missed: Option<u32>,
     close: Option<CloseReason>,
     close_timeout: Duration,
+    closing_handshake: Duration,
     jitter: f64,
     liveness: Liveness,
     stall_grace: bool,
@@ -319,6 +333,7 @@ impl Default for ConfigBuilder {
             max_missed: None,
             close: Some(CloseReason::ping_timeout()),
             close_timeout: DEFAULT_CLOSE_TIMEOUT,
+            closing_handshake: DEFAULT_CLOSING_HANDSHAKE,
             jitter: 0.0,
             liveness: Liveness::Pong,
             stall_grace: true,
@@ -415,6 +430,15 @@ impl ConfigBuilder {
         self
     }
 
+    /// How long the connection of a [`KeepAlive`](crate::KeepAlive) may last after a close frame, sent
+    /// or read, until its stream ends (RFC 6455 §7.1.1 leaves that open). [`Duration::MAX`] is never.
+    ///
+    /// Default: 10 s. Zero is refused.
+    pub fn closing_handshake(mut self, closing_handshake: Duration) -> Self {
+        self.closing_handshake = closing_handshake;
+        self
+    }
+
     /// Shortens each wait for the next ping, the first included, by a random share of it up to
     /// this: many heartbeats that start together do not stay together.
     ///
@@ -480,6 +504,7 @@ impl ConfigBuilder {
         }
         longer_than_zero("write_timeout", write_timeout)?;
         longer_than_zero("close_timeout", self.close_timeout)?;
+        longer_than_zero("closing_handshake", self.closing_handshake)?;
         if let Liveness::Activity { max_unproven } = self.liveness {
             longer_than_zero("max_unproven", max_unproven)?;
         }
@@ -506,6 +531,7 @@ impl ConfigBuilder {
                 timeout: self.timeout.spans(),
                 write_timeout: write_timeout.into(),
                 close_timeout: self.close_timeout.into(),
+                closing_handshake: self.closing_handshake.into(),
                 granularity: granularity.into(),
             },
             interval: self.interval,
@@ -515,6 +541,7 @@ impl ConfigBuilder {
             max_missed,
             close: self.close,
             close_timeout: self.close_timeout,
+            closing_handshake: self.closing_handshake,
             // Minus zero is zero.
             jitter: self.jitter.abs(),
             liveness: self.liveness,
@@ -583,6 +610,11 @@ mod tests {
             (b().timeout(Duration::ZERO), "timeout", "0ns"),
             (b().write_timeout(Duration::ZERO), "write_timeout", "0ns"),
             (b().close_timeout(Duration::ZERO), "close_timeout", "0ns"),
+            (
+                b().closing_handshake(Duration::ZERO),
+                "closing_handshake",
+                "0ns",
+            ),
             (b().liveness(unproven), "max_unproven", "0ns"),
             (b().max_missed(0), "max_missed", "0"),
             (b().jitter(-0.1), "jitter", "-0.1"),

@@ -58,21 +58,21 @@ impl<E> From<TimedOut> for Error<E> {
     }
 }
 
-impl<E> fmt::Display for Error<E> {
+impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout(timed_out) => timed_out.fmt(f),
-            Self::Transport(_) => f.write_str("the transport of the heartbeat failed"),
+            Self::Transport(error) => error.fmt(f),
         }
     }
 }
 
+/// The text of the cause is that of the error itself, so the source is what the cause names as its own.
 impl<E: StdError + 'static> StdError for Error<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            // Its text stands in ours already.
             Self::Timeout(_) => None,
-            Self::Transport(error) => Some(error),
+            Self::Transport(error) => error.source(),
         }
     }
 }
@@ -128,6 +128,9 @@ pub enum TimeoutPhase {
     Write,
     /// No pong came within the timeout.
     Pong,
+    /// A close frame was sent or read, and the connection did not end within
+    /// [`closing_handshake`](crate::ConfigBuilder::closing_handshake).
+    Closing,
 }
 
 impl TimedOut {
@@ -138,7 +141,8 @@ impl TimedOut {
     }
 
     /// How long it waited: from its completed flush for [`TimeoutPhase::Pong`], from its first
-    /// offer to the sink for [`TimeoutPhase::Write`].
+    /// offer to the sink for [`TimeoutPhase::Write`], from the close frame for
+    /// [`TimeoutPhase::Closing`].
     #[must_use]
     pub const fn elapsed(&self) -> Duration {
         self.elapsed.to_duration()
@@ -185,6 +189,7 @@ impl fmt::Display for TimedOut {
         let what = match self.phase {
             TimeoutPhase::Write => "ping not written",
             TimeoutPhase::Pong => "no pong",
+            TimeoutPhase::Closing => "closing handshake not complete",
         };
         write!(f, "{what} within {:?}", legible(self.elapsed()))?;
         if self.missed > 1 {
@@ -229,6 +234,19 @@ fn legible(duration: Duration) -> Duration {
     let rounded = (nanos + step / 2) / step * step;
     u64::try_from(rounded).map_or(duration, Duration::from_nanos)
 }
+
+/// The connection has failed or ended before the work of
+/// [`KeepAlive::run_while`](crate::KeepAlive::run_while) was done. The stream yields what has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Interrupted(pub(crate) ());
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection has failed or ended before the work was done")
+    }
+}
+
+impl StdError for Interrupted {}
 
 /// A value that [`ConfigBuilder::build`](crate::ConfigBuilder::build) refuses; its text names the
 /// option and the value.
@@ -380,12 +398,13 @@ mod tests {
     }
 
     #[test]
-    fn the_transport_error_is_the_source_and_not_repeated_in_the_text() {
+    fn the_error_of_the_transport_is_shown_in_its_own_words_and_once() {
         let error = Error::Transport(std::io::Error::other("reset"));
-        assert_eq!(error.to_string(), "the transport of the heartbeat failed");
-        assert_eq!(
-            error.source().map(ToString::to_string),
-            Some("reset".into())
+        assert_eq!(error.to_string(), "reset");
+        assert!(
+            error
+                .source()
+                .is_none_or(|source| source.to_string() != "reset")
         );
         let error: Error<std::io::Error> = verdict().into();
         assert_eq!(error.to_string(), verdict().to_string());

@@ -1,50 +1,68 @@
 //! A whole socket with a heartbeat in it: `Stream` and `Sink` as before.
 
+mod blocked;
 mod listening;
+mod look;
+mod lookahead;
 mod reader;
 mod writer;
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
-use futures_core::TryStream;
+use futures_core::{Stream, TryStream};
+use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
+use self::blocked::BlockedWrite;
 use self::listening::Listening;
+use self::lookahead::Lookahead;
 use self::writer::Outbox;
 use crate::config::Config;
+use crate::error::Interrupted;
 use crate::handle::Controller;
 use crate::machine::Destination;
 use crate::protocol::{Protocol, Rfc6455};
 use crate::shared::{Owner, Visited};
 use crate::stats::Stats;
+use crate::time::Time;
 use crate::timer::{Alarm, FuturesTimer, Timer};
 
-/// Messages between two looks at the time.
+/// Messages between two looks at the time, at the most.
 const BATCH: u8 = 64;
 
 pin_project! {
     /// A socket that keeps itself alive: the same `Stream` and `Sink`, with pings in between.
     ///
-    /// **Poll the stream**: pings leave and deadlines are judged while it is polled, and at no other
-    /// time. Whoever reads until the connection ends does so anyway. Who stops reading for a while
-    /// gets no false verdict for it: what has arrived is read first.
+    /// Whichever half is polled drives the heartbeat: the stream, the sink, or [`run_while`](Self::run_while)
+    /// around other work. Pings leave and deadlines are judged while one of them is polled when it is
+    /// woken. An application that is blocked in a send learns there that the peer is gone. An application
+    /// that stops reading for a while gets no false verdict for it: what has arrived is read first.
     ///
     /// Data passes through untouched and in order. Pongs that answer the heartbeat's pings are
     /// consumed; every other message, other pongs included, is passed on. When the peer is gone the
     /// stream yields [`Error::Timeout`] once, and then ends; each later call of the sink returns the
-    /// same error. After a close frame, sent or received, no ping is sent and nothing is judged: bound
-    /// the closing handshake yourself where the peer may not finish it.
+    /// same error. After a close frame, sent or received, no ping is sent, and the connection has the
+    /// time of [`closing_handshake`](crate::ConfigBuilder::closing_handshake) to end. The stream then ends
+    /// without an error if a close frame went both ways, and else with a timeout of phase
+    /// [`Closing`](crate::TimeoutPhase::Closing).
     ///
     /// It works whole, and after `StreamExt::split`.
     ///
     /// # Bounds
     ///
-    /// The verdict falls within [`Config::detection_bound`] while the stream is polled whenever it
+    /// The verdict falls within [`Config::detection_bound`] while either half is polled whenever it
     /// wakes. A reader that takes its time over each message gets its verdict once all that has
     /// arrived before it is read and it has waited for the socket for half the timeout in all (what it
     /// had no time to read may keep the pong from being sent), or
     /// [65 536](crate::heartbeat::BACKLOG_LIMIT) messages are read.
+    ///
+    /// The one exception is a pong behind more unread messages than may be [read
+    /// ahead](Self::with_lookahead): such a pong is not judged, and its ping counts neither as answered
+    /// nor as missed. Pings keep leaving, and writes are judged.
     ///
     /// # Cancel safety
     ///
@@ -54,8 +72,8 @@ pin_project! {
     ///
     /// # Wakeups
     ///
-    /// The stream is woken by the socket and by the timer. The sink is woken by the socket, also
-    /// where the reader's task has polled it since, and by the verdict.
+    /// The stream is woken by the socket and by the timer. A sink that waits is woken by the socket, also
+    /// where the reader's task has polled it since, by the timer, and by the verdict.
     ///
     /// # Examples
     ///
@@ -118,10 +136,19 @@ pin_project! {
         in_sink: Option<Destination>,
         // The socket takes no frame of ours at present, and wakes the task.
         blocked: bool,
+        // A write of the application that the socket does not take.
+        write: BlockedWrite,
         // Messages that may pass before the next look at the time. None before the first poll, after
         // the end, and where the time matters at which the reader comes back, so that one test lets
         // a message pass.
         credit: u8,
+        // So many messages may pass between two looks at the time: the fewer, the longer the application
+        // takes for them.
+        batch: u8,
+        // The next message may not pass for another reason than the end of the batch.
+        comes_by: bool,
+        // When the batch began.
+        batch_began: Time,
         // Messages of this batch that the heartbeat was told of as activity.
         reported: u8,
         // A whole batch has passed since the socket had nothing more.
@@ -129,14 +156,16 @@ pin_project! {
         listening: Listening,
         // The socket's stream has ended.
         ended: bool,
-        // What the socket's sink said to a frame of ours in the writer's task: the stream yields it.
-        failure: Option<S::Error>,
+        // A close frame was sent or read.
+        closing: bool,
+        // What was read ahead of the application.
+        ahead: Lookahead<S::Ok, S::Error>,
     }
 }
 
 impl<S: TryStream> KeepAlive<S> {
     /// A heartbeat for `socket`, in the messages of a [WebSocket crate](crate#websocket-crates) whose
-    /// feature is on; it begins with the first poll of the stream.
+    /// feature is on; it begins with the first poll of either half.
     pub fn new(socket: S, config: Config) -> Self
     where
         Rfc6455: Protocol<S::Ok>,
@@ -146,8 +175,8 @@ impl<S: TryStream> KeepAlive<S> {
 }
 
 impl<S: TryStream, P> KeepAlive<S, P> {
-    /// A heartbeat for `socket` that speaks a protocol of one's own; it begins with the first poll of the
-    /// stream.
+    /// A heartbeat for `socket` that speaks a protocol of one's own; it begins with the first poll of
+    /// either half.
     pub fn with_protocol(socket: S, protocol: P, config: Config) -> Self
     where
         // Not needed to build it: it tells early what is missing.
@@ -161,12 +190,17 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             outbox: Outbox::Free,
             in_sink: None,
             blocked: false,
+            write: BlockedWrite::new(),
             credit: 0,
+            batch: 1,
+            comes_by: false,
+            batch_began: Time::ORIGIN,
             reported: 0,
             batch_passed: false,
             listening: Listening::new(),
             ended: false,
-            failure: None,
+            closing: false,
+            ahead: Lookahead::new(),
         }
     }
 }
@@ -183,13 +217,31 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             outbox: self.outbox,
             in_sink: self.in_sink,
             blocked: self.blocked,
+            write: self.write,
             credit: self.credit,
+            batch: self.batch,
+            comes_by: self.comes_by,
+            batch_began: self.batch_began,
             reported: self.reported,
             batch_passed: self.batch_passed,
             listening: self.listening,
             ended: self.ended,
-            failure: self.failure,
+            closing: self.closing,
+            ahead: self.ahead,
         }
+    }
+
+    /// How many messages may be read ahead of the application, so that a pong behind them is seen while
+    /// it does not read: while it is blocked in a write, or in [`run_while`](Self::run_while). Of the
+    /// peer's pings the newest alone is kept.
+    ///
+    /// So many messages of the greatest size that the WebSocket crate allows may lie here. While it is full
+    /// no pong can be read, and a missing one is not judged; writes are. With 0 nothing is read ahead.
+    ///
+    /// Default: 16.
+    pub fn with_lookahead(mut self, messages: usize) -> Self {
+        self.ahead.set_limit(messages);
+        self
     }
 
     /// What has been counted and measured so far; the last figures after the end.
@@ -201,12 +253,12 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     /// A handle that steers the heartbeat, and tells its figures, from anywhere: from the writer's
     /// task after a split, say. It costs nothing until it is asked for.
     ///
-    /// Its orders are carried out while the stream is polled.
+    /// Its orders are carried out with the next poll of either half.
     pub fn controller(&mut self) -> Controller {
         Controller::new(self.home.share())
     }
 
-    /// Sends a ping with the next poll of the stream, unless one is out; the next is due an interval
+    /// Sends a ping with the next poll of either half, unless one is out; the next is due an interval
     /// after it.
     pub fn ping_now(&mut self)
     where
@@ -233,10 +285,57 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         self.project().socket
     }
 
-    /// The socket back, without its heartbeat. Flush first: a message that was accepted may still be
-    /// held.
-    pub fn into_inner(self) -> S {
-        self.socket
+    /// The socket back, without its heartbeat, and the messages that were read ahead of the
+    /// application, in their order. Flush first: a message that was accepted may still be held.
+    pub fn into_parts(self) -> (S, VecDeque<S::Ok>) {
+        (self.socket, self.ahead.into_messages())
+    }
+}
+
+impl<S, P, T, M, E> KeepAlive<S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    /// Does `work`, a call of a database say, and goes on with the heartbeat meanwhile: pings leave, the
+    /// peer's are answered, and pongs are seen as long as no more messages come than are
+    /// [read ahead](Self::with_lookahead). What has come is yielded by the stream afterwards.
+    ///
+    /// `work` cannot use the socket: what it wants to send it returns, or puts into a channel.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`] if the peer is found to be gone, or the connection fails or ends, before `work` is
+    /// done, which is then dropped. The stream yields what has happened.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops `work`. Nothing that was read is lost.
+    pub async fn run_while<F: Future>(&mut self, work: F) -> Result<F::Output, Interrupted>
+    where
+        Self: Unpin,
+    {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            // What is done counts more than what happened meanwhile, which the stream yields next.
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            Pin::new(&mut *self).poll_heartbeat(cx).map(Err)
+        })
+        .await
+    }
+
+    /// Goes on with the heartbeat while the application does something else than reading: for futures
+    /// that are written by hand, and for sockets that are not [`Unpin`]. Ready when the connection has
+    /// failed or ended, which the stream yields after all that was read before.
+    ///
+    /// # Wakeups
+    ///
+    /// The task is woken by the socket and by the timer, as by the stream.
+    pub fn poll_heartbeat(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Interrupted> {
+        self.project().poll_heartbeat(cx).map(|()| Interrupted(()))
     }
 }
 

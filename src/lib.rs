@@ -126,7 +126,8 @@ mod trace;
 pub use attach::{FilterPongs, InspectPings};
 pub use config::{Config, ConfigBuilder, Liveness};
 pub use error::{
-    Closed, Error, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut, TimeoutPhase,
+    Closed, Error, Interrupted, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut,
+    TimeoutPhase,
 };
 pub use frame::{CloseReason, Frame, Ping, Pong};
 pub use handle::{Controller, PongSender, Pongs};

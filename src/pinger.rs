@@ -15,8 +15,8 @@ use crate::drive::{Driven, Sinks, drive};
 use crate::error::Error;
 use crate::frame::{Frame, Pong};
 use crate::handle::{Controller, PongSender, Pongs, pongs};
-use crate::machine::{Destination, Verdict};
-use crate::shared::{Driving, Owner, Seen, Visited};
+use crate::machine::{Destination, Input, Verdict};
+use crate::shared::{Driving, Owner, Presence, Seen, Then, Visited};
 use crate::stats::Stats;
 use crate::time::Time;
 use crate::timer::{Alarm, FuturesTimer, Timer};
@@ -368,7 +368,7 @@ where
 
 /// What reading the pongs has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
+enum Read {
     /// No more for now, after so many: the stream wakes us.
     Drained(u32),
     /// The budget is spent, and more may be ready.
@@ -395,13 +395,13 @@ where
         let alarm = self.alarm.as_ref();
         self.home.begin(|| now, || alarm.clock());
         // Read first: a pong that has arrived wins against a deadline that has passed.
-        let input = self.read(first, now, cx);
+        let pongs = self.read(first, now, cx);
         // Pending: as `drive` says.
-        self.drive(input, now, cx)
+        self.drive(pongs, now, cx)
     }
 
     #[inline]
-    fn read(&mut self, mut first: Option<Option<Pong>>, now: Time, cx: &mut Context<'_>) -> Input {
+    fn read(&mut self, mut first: Option<Option<Pong>>, now: Time, cx: &mut Context<'_>) -> Read {
         for read in 0..BUDGET {
             let next = first
                 .take()
@@ -413,38 +413,53 @@ where
                         .home
                         .visit(|machine| machine.handle_pong(&payload, now));
                 }
-                Poll::Ready(None) => return Input::Ended,
+                Poll::Ready(None) => return Read::Ended,
                 // The pongs wake us.
-                Poll::Pending => return Input::Drained(read),
+                Poll::Pending => return Read::Drained(read),
             }
         }
-        Input::More
+        Read::More
     }
 
     #[inline]
     fn drive(
         &mut self,
-        input: Input,
+        pongs: Read,
         now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Stopped, Error<Si::Error>>> {
-        let backlog = match input {
-            Input::Drained(0) => None,
+        let mut leeway = None;
+        let home = &**self.home;
+        let presence = home.reader.find(|| {
+            leeway = home.ask(|machine| machine.leeway(now));
+            leeway.is_some()
+        });
+        let input = match pongs {
+            Read::Drained(0) => match presence {
+                Presence::Reading => Input::Drained,
+                Presence::Away => Input::More(0),
+                Presence::Missed => Input::Unreadable,
+            },
             // A runtime may say that nothing is ready because this task has had its share. So what
             // has been read in this turn is followed by another turn before anything is judged.
-            Input::Drained(read) => self
-                .home
-                .ask(|machine| machine.is_overdue(now))
-                .then_some(read),
-            Input::More => Some(BUDGET),
-            Input::Ended => {
+            Read::Drained(read) if self.home.ask(|machine| machine.is_overdue(now)) => {
+                Input::More(read)
+            }
+            Read::Drained(_) => Input::Drained,
+            Read::More => Input::More(BUDGET),
+            Read::Ended => {
                 // An end by a verdict or by request comes first.
                 self.home.disconnect();
-                None
+                Input::Drained
             }
         };
-        let more = backlog.is_some();
-        let mut driving = Driving::new(self.home, now, backlog, !more);
+        let more = matches!(input, Input::More(1..));
+        let mut driving = Driving::new(
+            self.home,
+            now,
+            input,
+            if more { Then::ComeBack } else { Then::Sleep },
+        );
         driving.dedicated_close = *self.dedicated_close;
         let mut sinks = Outlets {
             outgoing: self.outgoing.as_mut(),
@@ -459,6 +474,11 @@ where
             }
             Driven::Rests { until, blocked } => {
                 *self.blocked = blocked;
+                let until = match leeway {
+                    // The reader, when it comes back, rings before.
+                    Some(leeway) if presence == Presence::Away => until.max(now.plus(leeway)),
+                    _ => until,
+                };
                 let home = &*self.home;
                 let Seen { grid, rung, .. } = driving.seen();
                 if self
@@ -535,5 +555,21 @@ impl<Si: fmt::Debug, St: fmt::Debug, T, Out> fmt::Debug for Pinger<Si, St, T, Ou
             .field("outgoing", &self.outgoing)
             .field("pongs", &self.pongs)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, SinkExt};
+
+    use super::*;
+
+    /// The type demands a sink; no pinger asks it.
+    #[test]
+    fn the_stand_in_for_a_second_sink_is_one() {
+        let mut sink = SameSink(());
+        let sent = sink.send(Frame::Ping(bytes::Bytes::new())).now_or_never();
+        assert_eq!(sent, Some(Ok(())));
+        assert_eq!(sink.close().now_or_never(), Some(Ok(())));
     }
 }

@@ -12,6 +12,8 @@
 //! 3. No foreign code runs under the lock: clocks are read before it; wakers are woken and dropped,
 //!    and subscribers told, after it.
 
+mod reader;
+
 use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -21,13 +23,15 @@ use crate::config::Config;
 use crate::drive::Turns;
 use crate::error::Closed;
 use crate::grid::Grid;
-use crate::machine::{Events, Machine, PongKind, Record, SinkState, Terms, Turn};
+use crate::machine::{Events, Handshake, Input, Machine, PongKind, Record, SinkState, Terms, Turn};
 use crate::stats::Stats;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::Time;
 use crate::timer::{Bell, Clock, wake};
 #[cfg(feature = "tracing")]
 use crate::trace::Trace;
+
+pub(crate) use self::reader::{Presence, Reader};
 
 /// What a visitor needs of a heartbeat: [`Shared`] for one that is alone, a seat for a member of a set.
 pub(crate) trait Visited {
@@ -76,6 +80,10 @@ pub(crate) struct Shared {
     begun: OnceLock<Begun>,
     /// Whether the handle that takes the pongs was dropped.
     pongs_ended: AtomicBool,
+    /// Whether the driver is awake, as the lock says: a hint for whoever passes by.
+    called: AtomicBool,
+    /// Whoever reads the attached stream.
+    pub(crate) reader: Reader,
     state: Mutex<State>,
 }
 
@@ -108,6 +116,8 @@ impl Shared {
         Self {
             begun: OnceLock::new(),
             pongs_ended: AtomicBool::new(false),
+            called: AtomicBool::new(true),
+            reader: Reader::new(),
             state: Mutex::new(State {
                 terms: Terms::new(config),
                 record: Record::new(),
@@ -142,12 +152,42 @@ impl Shared {
         let _ = events;
         match call {
             Call::Nobody => drop(state),
-            Call::Driver => wake_driver(state),
+            Call::Driver => self.wake_driver(state),
         }
         #[cfg(feature = "tracing")]
         if untold {
             self.tell();
         }
+    }
+
+    #[cold]
+    fn wake_driver(&self, mut state: MutexGuard<'_, State>) {
+        let wakers = state.bell.call();
+        self.called.store(true, Ordering::Relaxed);
+        drop(state);
+        wake(wakers);
+    }
+
+    /// Whether something has called for the driver since it went to sleep. A look at it without the lock:
+    /// a call that comes meanwhile is seen with the wake that it brings.
+    #[inline]
+    pub(crate) fn is_called(&self) -> bool {
+        self.called.load(Ordering::Relaxed)
+    }
+
+    /// The driver is to look with its next poll.
+    pub(crate) fn mark_called(&self) {
+        self.called.store(true, Ordering::Relaxed);
+    }
+
+    /// There is nothing to look at any more.
+    pub(crate) fn answer_call(&self) {
+        self.called.store(false, Ordering::Relaxed);
+    }
+
+    /// Another half than the reader looks: the driver is awake until it rests again.
+    pub(crate) fn stay_awake(&self) {
+        lock(&self.state).bell.stay_awake();
     }
 
     /// Tells the subscriber what was left to tell, unless somebody else does.
@@ -199,8 +239,8 @@ impl Shared {
         self.ask(|machine| machine.stats())
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ask(|machine| machine.has_ended())
+    pub(crate) fn is_gone(&self) -> bool {
+        self.ask(|machine| machine.is_gone())
     }
 
     /// Puts another configuration in force.
@@ -209,7 +249,7 @@ impl Shared {
         self.enter(|state| {
             let machine = Machine::new(&state.terms, &state.record);
             if machine.is_over() {
-                let result = if machine.has_ended() {
+                let result = if machine.is_gone() {
                     Err(Closed)
                 } else {
                     Ok(())
@@ -227,14 +267,23 @@ impl Shared {
 
     /// The connection is over.
     pub(crate) fn disconnect(&self) {
-        // The heartbeat may have ended before.
-        let _ = self.visit(|machine| machine.disconnect());
+        self.enter(|state| state.visit(|machine| machine.disconnect()));
     }
 
     /// A pong that the driver itself has read, also after the end: the pong of a ping that was out is
     /// nobody else's still.
     pub(crate) fn handle_own_pong(&self, payload: &[u8], now: Time) -> PongKind {
         self.enter(|state| state.visit(|machine| machine.handle_pong(payload, now)))
+    }
+
+    /// What is read from now on was not read when it came: the ping that is out gives no sample.
+    pub(crate) fn read_late(&self) {
+        self.enter(|state| state.visit(|machine| machine.read_late()));
+    }
+
+    /// A close frame of the connection itself was sent or read.
+    pub(crate) fn handle_close(&self, way: Handshake, now: Time) {
+        self.enter(|state| state.visit(|machine| machine.handle_close(way, now)));
     }
 
     /// Nobody drives the heartbeat any more.
@@ -322,7 +371,11 @@ impl Shared {
 
     /// The timer, or a sink, has woken.
     pub(crate) fn ring(&self) {
-        let wakers = lock(&self.state).bell.ring();
+        let wakers = {
+            let mut state = lock(&self.state);
+            self.called.store(true, Ordering::Relaxed);
+            state.bell.ring()
+        };
         wake(wakers);
     }
 }
@@ -346,8 +399,8 @@ impl State {
     }
 
     #[inline]
-    fn has_ended(&self) -> bool {
-        Machine::new(&self.terms, &self.record).has_ended()
+    fn is_gone(&self) -> bool {
+        Machine::new(&self.terms, &self.record).is_gone()
     }
 }
 
@@ -366,18 +419,11 @@ fn awaken(mut state: MutexGuard<'_, State>, cx: &Context<'_>) {
     drop(old);
 }
 
-#[cold]
-fn wake_driver(mut state: MutexGuard<'_, State>) {
-    let wakers = state.bell.call();
-    drop(state);
-    wake(wakers);
-}
-
 impl Visited for Shared {
     #[inline]
     fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed> {
         self.enter(|state| {
-            if state.has_ended() {
+            if state.is_gone() {
                 return (Err(Closed), Call::Nobody, Events::new());
             }
             let (result, call, events) = state.visit(act);
@@ -391,7 +437,7 @@ impl Visited for Shared {
         act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
     ) -> Result<R, Closed> {
         self.enter(|state| {
-            if state.has_ended() {
+            if state.is_gone() {
                 return (Err(Closed), Call::Nobody, Events::new());
             }
             let mut machine = Machine::new(&state.terms, &mut state.record);
@@ -454,14 +500,22 @@ impl Drop for Owner {
 pub(crate) struct Driving<'a> {
     shared: &'a Shared,
     now: Time,
-    /// How many items were read in this poll where more are ready: nothing is judged before they are
-    /// read.
-    backlog: Option<u32>,
-    /// Whether the driver goes to sleep when the heartbeat rests.
-    sleeps: bool,
+    input: Input,
+    then: Then,
     /// Whether the close frame has a sink of its own.
     pub(crate) dedicated_close: bool,
     seen: Seen,
+}
+
+/// What the driver does when the heartbeat rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The driver sleeps until it is called.
+    Sleep,
+    /// The driver comes by again in its own time, and earlier if it is called.
+    ComeBy,
+    /// The driver comes back at once.
+    ComeBack,
 }
 
 /// What a driver needs to know after it has driven.
@@ -477,17 +531,12 @@ pub(crate) struct Seen {
 
 impl<'a> Driving<'a> {
     #[inline]
-    pub(crate) const fn new(
-        shared: &'a Shared,
-        now: Time,
-        backlog: Option<u32>,
-        sleeps: bool,
-    ) -> Self {
+    pub(crate) const fn new(shared: &'a Shared, now: Time, input: Input, then: Then) -> Self {
         Self {
             shared,
             now,
-            backlog,
-            sleeps,
+            input,
+            then,
             dedicated_close: false,
             seen: Seen {
                 rung: false,
@@ -517,16 +566,17 @@ impl Turns for Driving<'_> {
         } else {
             Time::ORIGIN
         };
-        let turn = machine.turn(self.now, sent, sink, &mut self.backlog);
+        let turn = machine.turn(self.now, sent, sink, &mut self.input);
         let call = if asleep && machine.next_look() < sleeps_until {
             Call::Driver
         } else {
             Call::Nobody
         };
         match turn {
-            Turn::Rest(_) if self.sleeps => {
+            Turn::Rest(_) if self.then != Then::ComeBack => {
                 self.seen.grid = machine.grid();
-                self.seen.rung = state.bell.rest();
+                self.seen.rung = state.bell.rest(self.then == Then::Sleep);
+                self.shared.called.store(false, Ordering::Relaxed);
             }
             Turn::Close => self.seen.verdict_fell = true,
             _ => {}

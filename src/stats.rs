@@ -60,7 +60,8 @@ pub enum HeartbeatState {
     /// (SRTT + max(G, 4·RTTVAR), and 1 s before the first of them; RFC 6298 §2), or an earlier one
     /// was missed.
     Suspect,
-    /// The verdict has fallen; the close frame is on its way.
+    /// The verdict has fallen and the close frame is on its way; or a close frame of the connection
+    /// itself was sent or read.
     Closing,
     /// It is over.
     Gone,

@@ -2,10 +2,16 @@
 //! in every order that the threads could take.
 
 #[cfg(not(futures_pinger_loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8},
+};
 
 #[cfg(futures_pinger_loom)]
-pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};
+pub(crate) use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU8},
+};
 
 pub(crate) use std::sync::Arc;
 use std::sync::PoisonError;

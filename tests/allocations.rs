@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Sink;
+use futures::task::noop_waker_ref;
 use futures_pinger::{Config, Frame, PongKind, pinger};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -69,7 +70,9 @@ fn two_allocations_for_64_pings_and_none_for_idle_polls_and_strays() {
     let config = Config::builder().interval(Duration::from_secs(20)).build();
     let (pongs, pinger) = pinger(last.clone(), config.expect("valid"));
     let mut pinger = pin!(pinger.with_timer(time.clone()));
-    let mut cx = Context::from_waker(Waker::noop());
+    // A clone of the standard library's `Waker::noop()` does not always say that it wakes the same task.
+    let mut cx = Context::from_waker(noop_waker_ref());
+    assert!(cx.waker().will_wake(&cx.waker().clone()));
     let mut poll = || assert!(pinger.as_mut().poll(&mut cx).is_pending());
 
     poll();

@@ -730,6 +730,63 @@ impl Protocol<Frame> for Plain {
 
 type Socket<T> = KeepAlive<Stuck, Plain, T>;
 
+// --- a reader that is away ---
+
+/// A reader that was given a message, and comes back on another thread: while the heartbeat looks for
+/// the first time, or after that look. Nothing was there to be read, so a verdict falls.
+fn a_reader_comes_back(look_before: bool) {
+    let hand = Hand::new();
+    let (peer, _) = silent_peer();
+    let config = at_once().interval(INTERVAL).timeout(Duration::from_secs(5));
+    let (pongs, heartbeat) = pinger(peer, build(config));
+    let mut heartbeat = pin!(heartbeat.with_timer(hand.timer()));
+    let mut over = false;
+    let mut poll = |cx: &mut Context<'_>| {
+        over = over || heartbeat.as_mut().poll(cx).is_ready();
+        over
+    };
+    let stream = Stuck {
+        unread: 1,
+        sent: Count::new(),
+    };
+    let mut reader = pongs.attach(stream, Plain);
+    let task = Task::new();
+    task.poll(&mut poll);
+    let polled = Pin::new(&mut reader).poll_next(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_ready());
+    if look_before {
+        hand.fire();
+        task.poll(&mut poll);
+    }
+    let coming = thread::spawn(move || {
+        let polled = Pin::new(&mut reader).poll_next(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+        reader
+    });
+    hand.fire();
+    task.poll(&mut poll);
+    let reader = coming.join().expect("no panic");
+    if !look_before {
+        hand.fire();
+    }
+    // The deadline stands, or is later by the slack.
+    task.run(|cx| {
+        let extended = hand.armed_for() == Some(Duration::from_millis(5625));
+        ready_if(poll(cx) || extended)
+    });
+    drop(reader);
+}
+
+#[test]
+fn a_reader_that_comes_back_before_it_is_missed_lets_the_heartbeat_judge() {
+    model_of_two(|| a_reader_comes_back(false));
+}
+
+#[test]
+fn a_reader_that_comes_back_after_it_was_missed_lets_the_heartbeat_judge() {
+    model_of_two(|| a_reader_comes_back(true));
+}
+
 fn socket<T: Timer>(unread: usize, config: ConfigBuilder, timer: T) -> (Socket<T>, Count) {
     let pings = Count::new();
     let sent = pings.clone();

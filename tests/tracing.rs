@@ -767,7 +767,7 @@ fn an_event_is_in_the_callers_span_where_the_heartbeats_own_is_not_recorded() {
 }
 
 #[test]
-fn what_has_not_begun_is_no_span() {
+fn what_has_not_begun_is_no_span_and_closing_begins() {
     let recorder = Recorder::new(Level::TRACE);
     run(&recorder, async {
         let (_pongs, heartbeat) = pinger(queue().0, Config::default());
@@ -777,15 +777,15 @@ fn what_has_not_begun_is_no_span() {
             Heartbeat::new(Config::default(), now()).stats()
         );
         assert_eq!(socket.stats(), heartbeat.stats());
-        // It ends before it has begun.
+        // Closing begins it: the handshake has a clock.
         socket.close().await.expect("nothing is in the way");
         assert_eq!(
             socket.stats().state_at(now()),
-            futures_pinger::HeartbeatState::Gone
+            futures_pinger::HeartbeatState::Closing
         );
     });
-    // That of the comparison.
-    assert_eq!(recorder.heartbeats().len(), 1);
+    // That of the comparison, and that of the socket that closes.
+    assert_eq!(recorder.heartbeats().len(), 2);
     assert_eq!(recorder.events(), [""; 0]);
 }
 

@@ -17,6 +17,10 @@ impl PongSender {
     /// Puts itself between the socket and its reader: pongs that answer the heartbeat's pings are
     /// consumed, all else is passed through, and counts as activity.
     ///
+    /// A reader that is away with a message reads no pongs: from a message until the next poll that finds
+    /// nothing more, or gives the 65 536th message, no missing pong is judged. Pings go on to leave, and
+    /// writes are judged. A reader that was never given a message counts as one that reads.
+    ///
     /// The pong side ends, and with it the heartbeat, once a close frame, an error or the end of the
     /// stream is read, and when the adapter is dropped.
     ///
@@ -44,6 +48,7 @@ impl PongSender {
             protocol,
             pongs: Some(self),
             unreported: 0,
+            waited_for: 0,
         }
     }
 }
@@ -60,6 +65,8 @@ pin_project! {
         pongs: Option<PongSender>,
         // Messages since activity was reported.
         unreported: u8,
+        // Messages since the heartbeat has been waiting for the reader.
+        waited_for: u32,
     }
 }
 
@@ -107,6 +114,9 @@ where
                 *this.unreported = 0;
                 pongs.handle_activity();
             }
+            if polled.is_pending() {
+                pongs.note_drained();
+            }
             // Pending: the stream wakes us.
             let next = ready!(polled);
             let kind = match &next {
@@ -135,6 +145,9 @@ where
                 }
             };
             if !taken {
+                if let Some(pongs) = &*this.pongs {
+                    pongs.note_item(this.waited_for);
+                }
                 return Poll::Ready(next);
             }
         }

@@ -66,7 +66,9 @@ impl Controller {
     ///
     /// [`Closed`] once the heartbeat has ended.
     pub fn ping_now(&self) -> Result<(), Closed> {
-        self.shared.visit(|machine| machine.ping_now())
+        self.shared.visit(|machine| machine.ping_now())?;
+        self.shared.mark_called();
+        Ok(())
     }
 
     /// Puts another configuration in force; see
@@ -109,6 +111,7 @@ impl Controller {
         self.shared.visit(|machine| machine.pause())?;
         // The writer of a socket waits for a ping that is on its way, but not for a paused one.
         self.shared.wake_writer();
+        self.shared.mark_called();
         Ok(())
     }
 
@@ -120,7 +123,9 @@ impl Controller {
     /// [`Closed`] once the heartbeat has ended.
     pub fn resume(&self) -> Result<(), Closed> {
         let now = self.shared.now();
-        self.shared.visit(|machine| machine.resume(now))
+        self.shared.visit(|machine| machine.resume(now))?;
+        self.shared.mark_called();
+        Ok(())
     }
 
     /// Ends the heartbeat without a frame. A [`Pinger`](crate::Pinger) is then ready with
@@ -132,6 +137,7 @@ impl Controller {
     /// [`Closed`] once the heartbeat has ended.
     pub fn stop(&self) -> Result<(), Closed> {
         self.shared.visit(|machine| machine.stop())?;
+        self.shared.mark_called();
         // The writer of a socket waits for a ping that is on its way. A driver that is awake is not
         // called, and its reader may not come back soon.
         self.shared.wake_writer();
@@ -166,7 +172,7 @@ impl Controller {
     /// Whether the heartbeat exists and has not ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !self.shared.has_ended()
+        !self.shared.is_gone()
     }
 }
 

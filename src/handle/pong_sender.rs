@@ -10,7 +10,7 @@ use futures_sink::Sink;
 
 use crate::error::Closed;
 use crate::frame::Pong;
-use crate::machine::PongKind;
+use crate::machine::{BACKLOG_LIMIT, PongKind};
 use crate::shared::{Shared, Visited};
 use crate::sync::Arc;
 
@@ -80,6 +80,34 @@ impl PongSender {
         let _ = self.shared.handle_activity();
     }
 
+    /// The reader has found nothing more: what it has read by now is all that the peer sent.
+    #[inline]
+    pub(crate) fn note_drained(&self) {
+        if self.shared.reader.returns() {
+            self.shared.ring();
+        }
+    }
+
+    /// The reader leaves with an item, its `waited_for`-th while the heartbeat waits for it.
+    #[inline]
+    pub(crate) fn note_item(&self, waited_for: &mut u32) {
+        if self.shared.reader.leaves() {
+            self.note_wait(waited_for);
+        } else {
+            *waited_for = 0;
+        }
+    }
+
+    #[cold]
+    fn note_wait(&self, waited_for: &mut u32) {
+        *waited_for += 1;
+        if *waited_for == BACKLOG_LIMIT {
+            *waited_for = 0;
+            self.shared.reader.floods();
+            self.shared.ring();
+        }
+    }
+
     /// Whether the heartbeat has ended.
     ///
     /// # Examples
@@ -91,7 +119,7 @@ impl PongSender {
     /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.has_ended() || self.shared.have_pongs_ended()
+        self.shared.is_gone() || self.shared.have_pongs_ended()
     }
 }
 

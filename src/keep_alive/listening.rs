@@ -1,5 +1,6 @@
-//! How long the reader has listened for the answer to a ping.
+//! How long somebody has listened for the answer to a ping.
 
+use crate::machine::slack;
 use crate::shared::Shared;
 use crate::time::{Span, Time};
 
@@ -9,13 +10,19 @@ use crate::time::{Span, Time};
 /// pong perhaps, lies with the peer until there is room for it. The socket then has nothing to read for
 /// a moment, now and again, and that is not silence. So no verdict falls before the reader has waited
 /// for half the timeout; that of an app that is quick has, long before the deadline.
+///
+/// Where the application does not read at all, the other half reads for it, from the checkpoint on. Then
+/// no verdict falls before two looks, the slack apart, have found nothing more to read.
 #[derive(Debug)]
 pub(super) struct Listening {
     /// The number of the ping.
     ping: u64,
     total: Span,
-    /// When the reader began to wait; never while it does not.
-    since: Time,
+    /// When the reader began to wait, if it does.
+    since: Option<Time>,
+    /// When another half than the reader found nothing more to read for the first time while that ping
+    /// was out; never if it did not.
+    drained: Time,
 }
 
 impl Listening {
@@ -23,7 +30,16 @@ impl Listening {
         Self {
             ping: 0,
             total: Span::ZERO,
-            since: Time::NEVER,
+            since: None,
+            drained: Time::NEVER,
+        }
+    }
+
+    fn turn_to(&mut self, ping: u64) {
+        if self.ping != ping {
+            self.ping = ping;
+            self.total = Span::ZERO;
+            self.drained = Time::NEVER;
         }
     }
 
@@ -32,26 +48,24 @@ impl Listening {
         let Some((ping, ..)) = heartbeat.ask(|machine| machine.awaited()) else {
             return false;
         };
-        if self.ping != ping {
-            self.ping = ping;
-            self.total = Span::ZERO;
-        }
-        self.since = now;
+        self.turn_to(ping);
+        self.since = Some(now);
         true
     }
 
     /// Whether the reader waits, or has waited until now.
     pub(super) fn has_begun(&self) -> bool {
-        self.since < Time::NEVER
+        self.since.is_some()
     }
 
-    /// The reader is back.
+    /// The reader is back, if it was waiting.
     pub(super) fn end(&mut self, now: Time) {
-        self.total = self.total.saturating_add(now.since(self.since));
-        self.since = Time::NEVER;
+        if let Some(since) = self.since.take() {
+            self.total = self.total.saturating_add(now.since(since));
+        }
     }
 
-    /// Until when a deadline that has passed is not judged yet, if nothing comes.
+    /// Until when the reader does not judge a deadline that has passed, if nothing comes.
     pub(super) fn holds(&self, heartbeat: &Shared, now: Time) -> Option<Time> {
         let (ping, deadline, timeout) = heartbeat.ask(|machine| machine.awaited())?;
         if now < deadline {
@@ -64,5 +78,18 @@ impl Listening {
         };
         let enough = Span::nanos(timeout.as_nanos() / 2);
         (total < enough).then(|| now.plus(enough.saturating_sub(total)))
+    }
+
+    /// The other half has found nothing more to read. Until when it does not judge a deadline that has
+    /// passed, if nothing comes.
+    pub(super) fn holds_for_writer(&mut self, heartbeat: &Shared, now: Time) -> Option<Time> {
+        let (ping, deadline, timeout) = heartbeat.ask(|machine| machine.awaited())?;
+        self.turn_to(ping);
+        self.drained = self.drained.min(now);
+        if now < deadline {
+            return None;
+        }
+        let enough = self.drained.plus(slack(timeout));
+        (!enough.has_come(now)).then_some(enough)
     }
 }

@@ -7,13 +7,12 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream, TryStream};
 use futures_sink::Sink;
 
-use super::writer::Outgoing;
+use super::look::By;
+use super::lookahead::Item;
 use super::{BATCH, KeepAlive, Parts};
-use crate::drive::{Driven, drive};
-use crate::error::{Error, TimedOut};
-use crate::machine::Verdict;
+use crate::error::Error;
+use crate::machine::Input;
 use crate::protocol::{MessageKind, Protocol};
-use crate::shared::{Driving, Seen, Visited};
 use crate::time::Time;
 use crate::timer::Timer;
 
@@ -29,27 +28,24 @@ where
     // all else out of it.
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.credit == 0 && !self.as_mut().rests() {
+        if self.credit == 0 || self.home.is_called() {
             if let Some(end) = self.as_mut().renew(cx) {
                 return end;
             }
         }
         let this = self.as_mut().project();
-        match Stream::poll_next(this.socket, cx) {
-            Poll::Ready(Some(Ok(message))) => match this.protocol.classify(&message) {
+        let polled = Stream::poll_next(this.socket, cx);
+        let mut taken = false;
+        if let Poll::Ready(Some(Ok(message))) = &polled {
+            match this.protocol.classify(message) {
                 MessageKind::Data | MessageKind::Ping(_) => {
                     *this.credit -= 1;
-                    Poll::Ready(Some(Ok(message)))
+                    return polled.map_err(Error::Transport);
                 }
-                kind => {
-                    if self.as_mut().takes(kind) {
-                        return self.handle(true, cx);
-                    }
-                    Poll::Ready(Some(Ok(message)))
-                }
-            },
-            polled => self.conclude(polled, false, cx),
+                kind => taken = self.as_mut().takes(kind),
+            }
         }
+        self.go_on(polled, taken, cx)
     }
 }
 
@@ -79,72 +75,119 @@ where
     #[inline(never)]
     fn rests(self: Pin<&mut Self>) -> bool {
         let this = self.project();
-        if this.listening.has_begun() || this.in_sink.is_some() {
+        if this.listening.has_begun()
+            || this.in_sink.is_some()
+            || *this.closing
+            || !this.ahead.is_empty()
+        {
             return false;
         }
+        if *this.credit > 0 {
+            // Something has called.
+            return false;
+        }
+        let mut this = this;
         let now = Time::of(this.alarm.now());
         let rests = this.home.ask(|machine| machine.is_resting(now));
         if rests {
             *this.batch_passed = true;
-            *this.credit = BATCH;
+            this.next_batch(now);
         }
         rests
     }
 
-    /// Begins the heartbeat, or looks at the time: then messages may pass again, unless it ends.
+    /// Begins the heartbeat, looks at the time, or yields what was read ahead. None: the socket is to be
+    /// read.
+    #[cold]
     #[inline(never)]
     fn renew(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Polled<M, E>> {
+        if self.as_mut().rests() {
+            return None;
+        }
         let mut this = self.as_mut().project();
         if *this.ended {
             return Some(Poll::Ready(None));
         }
-        if let Some(error) = this.failure.take() {
-            return Some(Poll::Ready(Some(Err(Error::Transport(error)))));
-        }
-        let now = Time::of(this.alarm.now());
-        let alarm = this.alarm.as_ref();
-        let first = this.home.begin(|| now, || alarm.clock());
-        // Only now: a clock that panics leaves the heartbeat to be begun by the next poll.
-        *this.credit = BATCH;
-        if first || this.is_plain() {
-            return None;
-        }
+        let (now, first) = this.begin();
+        let read = this.read_in_batch();
         // It matters when the reader comes back, or a whole batch has passed.
         let back = this.listening.has_begun();
-        *this.batch_passed |= !back;
-        this.listening.end(now);
-        let read = if back { 0 } else { BATCH };
-        this.home.wake_up(true, cx);
-        // More is ready, as far as we know.
-        let error = self.project().look(read, now, true, cx)?;
-        Some(Poll::Ready(Some(Err(error))))
+        let slow = this.next_batch(now) && !back;
+        if !this.ahead.is_empty() {
+            return Some(this.next_ahead(now, cx));
+        }
+        if !first && !this.is_plain() {
+            *this.batch_passed |= read > 0 && !back;
+            this.listening.end(now);
+            this.home.wake_up(true, cx);
+            this.report_activity(read, now);
+            // More is ready, as far as we know.
+            let input = if slow && read > 0 {
+                Input::Behind(read.into())
+            } else {
+                Input::More(read.into())
+            };
+            *this.reported = 0;
+            if let Some(item) = this.look(now, input, By::Reader, false) {
+                return Some(this.deliver(item));
+            }
+        }
+        if *this.closing {
+            this.come_by();
+            this.home.wake_up(true, cx);
+            // Some crates have room for the waker of one task, and would forget that of the other.
+            let both = this.home.waker();
+            return Some(self.read_on(&mut Context::from_waker(&both), cx));
+        }
+        None
     }
 
     /// Whether a message of that kind is for the heartbeat alone.
     #[inline(never)]
     fn takes(self: Pin<&mut Self>, kind: MessageKind<'_>) -> bool {
-        self.project().takes(kind)
+        self.project().takes_from_reader(kind)
     }
 
-    /// What the socket says after it has said something that was `taken`.
+    /// What is to be done where the socket has said something else than that there is a message, or a
+    /// message that is `taken`.
+    #[cold]
+    #[inline(never)]
+    fn go_on(
+        self: Pin<&mut Self>,
+        polled: Poll<Option<Result<M, E>>>,
+        taken: bool,
+        cx: &mut Context<'_>,
+    ) -> Polled<M, E> {
+        if !taken {
+            return self.conclude(polled, taken, cx);
+        }
+        drop(polled);
+        let waker = cx.waker().clone();
+        self.read_on(&mut Context::from_waker(&waker), cx)
+    }
+
+    /// Reads from the socket, which wakes `socket_cx`.
     ///
     /// It ends with the first message that is passed on: a ping is answered but once, so that few
     /// pongs are consumed.
-    #[inline(never)]
-    fn handle(mut self: Pin<&mut Self>, taken: bool, cx: &mut Context<'_>) -> Polled<M, E> {
+    fn read_on(
+        mut self: Pin<&mut Self>,
+        socket_cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
+    ) -> Polled<M, E> {
+        let mut taken = false;
         loop {
             let mut this = self.as_mut().project();
-            let polled = match Stream::poll_next(this.socket.as_mut(), cx) {
+            match Stream::poll_next(this.socket.as_mut(), socket_cx) {
                 Poll::Ready(Some(Ok(message))) => {
                     let kind = this.protocol.classify(&message);
-                    if this.takes(kind) {
-                        continue;
+                    if !this.takes_from_reader(kind) {
+                        return Poll::Ready(Some(Ok(message)));
                     }
-                    Poll::Ready(Some(Ok(message)))
+                    taken = true;
                 }
                 polled => return self.conclude(polled, taken, cx),
-            };
-            return polled;
+            }
         }
     }
 
@@ -159,11 +202,21 @@ where
         let mut this = self.project();
         match polled {
             Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.broken(error)))),
-            Poll::Ready(None) => Poll::Ready(this.end().map(Err)),
+            Poll::Ready(Some(Err(error))) => {
+                let error = this.broken(error);
+                this.deliver(Item::Failed(error))
+            }
+            Poll::Ready(None) => {
+                let item = match this.verdict() {
+                    Some(timed_out) => Item::Failed(Error::Timeout(timed_out)),
+                    None => Item::End,
+                };
+                this.pass_through();
+                this.deliver(item)
+            }
             // The socket wakes us if something comes; the rest is up to the heartbeat.
             Poll::Pending => match this.idle(taken, cx) {
-                Some(error) => Poll::Ready(Some(Err(error))),
+                Some(item) => this.deliver(item),
                 None => Poll::Pending,
             },
         }
@@ -177,22 +230,90 @@ where
     P: Protocol<M>,
     T: Timer,
 {
+    /// Yields what was read ahead, in its order.
+    fn next_ahead(&mut self, now: Time, cx: &mut Context<'_>) -> Polled<M, E> {
+        self.home.wake_up(true, cx);
+        if !self.ahead.is_over() && !self.is_plain() {
+            self.listening.end(now);
+            if let Some(item) = self.look(now, Input::Behind(0), By::Reader, false) {
+                self.ahead.push(item);
+            }
+        }
+        let was_full = self.ahead.is_full();
+        let item = self.ahead.pop();
+        if was_full {
+            // The writer's half may read on.
+            self.home.wake_writer();
+        }
+        if !self.ahead.is_empty() || *self.closing {
+            self.come_by();
+        }
+        item.map_or(Poll::Pending, |item| self.deliver(item))
+    }
+
+    /// Messages of this batch that were passed on.
+    fn read_in_batch(&self) -> u8 {
+        self.batch.saturating_sub(*self.credit) * u8::from(!*self.comes_by)
+    }
+
+    /// The next batch begins. Whether the application was slow with the last one: then its batches get
+    /// smaller, so that it never comes to the time much too late.
+    fn next_batch(&mut self, now: Time) -> bool {
+        let took = now.since(*self.batch_began);
+        let slow = self.home.ask(|machine| took > machine.patience());
+        *self.batch = if slow {
+            (*self.batch / 2).max(1)
+        } else {
+            (*self.batch * 2).min(BATCH)
+        };
+        *self.batch_began = now;
+        *self.credit = *self.batch;
+        *self.comes_by = false;
+        slow
+    }
+
+    /// What the stream yields for an item.
+    fn deliver(&mut self, item: Item<M, E>) -> Polled<M, E> {
+        match item {
+            Item::Message(message) | Item::Ping(message) => Poll::Ready(Some(Ok(message))),
+            Item::Failed(error) => {
+                if let Error::Timeout(_) = error {
+                    self.end();
+                }
+                Poll::Ready(Some(Err(error)))
+            }
+            Item::End => {
+                self.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        *self.ended = true;
+        self.come_by();
+        self.home.wake_writer();
+    }
+
     /// The socket has nothing more to read: the time is looked at, unless nothing has called for it.
-    fn idle(&mut self, taken: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
-        let read = BATCH - mem::replace(self.credit, BATCH);
+    fn idle(&mut self, taken: bool, cx: &mut Context<'_>) -> Option<Item<M, E>> {
+        let read = self.read_in_batch();
         let any = mem::take(self.batch_passed) || read > 0 || taken;
-        if let Some(error) = self.failure.take() {
-            return Some(Error::Transport(error));
+        *self.credit = *self.batch;
+        *self.comes_by = false;
+        if *self.closing {
+            self.come_by();
         }
         if self.is_plain() {
             return None;
         }
         let heeded = any && self.home.ask(|machine| machine.heeds_activity());
-        let must = heeded || *self.blocked || self.in_sink.is_some();
+        let must = heeded || *self.blocked || self.in_sink.is_some() || *self.closing;
         if !self.home.wake_up(must, cx) {
             return None;
         }
         let now = Time::of(self.alarm.now());
+        *self.batch_began = now;
         // A runtime may say that nothing is ready because this task has had its share. So what has
         // been read in this turn is followed by another turn before anything is judged.
         let more = any && self.home.ask(|machine| machine.is_overdue(now));
@@ -200,169 +321,35 @@ where
             // Pending: we wake ourselves.
             cx.waker().wake_by_ref();
         }
-        let error = self.look(read, now, more, cx);
-        if self.listening.begin(self.home, now) {
-            *self.credit = 0;
-        }
-        error
-    }
-
-    /// Whether there is no heartbeat any more, and no verdict to report: the socket is a plain one.
-    fn is_plain(&mut self) -> bool {
-        let plain = self.home.ask(|machine| machine.is_disconnected());
-        if plain {
-            *self.in_sink = None;
-        }
-        plain
-    }
-
-    /// Whether a message of that kind is for the heartbeat alone.
-    fn takes(&mut self, kind: MessageKind<'_>) -> bool {
-        let ours = match kind {
-            MessageKind::Data | MessageKind::Ping(_) => false,
-            MessageKind::Pong(payload) => {
-                let now = Time::of(self.alarm.now());
-                // What was read before the pong comes before it.
-                self.report_activity(BATCH - *self.credit, now);
-                self.home.handle_own_pong(&payload, now).is_ours()
-            }
-            // An answer is nobody else's, also after the end.
-            MessageKind::Answer => {
-                let now = Time::of(self.alarm.now());
-                self.report_activity(BATCH - *self.credit, now);
-                let _ = self.home.visit(|machine| machine.handle_answer(now));
-                true
-            }
-            // Nothing may be sent after the answer to it. A verdict that has fallen stands.
-            MessageKind::Close => {
-                if self.home.ask(|machine| machine.timed_out()).is_none() {
-                    self.pass_through();
-                }
-                false
-            }
-        };
-        if !ours {
-            *self.credit -= 1;
-        }
-        ours
-    }
-
-    /// Looks at the time, after `read` messages: writes what is due, judges deadlines, arms the
-    /// timer. `more`: there is more to read, and whoever reads comes back.
-    fn look(&mut self, read: u8, now: Time, more: bool, cx: &mut Context<'_>) -> Option<Error<E>> {
         self.report_activity(read, now);
         *self.reported = 0;
-        let held = self.listening.holds(self.home, now);
-        let backlog = (more || held.is_some()).then_some(read.into());
-        let (driven, seen) = self.drive(now, backlog, !more);
-        if seen.verdict_fell {
-            // A writer that is blocked has waited long enough.
-            self.wake_writer();
-        }
-        match driven {
-            Driven::Rests { until, blocked } => {
-                *self.blocked = blocked;
-                if !more {
-                    let until = held.unwrap_or(until);
-                    let Seen { grid, rung, .. } = seen;
-                    let home = &*self.home;
-                    let ringing = self
-                        .alarm
-                        .as_mut()
-                        .poll_at(until, grid, rung, || home.waker());
-                    if ringing.is_ready() {
-                        // The instant has come since `now` was read, or the timer is early. By way
-                        // of the executor, so that a broken timer cannot hold us here.
-                        cx.waker().wake_by_ref();
-                        self.home.ring();
-                    }
-                }
-                None
-            }
-            Driven::Over(Some(Verdict::TimedOut(timed_out))) => Some(self.time_out(timed_out)),
-            Driven::Over(_) => None,
-            Driven::Failed(error) => Some(self.broken(error)),
-        }
-    }
-
-    /// Tells the heartbeat of the activity in the messages that were read in this batch, once.
-    fn report_activity(&mut self, read: u8, now: Time) {
-        if read > *self.reported {
-            *self.reported = read;
-            // After the end activity means nothing.
-            let _ = self.home.visit(|machine| machine.handle_activity(now, now));
-        }
-    }
-
-    /// The heartbeat's frames into the socket, which wakes us and the writer.
-    pub(super) fn drive(
-        &mut self,
-        now: Time,
-        backlog: Option<u32>,
-        sleeps: bool,
-    ) -> (Driven<E>, Seen) {
-        let mut sink = Outgoing {
-            socket: self.socket.as_mut(),
-            protocol: self.protocol,
-            outbox: self.outbox,
-            asked: false,
+        let input = if more {
+            Input::More(read.into())
+        } else {
+            Input::Drained
         };
-        let both = self.home.waker();
-        let cx = &mut Context::from_waker(&both);
-        let mut driving = Driving::new(self.home, now, backlog, sleeps);
-        let driven = drive(&mut sink, self.in_sink, &mut driving, cx);
-        if sink.asked && !matches!(driven, Driven::Rests { blocked: true, .. }) {
-            // The socket may have got room by it, and told us instead of the writer.
-            self.home.wake_writer();
+        let item = self.look(now, input, By::Reader, more);
+        if self.listening.begin(self.home, now) {
+            self.come_by();
         }
-        (driven, driving.seen())
+        item
     }
 
-    /// No further frame of ours.
-    pub(super) fn pass_through(&mut self) {
-        self.home.disconnect();
-        *self.in_sink = None;
-        self.wake_writer();
-    }
-
-    fn time_out(&mut self, timed_out: TimedOut) -> Error<E> {
-        *self.ended = true;
-        *self.credit = 0;
-        self.wake_writer();
-        Error::Timeout(timed_out)
-    }
-
-    /// The connection broke. A verdict that has fallen stands.
-    fn broken(&mut self, error: E) -> Error<E> {
-        if let Some(timed_out) = self.verdict() {
-            return self.time_out(timed_out);
+    /// Whether a message of that kind, which the reader has read, is for the heartbeat alone.
+    fn takes_from_reader(&mut self, kind: MessageKind<'_>) -> bool {
+        let now = Time::of(self.alarm.now());
+        if let MessageKind::Pong(_) | MessageKind::Answer = kind {
+            // What was read before the pong comes before it.
+            let read = self.read_in_batch();
+            self.report_activity(read, now);
         }
-        self.pass_through();
-        Error::Transport(error)
-    }
-
-    /// The connection ended.
-    fn end(&mut self) -> Option<Error<E>> {
-        *self.ended = true;
-        *self.credit = 0;
-        if let Some(timed_out) = self.verdict() {
-            return Some(self.time_out(timed_out));
+        let ours = self.takes(kind, now);
+        if !ours {
+            *self.credit = self.credit.saturating_sub(1);
+        } else if self.home.ask(|machine| machine.is_ping_due(now)) {
+            // The next ping leaves with the next message, also where the driver is awake already.
+            self.home.mark_called();
         }
-        self.pass_through();
-        None
-    }
-
-    /// The connection is over: a close frame on its way is given up, and the verdict is final.
-    fn verdict(&mut self) -> Option<TimedOut> {
-        let timed_out = self.home.ask(|machine| machine.timed_out());
-        if timed_out.is_some() {
-            self.home.disconnect();
-        }
-        timed_out
-    }
-
-    /// The writer may have waited for a frame of ours, or for a heartbeat that is over.
-    pub(super) fn wake_writer(&self) {
-        self.home.wake_writer();
+        ours
     }
 }

@@ -7,13 +7,14 @@ use std::task::{Context, Poll, ready};
 use futures_core::{Stream, TryStream};
 use futures_sink::Sink;
 
+use super::lookahead::Item;
 use super::{KeepAlive, Parts};
 use crate::drive::{Driven, Sinks};
 use crate::error::Error;
-use crate::frame::Frame;
-use crate::machine::Destination;
+use crate::frame::{CloseReason, Frame};
+use crate::machine::{Destination, Handshake, Input};
 use crate::protocol::{MessageKind, Protocol};
-use crate::shared::Visited;
+use crate::shared::{Then, Visited};
 use crate::time::Time;
 use crate::timer::Timer;
 
@@ -80,12 +81,9 @@ where
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         let mut this = self.project();
-        ready!(this.poll_held(cx))?;
-        ready!(this.poll_ours(cx))?;
-        // Pending: the socket wakes us.
-        ready!(this.poll_socket(cx, S::poll_ready))?;
-        *this.outbox = Outbox::Reserved;
-        Poll::Ready(Ok(()))
+        this.pass_by(cx)?;
+        let ready = this.poll_room(cx);
+        this.or_blocked(ready, cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
@@ -95,7 +93,8 @@ where
         }
         if let MessageKind::Close = this.protocol.classify(&message) {
             // Nothing of ours may follow it (RFC 6455 §5.5.1).
-            this.pass_through();
+            let now = Time::of(this.alarm.now());
+            this.close(Handshake::Sent, now);
         }
         match mem::replace(this.outbox, Outbox::Free) {
             Outbox::Taken => {
@@ -114,22 +113,16 @@ where
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         let mut this = self.project();
-        ready!(this.poll_held(cx))?;
-        // Pending: the socket wakes us.
-        ready!(this.poll_socket(cx, S::poll_flush))?;
-        this.flushed();
-        Poll::Ready(Ok(()))
+        this.pass_by(cx)?;
+        let flushed = this.poll_flushed(cx);
+        this.or_blocked(flushed, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         let mut this = self.project();
-        if let Some(timed_out) = this.home.ask(|machine| machine.timed_out()) {
-            return Poll::Ready(Err(Error::Timeout(timed_out)));
-        }
-        ready!(this.poll_held(cx))?;
-        this.pass_through();
-        // Pending: the socket wakes us.
-        this.poll_socket(cx, S::poll_close)
+        this.pass_by(cx)?;
+        let closed = this.poll_closed(cx);
+        this.or_blocked(closed, cx)
     }
 }
 
@@ -140,54 +133,123 @@ where
     P: Protocol<M>,
     T: Timer,
 {
+    /// Where the heartbeat has called, the writer looks: it may be the only half that is polled.
+    fn pass_by(&mut self, cx: &mut Context<'_>) -> Result<(), Error<E>> {
+        if self.home.is_called() {
+            self.look_from_writer(cx).map_err(Error::Timeout)?;
+        }
+        match self.home.ask(|machine| machine.timed_out()) {
+            Some(timed_out) => Err(Error::Timeout(timed_out)),
+            None => Ok(()),
+        }
+    }
+
+    /// A writer that is blocked waits for the heartbeat as well: for a verdict, and for the end of the
+    /// closing handshake.
+    fn or_blocked(
+        &mut self,
+        polled: Poll<Result<(), Error<E>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error<E>>> {
+        if polled.is_pending() {
+            // The timer, and whatever wakes the reader, wakes us as well.
+            self.home.register_writer(cx);
+            if self.home.is_called() {
+                self.look_from_writer(cx).map_err(Error::Timeout)?;
+            }
+            if *self.closing && (*self.ended || self.ahead.is_over()) {
+                // The connection is given up: nothing will be taken any more.
+                return Poll::Ready(Ok(()));
+            }
+        }
+        polled
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        ready!(self.poll_held(cx))?;
+        ready!(self.poll_ours(cx));
+        // Pending: the socket wakes us.
+        ready!(self.poll_socket(cx, S::poll_ready))?;
+        *self.outbox = Outbox::Reserved;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        ready!(self.poll_held(cx))?;
+        // Pending: the socket wakes us.
+        ready!(self.poll_socket(cx, S::poll_flush))?;
+        self.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        ready!(self.poll_held(cx))?;
+        if !*self.closing && !self.is_plain() {
+            if self
+                .protocol
+                .encode(Frame::Close(CloseReason::ping_timeout()))
+                .is_some()
+            {
+                let now = Time::of(self.alarm.now());
+                self.close(Handshake::Sent, now);
+            } else {
+                // Without a close frame there is no handshake to wait for.
+                self.pass_through();
+            }
+        }
+        // Pending: the socket wakes us.
+        self.poll_socket(cx, S::poll_close)
+    }
+
     /// Asks the socket's sink for something on behalf of the writer.
     fn poll_socket(
         &mut self,
         cx: &mut Context<'_>,
         poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<Result<(), E>>,
     ) -> Poll<Result<(), Error<E>>> {
-        if let Some(timed_out) = self.home.ask(|machine| machine.timed_out()) {
-            return Poll::Ready(Err(Error::Timeout(timed_out)));
-        }
-        let ours = self.in_sink.is_some() || self.home.ask(|machine| machine.wants_transmit());
+        let ours = *self.closing
+            || self.in_sink.is_some()
+            || self.home.ask(|machine| machine.wants_transmit());
         let polled = if ours {
-            // A frame of ours waits too: the socket must wake the reader as well.
+            // A frame of ours waits too, or the socket closes: it must wake the reader as well.
             self.home.register_writer(cx);
             let both = self.home.waker();
             poll(self.socket.as_mut(), &mut Context::from_waker(&both))
         } else {
-            let polled = poll(self.socket.as_mut(), cx);
-            if polled.is_pending() {
-                // Should the reader's side poll the sink next, it will wake us as well.
-                self.home.register_writer(cx);
-            }
-            polled
+            poll(self.socket.as_mut(), cx)
         };
+        if polled.is_ready() {
+            self.write.end();
+        } else if self.write.is_free() {
+            let now = Time::of(self.alarm.now());
+            self.write.begin(now);
+            if self.ahead.is_full() {
+                // The heartbeat rests until the next ping is due, and has an earlier deadline now.
+                self.home.mark_called();
+            }
+        }
         polled.map_err(Error::Transport)
     }
 
     /// A frame of ours that waits goes first: a writer that never leaves the socket any room would
     /// else keep it waiting until its write timeout.
-    fn poll_ours(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
-        if let Some(timed_out) = self.home.ask(|machine| machine.timed_out()) {
-            return Poll::Ready(Err(Error::Timeout(timed_out)));
-        }
+    fn poll_ours(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.waits_for_ours() {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
         self.home.register_writer(cx);
         let now = Time::of(self.alarm.now());
-        // Nothing is judged here, and the timer is the reader's to arm.
-        match self.drive(now, Some(0), false).0 {
+        // Nothing is judged here, and the timer is armed with the next look.
+        match self.drive(now, Input::More(0), Then::ComeBack).0 {
             // Pending: the socket wakes us, and a pause does. A pause that came before this task was
             // registered woke nobody, so the writer asks once more.
             Driven::Rests { blocked: true, .. } if self.waits_for_ours() => Poll::Pending,
-            Driven::Rests { .. } | Driven::Over(_) => Poll::Ready(Ok(())),
+            Driven::Rests { .. } | Driven::Over(_) => Poll::Ready(()),
             // What was refused is not the writer's.
             Driven::Failed(error) => {
-                *self.failure = Some(error);
-                self.home.wake_reader();
-                Poll::Ready(Ok(()))
+                let error = self.broken(error);
+                self.keep(Item::Failed(error));
+                Poll::Ready(())
             }
         }
     }
@@ -198,7 +260,7 @@ where
         self.home.ask(|machine| {
             (self.in_sink.is_some() || machine.wants_transmit())
                 && !machine.is_paused()
-                && !machine.has_ended()
+                && !machine.is_gone()
         })
     }
 
@@ -207,9 +269,12 @@ where
         if let Outbox::Held(_) = self.outbox {
             // Pending: the socket wakes us.
             ready!(self.poll_socket(cx, S::poll_ready))?;
-            if let Outbox::Held(message) = mem::replace(self.outbox, Outbox::Free) {
-                let sent = self.socket.as_mut().start_send(message);
-                sent.map_err(Error::Transport)?;
+            match mem::replace(self.outbox, Outbox::Free) {
+                Outbox::Held(message) => {
+                    let sent = self.socket.as_mut().start_send(message);
+                    sent.map_err(Error::Transport)?;
+                }
+                other => *self.outbox = other,
             }
         }
         Poll::Ready(Ok(()))

@@ -60,7 +60,7 @@ impl Grace {
 
 /// How long before the deadline the checkpoint is.
 #[inline]
-fn slack(timeout: Span) -> Span {
+pub(crate) fn slack(timeout: Span) -> Span {
     const MIN: u64 = 10_000_000;
     const MAX: u64 = 1_000_000_000;
     let timeout = timeout.as_nanos();

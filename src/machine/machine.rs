@@ -3,10 +3,10 @@
 use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::time::Duration;
 
-use super::deadline::{Check, Deadline, Grace};
+use super::deadline::{Check, Deadline, Grace, slack};
 use super::event::{Event, Events};
 use super::proof::{Key, Proof, payload};
-use super::record::{Cause, CloseStep, End, Newest, Phase, Record, Start, WaitKind};
+use super::record::{Cause, CloseStep, End, Handshake, Newest, Phase, Record, Start, WaitKind};
 use super::schedule::Wait;
 use crate::config::{Config, Liveness, Timeout};
 use crate::error::{TimedOut, TimeoutPhase};
@@ -180,6 +180,19 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         self.record.phase == Phase::Paused
     }
 
+    /// Whether the heartbeat means nothing any more to who holds a handle of it: it has ended, or a close
+    /// frame of the connection itself was sent or read.
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.record.phase, Phase::Handshake(_) | Phase::Ended(_))
+    }
+
+    /// Whether a close frame of the connection itself was read, and none was sent that is known of.
+    #[inline]
+    pub(crate) fn owes_close(&self) -> bool {
+        self.record.phase == Phase::Handshake(Handshake::Read)
+    }
+
     /// Whether the heartbeat is over, its close frame included.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
@@ -190,6 +203,11 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     #[inline]
     pub(crate) fn is_resting(&self, now: Time) -> bool {
         self.record.phase == Phase::Idle && !self.record.due.has_come(now) && !self.heeds_activity()
+    }
+
+    /// Whether no ping is out and the next one is due.
+    pub(crate) fn is_ping_due(&self, now: Time) -> bool {
+        self.record.phase == Phase::Idle && self.record.due.has_come(now)
     }
 
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
@@ -219,7 +237,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
                     .plus(self.usual_round_trip())
                     .instant(),
             },
-            Phase::Closing(_) => Snapshot::Fixed(HeartbeatState::Closing),
+            Phase::Closing(_) | Phase::Handshake(_) => Snapshot::Fixed(HeartbeatState::Closing),
             Phase::Ended(_) => Snapshot::Fixed(HeartbeatState::Gone),
         };
         Stats {
@@ -246,6 +264,27 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
             self.record.phase,
             Phase::Ended(End::Requested | End::Disconnected)
         )
+    }
+
+    /// How much later a pong may be judged at `now`, where one is to be judged.
+    pub(crate) fn leeway(&self, now: Time) -> Option<Span> {
+        let (.., timeout) = self.awaited()?;
+        (self.is_overdue(now) || self.record.due.has_come(now)).then(|| slack(timeout))
+    }
+
+    /// For how long the sink may take nothing.
+    pub(crate) fn write_timeout(&self) -> Span {
+        self.config().spans().write_timeout
+    }
+
+    /// How long an application may take for a batch of messages: a quarter of the slack.
+    pub(crate) fn patience(&self) -> Span {
+        let timeout = match &self.config().spans().timeout {
+            Timeout::Fixed(timeout) => *timeout,
+            Timeout::Adaptive(range) => *range.start(),
+            Timeout::Never => self.config().spans().interval,
+        };
+        Span::nanos(slack(timeout).as_nanos() / 4)
     }
 
     /// The number of the ping whose pong is waited for, and the deadline and the timeout of that wait;
@@ -297,7 +336,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
             Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
                 self.look_before(self.next_judgement())
             }
-            Phase::Closing(CloseStep::Offered | CloseStep::Flushing) => {
+            Phase::Closing(CloseStep::Offered | CloseStep::Flushing) | Phase::Handshake(_) => {
                 self.record.close_deadline()
             }
             Phase::NotBegun(_) | Phase::Paused => Time::NEVER,
@@ -323,7 +362,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
             Phase::Idle => self.record.due,
             // Without a timeout the ping is written off when the next one is due.
             Phase::Waiting if !self.config().judges_pongs() => self.record.due,
-            Phase::Closing(_) => self.record.close_deadline(),
+            Phase::Closing(_) | Phase::Handshake(_) => self.record.close_deadline(),
             _ => {
                 let timeout = self.timeout(self.config());
                 timeout.map_or(Time::NEVER, |timeout| self.record.next_look(timeout))
@@ -435,7 +474,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     #[inline]
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        self.record.set_backlog(None);
+        self.record.end_backlog();
         self.judge(now);
     }
 
@@ -445,11 +484,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     pub(super) fn settle(&mut self, now: Time) -> Option<Time> {
         match self.record.phase {
             Phase::Idle => {
-                self.record.set_backlog(None);
+                self.record.end_backlog();
                 (!self.record.due.has_come(now)).then_some(self.record.due)
             }
             Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
-                self.record.set_backlog(None);
+                self.record.end_backlog();
                 self.note_due(now);
                 let judgement = self.next_judgement();
                 if !judgement.has_come(now) {
@@ -478,9 +517,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     pub(crate) fn handle_backlog(&mut self, read: u32, now: Time) {
         let deadline = match self.record.phase {
             Phase::Waiting if !self.config().judges_pongs() => Some(self.record.due),
-            Phase::Closing(_) => return self.judge(now),
+            Phase::Closing(_) | Phase::Handshake(_) => return self.judge(now),
             _ => self.deadline(self.config()).map(|deadline| deadline.at),
         };
+        let unread = self.record.unread_deadline();
+        let deadline = unread.or(deadline);
         // What was read by the first look past the deadline may have been read before it.
         let backlog = match self.record.backlog() {
             _ if !deadline.is_some_and(|deadline| deadline.has_come(now)) => None,
@@ -489,6 +530,14 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         };
         if backlog.is_none_or(|past| past < BACKLOG_LIMIT) {
             return self.record.set_backlog(backlog);
+        }
+        if unread.is_some() {
+            // Of pings that were written off as unread, the one that is out now stands for all.
+            if self.record.phase == Phase::Waiting {
+                self.record.end_backlog();
+                self.miss(now.since(self.record.waiting_since), now);
+            }
+            return;
         }
         self.record.set_backlog(None);
         if let Some(mut deadline) = self.deadline(self.config()) {
@@ -525,6 +574,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                     self.record.rtt.sample(rtt);
                 }
                 self.record.last_proof = self.record.last_proof.max(at);
+                self.record.clear_unread();
                 self.answered(at);
                 self.record.enter(proof);
                 let sequence = self.record.issued;
@@ -539,6 +589,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 }
                 if !self.record.is_over() {
                     self.record.clear_misses();
+                    self.record.clear_unread();
                 }
                 self.record.last_proof = self.record.last_proof.max(at);
                 self.record.enter(proof);
@@ -546,6 +597,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             }
             Proof::Nothing => self.handle_unproven(at),
         }
+    }
+
+    /// Whoever reads is late: the ping that is out gives no sample of the round trip.
+    pub(crate) fn read_late(&mut self) {
+        self.record.late = true;
     }
 
     /// The peer was active `at` that time, and says so `now`.
@@ -619,7 +675,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     pub(crate) fn pause(&mut self) {
         match &mut self.record.phase {
             Phase::NotBegun(start) => *start = Start::Paused,
-            Phase::Paused | Phase::Closing(_) | Phase::Ended(_) => {}
+            Phase::Paused | Phase::Closing(_) | Phase::Handshake(_) | Phase::Ended(_) => {}
             phase => {
                 *phase = Phase::Paused;
                 // The pong of a ping that is out is read whenever somebody gets to it.
@@ -647,7 +703,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     pub(crate) fn stop(&mut self) {
         match self.record.phase {
-            Phase::Ended(_) => {}
+            Phase::Ended(_) | Phase::Handshake(_) => {}
             Phase::Closing(_) => self.end_timed_out(),
             _ => {
                 self.record.phase = Phase::Ended(End::Requested);
@@ -664,6 +720,47 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Phase::Closing(_) => self.end_timed_out(),
             _ => self.record.phase = Phase::Ended(End::Disconnected),
         }
+    }
+
+    /// A close frame of the connection itself was sent or read: no ping is sent any more, and the
+    /// connection has so long to end. A verdict that has fallen stands.
+    pub(crate) fn handle_close(&mut self, way: Handshake, now: Time) {
+        match &mut self.record.phase {
+            Phase::Closing(_) | Phase::Ended(_) => {}
+            Phase::Handshake(known) => {
+                if *known != way {
+                    *known = Handshake::Both;
+                }
+            }
+            _ => {
+                let deadline = now.plus(self.config().spans().closing_handshake);
+                self.record.end_by(deadline, now, way);
+            }
+        }
+    }
+
+    /// The pong of the newest ping cannot be read, and the sink has taken nothing of the application's for
+    /// so long.
+    pub(crate) fn handle_blocked_write(&mut self, elapsed: Span, now: Time) {
+        if self.record.phase == Phase::Waiting {
+            self.time_out(TimeoutPhase::Write, elapsed, now);
+        }
+    }
+
+    /// The pong of the newest ping cannot be read at present: the ping is written off where the next is
+    /// due.
+    #[inline]
+    pub(super) fn write_off_unread(&mut self, now: Time) {
+        if self.record.phase == Phase::Waiting && self.record.due.has_come(now) {
+            let deadline = self.deadline(self.config());
+            self.record
+                .write_off_unread(deadline.map_or(now, |deadline| deadline.at));
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.record.phase == Phase::Waiting
     }
 
     /// Whether a frame is to go now that did not before: a ping that is due, or the close frame.
@@ -799,6 +896,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     }
 
     fn answered_by_policy(&mut self, at: Time) {
+        self.record.clear_unread();
         self.answered(at);
         self.record.newest = Newest::AnsweredByPolicy;
         let sequence = self.record.issued;
@@ -873,7 +971,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 }
                 answers
             }
-            Phase::NotBegun(_) | Phase::Paused | Phase::Closing(_) | Phase::Ended(_) => false,
+            Phase::NotBegun(_)
+            | Phase::Paused
+            | Phase::Closing(_)
+            | Phase::Handshake(_)
+            | Phase::Ended(_) => false,
         }
     }
 
@@ -903,6 +1005,15 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     fn judge(&mut self, now: Time) {
         match self.record.phase {
             Phase::Waiting if !self.config().judges_pongs() => self.write_off(now),
+            Phase::Handshake(way) if self.record.close_deadline().has_come(now) => {
+                if way == Handshake::Both {
+                    self.record.phase = Phase::Ended(End::Disconnected);
+                } else {
+                    let elapsed = now.since(self.record.waiting_since);
+                    self.record.condemn(TimeoutPhase::Closing, elapsed);
+                    self.end_timed_out();
+                }
+            }
             Phase::Closing(_) if self.record.close_deadline().has_come(now) => {
                 self.end_timed_out();
             }

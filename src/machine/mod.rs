@@ -20,11 +20,12 @@ mod record;
 mod schedule;
 mod turn;
 
+pub(crate) use self::deadline::slack;
 #[cfg(feature = "tracing")]
 pub(crate) use self::event::Event;
 pub(crate) use self::event::Events;
 pub use self::machine::{BACKLOG_LIMIT, Destination, PongKind, Verdict};
 pub(crate) use self::machine::{Machine, Terms};
 pub(crate) use self::proof::Key;
-pub(crate) use self::record::Record;
-pub(crate) use self::turn::{SinkState, Step, Turn};
+pub(crate) use self::record::{Handshake, Record};
+pub(crate) use self::turn::{Input, SinkState, Step, Turn};

@@ -233,7 +233,8 @@ mod tests {
         for _ in 0..1000 {
             let key = Key::unique();
             assert!(tags.insert(key.tag(1, 0)));
-            assert!(halves.insert(key.0[..8].to_vec()) && halves.insert(key.0[8..].to_vec()));
+            assert!(halves.insert(key.0[..8].to_vec()));
+            assert!(halves.insert(key.0[8..].to_vec()));
         }
         assert_ne!(Key::new([0; 16]).tag(1, 0), Key::new([1; 16]).tag(1, 0));
     }

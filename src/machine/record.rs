@@ -28,6 +28,14 @@ pub(super) enum CloseStep {
     Flushing,
 }
 
+/// Which way a close frame of the connection itself has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    Sent,
+    Read,
+    Both,
+}
+
 /// What a heartbeat does when it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
@@ -66,6 +74,9 @@ pub(super) enum Phase {
     Paused,
     /// The verdict has fallen, and its close frame is on its way.
     Closing(CloseStep),
+    /// A close frame of the connection itself was sent, or read, or both: no ping is sent any more, and
+    /// the connection has until [`Record::close_deadline`] to end.
+    Handshake(Handshake),
     Ended(End),
 }
 
@@ -154,7 +165,9 @@ struct Rare {
     moved_to: Option<Time>,
     /// The start of the wait that ends at `due`, where `due` is never.
     wait_start: Time,
-    /// When the close frame is given up.
+    /// When the deadline of the first ping in a row of unread ones was, none of which a pong followed.
+    unread_deadline: Option<Time>,
+    /// When the close frame, or the closing handshake, is given up.
     close_deadline: Time,
     /// The elapsed time that the verdict tells.
     elapsed: Span,
@@ -177,6 +190,7 @@ impl Rare {
         sent_at: None,
         moved_to: None,
         wait_start: Time::ORIGIN,
+        unread_deadline: None,
         close_deadline: Time::ORIGIN,
         elapsed: Span::ZERO,
         timeout: TimeoutPhase::Pong,
@@ -220,7 +234,10 @@ impl Record {
     /// Whether the verdict has fallen, or the heartbeat has ended otherwise.
     #[inline]
     pub(super) const fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Closing(_) | Phase::Ended(_))
+        matches!(
+            self.phase,
+            Phase::Closing(_) | Phase::Handshake(_) | Phase::Ended(_)
+        )
     }
 
     #[inline]
@@ -275,7 +292,10 @@ impl Record {
     pub(super) fn offer(&mut self, since: Time, cause: Cause, grace: Grace) {
         if let Some(rare) = &mut self.rare {
             rare.lateness = Span::ZERO;
-            rare.backlog = None;
+            // What was read past the deadline of an unread ping goes on to count.
+            if rare.unread_deadline.is_none() {
+                rare.backlog = None;
+            }
         }
         if self.newest != Newest::NotAwaited {
             // The pong of an earlier ping may still be read, and is measured from its own time.
@@ -365,8 +385,36 @@ impl Record {
         }
     }
 
+    /// The deadline that a backlog is counted from, where pings were written off as unread.
+    pub(super) fn unread_deadline(&self) -> Option<Time> {
+        self.rare().unread_deadline
+    }
+
+    /// The newest ping is written off as unread: it is neither answered nor missed.
+    pub(super) fn write_off_unread(&mut self, deadline: Time) {
+        self.rare_mut().unread_deadline.get_or_insert(deadline);
+        self.newest = Newest::NotAwaited;
+        self.phase = Phase::Idle;
+    }
+
+    #[inline]
+    pub(super) fn clear_unread(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.unread_deadline = None;
+        }
+    }
+
     pub(super) fn backlog(&self) -> Option<u32> {
         self.rare().backlog
+    }
+
+    /// All that was there to read has been read.
+    #[inline]
+    pub(super) fn end_backlog(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.backlog = None;
+            rare.unread_deadline = None;
+        }
     }
 
     #[inline]
@@ -488,6 +536,13 @@ impl Record {
     pub(super) fn close_by(&mut self, deadline: Time) {
         self.rare_mut().close_deadline = deadline;
         self.phase = Phase::Closing(CloseStep::Due);
+    }
+
+    /// The connection has until `deadline` to end.
+    pub(super) fn end_by(&mut self, deadline: Time, now: Time, handshake: Handshake) {
+        self.waiting_since = now;
+        self.rare_mut().close_deadline = deadline;
+        self.phase = Phase::Handshake(handshake);
     }
 
     pub(super) fn close_deadline(&self) -> Time {

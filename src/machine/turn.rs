@@ -40,6 +40,21 @@ pub(crate) enum SinkState {
     Blocked,
 }
 
+/// What is known of the input when a driver looks. The items that were read count once in each poll.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input {
+    /// All that was there has been read.
+    Drained,
+    /// So many items were read, more are ready, and the driver comes back for them at once: nothing is
+    /// judged before they are read.
+    More(u32),
+    /// The same, but it is the application that reads on, at its own pace: a ping whose pong was not
+    /// read by the next due time is written off.
+    Behind(u32),
+    /// Nothing can be read at present: no pong is judged.
+    Unreadable,
+}
+
 impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// What to do next, where nothing is judged.
     #[inline]
@@ -59,9 +74,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// One turn of a driver. `sent` says that the frame in the sink was flushed; `backlog` counts the
-    /// items that were read in this poll where more are ready, so that nothing is judged before they
-    /// are read.
+    /// One turn of a driver. `sent` says that the frame in the sink was flushed.
     ///
     /// What can be written goes before what is to be judged: a flush that completes now was in time.
     #[inline(always)]
@@ -70,7 +83,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         now: Time,
         sent: bool,
         sink: SinkState,
-        backlog: &mut Option<u32>,
+        input: &mut Input,
     ) -> Turn {
         if sent {
             self.handle_sent(now);
@@ -86,17 +99,27 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 SinkState::Blocked => {}
             }
         }
-        match backlog {
-            None => {
+        match input {
+            Input::Drained => {
                 if let Some(look) = self.settle(now) {
                     return Turn::Rest(look);
                 }
             }
-            Some(read) => {
-                // The items count once in each poll.
+            Input::More(read) => {
                 let read = std::mem::take(read);
                 self.handle_backlog(read, now);
                 self.note_due(now);
+            }
+            Input::Behind(read) => {
+                let read = std::mem::take(read);
+                self.handle_backlog(read, now);
+                self.write_off_unread(now);
+            }
+            Input::Unreadable if self.is_waiting() => self.write_off_unread(now),
+            Input::Unreadable => {
+                if let Some(look) = self.settle(now) {
+                    return Turn::Rest(look);
+                }
             }
         }
         let closing = self.is_closing();
@@ -109,6 +132,9 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
         if self.has_ended() {
             return Turn::Over(self.verdict());
+        }
+        if self.is_waiting() && matches!(input, Input::Behind(_) | Input::Unreadable) {
+            return Turn::Rest(self.record.due);
         }
         Turn::Rest(self.next_look())
     }

@@ -13,7 +13,7 @@ use super::{Member, MemberId};
 use crate::config::Config;
 use crate::drive::Turns;
 use crate::error::Closed;
-use crate::machine::{Machine, Record, SinkState, Terms, Turn};
+use crate::machine::{Input, Machine, Record, SinkState, Terms, Turn};
 use crate::shared::Visited;
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
@@ -142,7 +142,7 @@ impl Hub {
     /// The driver goes to sleep, unless there is news. Whether the timer may have fired.
     pub(super) fn rest(&self) -> Option<bool> {
         let state = &mut *self.state();
-        state.news.is_empty().then(|| state.bell.rest())
+        state.news.is_empty().then(|| state.bell.rest(true))
     }
 
     /// The timer has woken.
@@ -294,7 +294,7 @@ impl Turns for Look<'_> {
             return Turn::Over(None);
         }
         let mut machine = self.chunk.machine(seats, self.seat);
-        machine.turn(self.now, sent, sink, &mut None)
+        machine.turn(self.now, sent, sink, &mut Input::Drained)
     }
 
     fn fail(&mut self) -> bool {

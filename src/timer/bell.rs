@@ -67,10 +67,16 @@ impl Bell {
         }
     }
 
-    /// The driver goes to sleep. Whether the timer is to be polled again, be it armed or not.
+    /// The driver is awake.
+    pub(crate) const fn stay_awake(&mut self) {
+        self.asleep = false;
+    }
+
+    /// The driver rests, and goes to sleep or stays awake. Whether the timer is to be polled again, be it
+    /// armed or not.
     #[inline]
-    pub(crate) const fn rest(&mut self) -> bool {
-        self.asleep = true;
+    pub(crate) const fn rest(&mut self, asleep: bool) -> bool {
+        self.asleep = asleep;
         mem::replace(&mut self.rung, false)
     }
 

@@ -2,7 +2,7 @@
 
 use futures_pinger::{Clock, Heartbeat, Instant, Output};
 
-use crate::dial::each_dialed;
+use crate::dial::each_dialled;
 use crate::every_surface::build;
 use crate::world::{exact, s};
 
@@ -23,18 +23,18 @@ fn beyond() -> Vec<Instant> {
 #[test]
 fn with_a_clock_beyond_all_bounds_nothing_is_ever_due_on_any_surface() {
     for (era, start) in beyond().into_iter().enumerate() {
-        for mut dialed in each_dialed(&exact(), start) {
-            let name = dialed.name;
+        for mut dialled in each_dialled(&exact(), start) {
+            let name = dialled.name;
             for second in [0, 1, 19, 20, 21, 40, 60, 1000, 100_000] {
-                dialed.poll_at(s(second));
-                (dialed.pong)("stray".into());
-                if let Some(activity) = &dialed.activity {
+                dialled.poll_at(s(second));
+                (dialled.pong)("stray".into());
+                if let Some(activity) = &dialled.activity {
                     activity();
                 }
-                assert_eq!(dialed.end, None, "{name}, era {era} at {second}");
-                assert_eq!((dialed.pings)(), 0, "{name}, era {era} at {second}");
+                assert_eq!(dialled.end, None, "{name}, era {era} at {second}");
+                assert_eq!((dialled.pings)(), 0, "{name}, era {era} at {second}");
             }
-            let stats = (dialed.stats)();
+            let stats = (dialled.stats)();
             assert_eq!(stats.late_wakes(), 0, "{name}, era {era}");
         }
 
@@ -57,19 +57,31 @@ fn a_clock_that_leaves_its_bounds_means_the_same_on_every_surface() {
     for there in beyond() {
         let start = Clock::system().now();
         let mut ends = Vec::new();
-        for mut dialed in each_dialed(&exact(), start) {
-            dialed.poll_at(s(0));
-            dialed.poll_at(s(20));
+        for mut dialled in each_dialled(&exact(), start) {
+            dialled.poll_at(s(0));
+            dialled.poll_at(s(20));
             // Back is not what a `Dial` can go beyond its start.
             let Some(away) = there.checked_duration_since(start) else {
                 continue;
             };
             for second in [0, 20, 40, 1000] {
-                dialed.poll_at(away + s(second));
+                dialled.poll_at(away + s(second));
             }
-            assert_eq!(dialed.end, None, "{}", dialed.name);
-            ends.push((dialed.name, (dialed.pings)()));
+            assert_eq!(dialled.end, None, "{}", dialled.name);
+            ends.push((dialled.name, (dialled.pings)()));
         }
         assert!(ends.iter().all(|(_, pings)| *pings == 1), "{ends:?}");
+    }
+}
+
+// contract: R127
+#[test]
+fn the_docs_of_the_default_timer_tell_what_a_fork_does_and_the_way_out() {
+    let source = include_str!("../../src/timer/futures_timer.rs");
+    let (docs, _) = source
+        .split_once("pub struct FuturesTimer")
+        .expect("the type");
+    for words in ["`fork`", "never fire there", "another timer", "from_fn"] {
+        assert!(docs.contains(words), "{words}");
     }
 }

@@ -88,6 +88,18 @@ fn a_new_configuration_at_each_turn_does_not_put_off_a_deadline_in_the_past() {
         bare.run_until(s(30) + ms(turn));
     }
     assert!(bare.timed_out().0 < s(30) + ms(2));
+
+    // Another one each time, and just before the turn that the last one has asked for.
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(30));
+    for turn in 0..10 {
+        bare.now = s(30) + Duration::from_nanos(turn);
+        bare.set_config(exact().timeout(s(3 + turn % 2)));
+        let now = bare.instant();
+        bare.heartbeat.handle_timeout(now);
+        bare.drive();
+    }
+    assert!(bare.timed_out().0 < s(30) + ms(2));
 }
 
 // contract: J63

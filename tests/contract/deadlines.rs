@@ -225,6 +225,11 @@ fn timers_that_are_early_make_nothing_early() {
             [s(20), s(40), s(60), s(80), s(100)],
             "never early"
         );
+
+        let mut rig = Rig::new(path, exact());
+        rig.world.early_timers(ms(3));
+        rig.run_until(s(100));
+        assert_eq!(rig.verdict().0, s(40), "{path:?}");
     });
 }
 

@@ -70,7 +70,7 @@ impl Timer for Dial {
 pub type Told = (Box<dyn Fn(Bytes)>, Option<Box<dyn Fn()>>);
 
 /// A heartbeat whose time a test sets, and which it polls by hand.
-pub struct Dialed {
+pub struct Dialled {
     pub name: &'static str,
     pub dial: Dial,
     pub poll: PollsTo<String>,
@@ -83,18 +83,18 @@ pub struct Dialed {
     pub wakes: Arc<crate::socket::Woken>,
 }
 
-pub fn each_dialed(config: &ConfigBuilder, start: Instant) -> Vec<Dialed> {
+pub fn each_dialled(config: &ConfigBuilder, start: Instant) -> Vec<Dialled> {
     [Path::Slot, Path::Stream, Path::Set]
         .into_iter()
-        .map(|path| Dialed::over(path, build(config.clone()), Dial::starting(start)))
-        .chain([Dialed::keep_alive(
+        .map(|path| Dialled::over(path, build(config.clone()), Dial::starting(start)))
+        .chain([Dialled::keep_alive(
             build(config.clone()),
             Dial::starting(start),
         )])
         .collect()
 }
 
-impl Dialed {
+impl Dialled {
     pub fn over(path: Path, config: Config, dial: Dial) -> Self {
         let world = World::new();
         let (outgoing, sink) = world.sink();

@@ -271,6 +271,13 @@ proptest! {
         data in any::<bool>(),
     ) {
         let mut script = script;
+        if liveness != Liveness::Pong {
+            // Between two messages of its application a `KeepAlive` looks at the time: a ping that is due
+            // leaves, and what was there before it may answer it.
+            for (_, inputs) in &mut script {
+                inputs.truncate(1);
+            }
+        }
         script.sort_by_key(|(at, _)| *at);
         if !data {
             for (_, inputs) in &mut script {

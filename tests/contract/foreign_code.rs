@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use futures_pinger::{Clock, Error, Frame, HeartbeatState, PongKind, TimeoutPhase};
 
 use crate::bare::Bare;
-use crate::dial::each_dialed;
+use crate::dial::each_dialled;
 use crate::every_surface::{counters, trusting};
 use crate::hooks::{Boom, Foreign, Handles, KINDS, Kind, PARTS, Part, without_hanging};
 use crate::world::{Path, Rig, exact, ms, s};
@@ -119,6 +119,22 @@ fn foreign_code_may_panic_in_any_call_and_nothing_is_poisoned() {
 
 // contract: R123
 #[test]
+fn an_order_to_a_heartbeat_that_sleeps_wakes_its_task_outside_of_the_lock() {
+    for kind in KINDS {
+        without_hanging(&format!("{kind:?}"), move || {
+            let mut foreign = Foreign::new(kind);
+            foreign.run_until(s(20));
+            let handles = foreign.handles.clone();
+            foreign.hooks.wake.set(move |_| handles.look());
+            let before = foreign.hooks.wake.calls();
+            foreign.handles.order();
+            assert!(foreign.hooks.wake.calls() > before, "{kind:?}");
+        });
+    }
+}
+
+// contract: R123
+#[test]
 fn a_sink_may_hand_over_the_pong_while_it_takes_the_ping() {
     for eager in [true, false] {
         let mut rig = Rig::new(Path::Slot, exact());
@@ -141,19 +157,19 @@ fn a_sink_may_hand_over_the_pong_while_it_takes_the_ping() {
 // contract: R123
 #[test]
 fn a_pong_stamped_before_its_flush_gives_no_sample() {
-    for mut dialed in each_dialed(&exact(), Clock::system().now()) {
-        dialed.poll_at(s(0));
-        dialed.poll_at(s(20));
-        assert_eq!((dialed.pings)(), 1);
+    for mut dialled in each_dialled(&exact(), Clock::system().now()) {
+        dialled.poll_at(s(0));
+        dialled.poll_at(s(20));
+        assert_eq!((dialled.pings)(), 1);
         // The reader looked at its clock before the driver did.
-        dialed.dial.set(s(19));
-        (dialed.pong)((dialed.payload)(0));
-        dialed.poll_at(s(19));
-        let stats = (dialed.stats)();
-        assert_eq!(counters(stats), [1, 1, 0, 0, 0], "{}", dialed.name);
-        assert_eq!(stats.latest_rtt(), None, "{}", dialed.name);
-        dialed.poll_at(s(45));
-        assert_eq!(dialed.end, None, "{}", dialed.name);
+        dialled.dial.set(s(19));
+        (dialled.pong)((dialled.payload)(0));
+        dialled.poll_at(s(19));
+        let stats = (dialled.stats)();
+        assert_eq!(counters(stats), [1, 1, 0, 0, 0], "{}", dialled.name);
+        assert_eq!(stats.latest_rtt(), None, "{}", dialled.name);
+        dialled.poll_at(s(45));
+        assert_eq!(dialled.end, None, "{}", dialled.name);
     }
 
     let mut bare = Bare::new(exact());
@@ -172,32 +188,32 @@ fn the_proof_of_life_never_goes_back() {
         .timeout(s(5))
         .max_missed(3)
         .liveness(trusting(s(60)));
-    for mut dialed in each_dialed(&config, Clock::system().now()) {
-        let Some(_) = dialed.activity else { continue };
+    for mut dialled in each_dialled(&config, Clock::system().now()) {
+        let Some(_) = dialled.activity else { continue };
         // Missed at 25 s, and pinged again.
         for millis in [0, 20_000, 24_375, 25_000] {
-            dialed.poll_at(ms(millis));
+            dialled.poll_at(ms(millis));
         }
-        assert_eq!((dialed.pings)(), 2, "{}", dialed.name);
-        dialed.dial.set(s(29));
-        (dialed.pong)((dialed.payload)(0));
-        dialed.poll_at(s(29));
-        dialed.dial.set(s(27));
-        (dialed.pong)((dialed.payload)(1));
-        dialed.poll_at(s(27));
+        assert_eq!((dialled.pings)(), 2, "{}", dialled.name);
+        dialled.dial.set(s(29));
+        (dialled.pong)((dialled.payload)(0));
+        dialled.poll_at(s(29));
+        dialled.dial.set(s(27));
+        (dialled.pong)((dialled.payload)(1));
+        dialled.poll_at(s(27));
         assert_eq!(
-            counters((dialed.stats)()),
+            counters((dialled.stats)()),
             [2, 1, 1, 1, 0],
             "{}",
-            dialed.name
+            dialled.name
         );
         // The peer is trusted for 60 s from 29 s on: until then activity keeps a ping from leaving.
         for second in 29..90 {
-            dialed.poll_at(s(second));
-            dialed.activity.as_ref().expect("it has")();
+            dialled.poll_at(s(second));
+            dialled.activity.as_ref().expect("it has")();
             let expected = if second < 89 { 2 } else { 3 };
-            dialed.poll_at(s(second));
-            assert_eq!((dialed.pings)(), expected, "{} at {second}", dialed.name);
+            dialled.poll_at(s(second));
+            assert_eq!((dialled.pings)(), expected, "{} at {second}", dialled.name);
         }
     }
 }
@@ -221,24 +237,28 @@ fn a_flush_never_goes_back() {
 // contract: R123
 #[test]
 fn a_visit_past_the_deadline_judges_nothing() {
-    for mut dialed in each_dialed(&exact(), Clock::system().now()) {
-        dialed.poll_at(s(0));
-        dialed.poll_at(s(20));
-        dialed.poll_at(s(39));
-        dialed.dial.set(s(45));
-        (dialed.pong)("stray".into());
-        if let Some(activity) = &dialed.activity {
+    // With the grace a stall hides the deadline, and without it the deadline has passed.
+    for mut dialled in [true, false].into_iter().flat_map(|grace| {
+        let config = exact().stall_grace(grace);
+        each_dialled(&config, Clock::system().now())
+    }) {
+        dialled.poll_at(s(0));
+        dialled.poll_at(s(20));
+        dialled.poll_at(s(39));
+        dialled.dial.set(s(45));
+        (dialled.pong)("stray".into());
+        if let Some(activity) = &dialled.activity {
             activity();
         }
-        let state = (dialed.stats)().state_at(dialed.dial.start + s(45));
+        let state = (dialled.stats)().state_at(dialled.dial.start + s(45));
         assert!(
             matches!(state, HeartbeatState::Waiting | HeartbeatState::Suspect),
             "{}: {state:?}",
-            dialed.name
+            dialled.name
         );
-        (dialed.pong)((dialed.payload)(0));
-        dialed.poll_at(s(45));
-        assert_eq!(dialed.end, None, "{}", dialed.name);
-        assert_eq!((dialed.stats)().answered(), 1, "{}", dialed.name);
+        (dialled.pong)((dialled.payload)(0));
+        dialled.poll_at(s(45));
+        assert_eq!(dialled.end, None, "{}", dialled.name);
+        assert_eq!((dialled.stats)().answered(), 1, "{}", dialled.name);
     }
 }

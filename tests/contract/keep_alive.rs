@@ -397,7 +397,8 @@ fn at_the_verdict_a_blocked_writer_is_woken_and_each_later_call_says_why() {
     kept.script.block();
     assert!(kept.poll_ready().is_pending());
     kept.run_until(s(39));
-    // The timer wakes both tasks.
+    // The timer wakes both tasks, and the writer's is polled first.
+    while kept.world.step(s(40)) {}
     assert!(kept.poll_ready().is_pending());
     kept.writer_woken();
     // The close frame cannot go, but the verdict has fallen.
@@ -458,7 +459,7 @@ fn while_the_close_frame_is_on_its_way_what_is_read_is_passed_on() {
 // contract: I59
 #[test]
 fn after_a_close_frame_sent_or_received_no_ping_is_sent() {
-    let mut kept = Kept::new(exact());
+    let mut kept = Kept::new(exact().closing_handshake(Duration::MAX));
     kept.answer_after(ms(5));
     kept.run_until(s(25));
     kept.send(Msg::Close);
@@ -473,9 +474,9 @@ fn after_a_close_frame_sent_or_received_no_ping_is_sent() {
     kept.answer_after(ms(5));
     kept.at(s(25), |script| script.receive(Msg::Close));
     kept.run_until(s(300));
-    kept.assert_alive();
     assert_eq!(kept.messages(), [Msg::Close]);
     assert_eq!(kept.script.pings(), [s(20)]);
+    assert_eq!(kept.ended, Some(s(35)), "or by the bound of the handshake");
 
     // Closed by `poll_close` alone.
     let mut kept = Kept::new(exact());
@@ -545,7 +546,9 @@ fn a_pong_behind_a_thousand_unread_messages_is_found_by_a_slow_app() {
     kept.assert_alive();
     kept.read_once();
     kept.assert_alive();
-    assert_eq!(kept.stats().answered(), 1);
+    // Pings went on to leave meanwhile, so that it is the pong of an earlier one.
+    assert_eq!(kept.stats().stale(), 1);
+    assert!(kept.script.pings().len() > 1);
 }
 
 // A runtime's cooperative budget says Pending in the middle of a backlog; that was taken for its end.
@@ -573,11 +576,12 @@ fn shared_backlog(share: usize, from: Duration, each: Duration) {
     kept.script.receive(Msg::Pong(payload));
     kept.script.budget(share);
     let mut now = from;
-    while kept.stats().answered() == 0 {
+    let proofs = |kept: &Kept| kept.stats().answered() + kept.stats().stale();
+    while proofs(&kept) == 0 {
         if kept.read_once() {
             now += each;
             kept.idle_until(now);
-        } else if kept.stats().answered() == 0 {
+        } else if proofs(&kept) == 0 {
             assert!(kept.reader_woken(), "it comes back");
         }
         kept.assert_alive();
@@ -599,11 +603,12 @@ fn a_slow_app_whose_backlog_is_still_with_the_peer_earns_no_false_verdict() {
     // The peer's kernel sends 16 messages whenever we have read those before, 1 ms later; the pong
     // is behind a thousand of them. Each takes the app 400 ms: 400 s in all, twenty timeouts.
     let (mut sent, mut now) = (0, s(20));
-    while kept.stats().answered() == 0 {
+    let proofs = |kept: &Kept| kept.stats().answered() + kept.stats().stale();
+    while proofs(&kept) == 0 {
         if kept.read_once() {
             now += ms(400);
             kept.idle_until(now);
-        } else if kept.stats().answered() == 0 {
+        } else if proofs(&kept) == 0 {
             // As an executor would, before anything comes.
             while kept.reader_woken() {
                 assert!(!kept.read_once());
@@ -753,7 +758,7 @@ fn data_in_one_direction_alone_does_not_keep_pings_from_leaving() {
 }
 
 #[test]
-fn the_clock_is_read_once_in_64_messages() {
+fn the_clock_is_read_once_in_64_messages_of_a_quick_app() {
     let mut kept = Kept::new(exact());
     kept.run_until(s(1));
     kept.script.flood();
@@ -761,7 +766,8 @@ fn the_clock_is_read_once_in_64_messages() {
     for _ in 0..6400 {
         assert!(kept.read_once());
     }
-    assert!(kept.world.clock_reads() - reads <= 100);
+    // The first batches are smaller: nobody knows yet how quick it is.
+    assert!(kept.world.clock_reads() - reads <= 110);
     assert_eq!(kept.world.resets(), resets);
 }
 
@@ -816,7 +822,7 @@ fn dropped_or_unwrapped_it_sends_nothing_more() {
         script,
         ..
     } = kept;
-    let socket = Pin::into_inner(alive).into_inner();
+    let socket = Pin::into_inner(alive).into_parts().0;
     while world.step(s(100)) {}
     assert_eq!(script.pings(), [s(20)]);
     assert_eq!(world.timers(), 0);

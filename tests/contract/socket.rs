@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use futures_pinger::testing::{Answer, ScriptedSocket, SocketScript};
 use futures_pinger::{
-    ConfigBuilder, Error, Frame, KeepAlive, MessageKind, Protocol, Stats, TimedOut,
+    ConfigBuilder, Error, Frame, Interrupted, KeepAlive, MessageKind, Protocol, Stats, TimedOut,
 };
 
 use crate::world::{Broken, Fault, ManualTimer, World};
@@ -181,6 +181,11 @@ pub struct Kept {
 
 impl Kept {
     pub fn new(config: ConfigBuilder) -> Self {
+        Self::with_lookahead(config, 16)
+    }
+
+    /// The same with a lookahead of so many messages.
+    pub fn with_lookahead(config: ConfigBuilder, lookahead: usize) -> Self {
         let world = World::new();
         let (socket, script) = world.socket(Plain);
         let tolerant = Arc::default();
@@ -189,7 +194,9 @@ impl Kept {
             tolerant: Arc::clone(&tolerant),
         };
         let config = config.build().expect("valid");
-        let alive = KeepAlive::with_protocol(socket, Plain, config).with_timer(world.timer());
+        let alive = KeepAlive::with_protocol(socket, Plain, config)
+            .with_timer(world.timer())
+            .with_lookahead(lookahead);
         let reader = Arc::new(Woken::default());
         reader.flag.store(true, Ordering::Relaxed);
         Self {
@@ -325,6 +332,37 @@ impl Kept {
 
     pub fn stats(&self) -> Stats {
         self.alive.stats()
+    }
+
+    /// What was read ahead of the reader, which gives the heartbeat up.
+    pub fn into_ahead(self) -> Vec<Msg> {
+        let (_, ahead) = Pin::into_inner(self.alive).into_parts();
+        ahead.into()
+    }
+
+    /// Goes on with the heartbeat as `run_while` does, with the reader's waker.
+    pub fn poll_heartbeat(&mut self) -> Poll<Interrupted> {
+        let waker = Waker::from(Arc::clone(&self.reader));
+        self.alive
+            .as_mut()
+            .poll_heartbeat(&mut Context::from_waker(&waker))
+    }
+
+    /// The heartbeat alone goes on, whenever the reader's task is woken, until `time`.
+    pub fn beat_until(&mut self, time: Duration) -> Option<Duration> {
+        let mut polls = 0;
+        loop {
+            while self.reader.flag.swap(false, Ordering::Relaxed) {
+                if self.poll_heartbeat().is_ready() {
+                    return Some(self.world.elapsed());
+                }
+                polls += 1;
+                assert!(polls < 100_000, "a busy loop at {:?}", self.world.elapsed());
+            }
+            if !self.world.step(time) {
+                return None;
+            }
+        }
     }
 
     /// The verdict and its time; it is the last item.

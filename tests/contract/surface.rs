@@ -61,7 +61,7 @@ fn a_keep_alive_shows_its_socket_and_gives_it_back() {
     let mut pinned = Pin::new(&mut alive).get_pin_mut();
     assert_eq!(block_on(pinned.next()), Some(Ok(2)));
     assert!(format!("{alive:?}").starts_with("KeepAlive"));
-    assert_eq!(block_on(alive.into_inner().next()), Some(Ok(3)));
+    assert_eq!(block_on(alive.into_parts().0.next()), Some(Ok(3)));
 }
 
 #[test]

@@ -239,6 +239,19 @@ fn the_newest_waker_is_woken() {
     });
 }
 
+// contract: H53
+#[test]
+fn the_waker_of_a_poll_that_had_nothing_to_do_is_woken() {
+    each_path(|path| {
+        let mut rig = Rig::new(path, exact());
+        rig.run_until(s(5));
+        rig.moving = true;
+        rig.poll();
+        rig.run_until(s(20));
+        assert_eq!(rig.sink.pings(), [s(20)], "{path:?}");
+    });
+}
+
 // contract: H52
 #[test]
 fn pending_in_between_changes_the_number_of_polls_alone() {

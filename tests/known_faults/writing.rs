@@ -1,4 +1,4 @@
-//! The writer's side of a `KeepAlive`, and messages that take long to pass.
+//! A sink that refuses a ping, and messages that take long to pass.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,104 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message, protocol::Role};
 
-use crate::{config, hangs, keep_alive, ms, pair, phase, s};
-
-/// A user whose loop reads and sends, as README's first example does, is never told that the peer
-/// is gone: while `send` waits for the socket, nobody judges.
-// will change with O87
-#[tokio::test(start_paused = true)]
-async fn an_echo_loop_that_is_blocked_in_a_send_hangs() {
-    let (ours, mut peer) = pair(4096).await;
-    let mut socket = keep_alive(ours, Config::default());
-    let echo = async {
-        while let Some(message) = socket.next().await {
-            socket.send(message?).await?;
-        }
-        Ok::<_, crate::Failure>(())
-    };
-    let peer = tokio::spawn(async move {
-        let sent = peer.send(Message::binary(vec![0; 65_536])).await;
-        sent.expect("the app reads it");
-        // From here on the peer neither reads nor writes.
-        pending::<()>().await;
-        drop(peer);
-    });
-    assert!(
-        hangs(echo).await,
-        "the fault is gone: turn this into a test of O87"
-    );
-    peer.abort();
-}
-
-/// The same in a `select!` that has the send in one of its arms: once the send waits, the arm that
-/// reads is not polled any more.
-// will change with O87
-#[tokio::test(start_paused = true)]
-async fn a_select_with_a_blocked_send_in_an_arm_hangs() {
-    let (ours, peer) = pair(4096).await;
-    let mut socket = keep_alive(ours, Config::default());
-    let mut ticks = tokio::time::interval(s(1));
-    let app = async {
-        loop {
-            tokio::select! {
-                message = socket.next() => match message {
-                    Some(Ok(_)) => {}
-                    end => return end,
-                },
-                _ = ticks.tick() => {
-                    if let Err(error) = socket.send(Message::text("x".repeat(1000))).await {
-                        return Some(Err(error));
-                    }
-                }
-            }
-        }
-    };
-    assert!(
-        hangs(app).await,
-        "the fault is gone: turn this into a test of O87"
-    );
-    drop(peer);
-}
-
-/// An application that forwards what it reads to the same socket, and one that gives each send a
-/// limit of its own and never reads: neither is told that the peer is gone.
-// will change with O87
-#[tokio::test(start_paused = true)]
-async fn a_forward_and_a_loop_of_limited_sends_hang() {
-    let (ours, mut peer) = pair(4096).await;
-    let (sink, stream) = keep_alive(ours, Config::default()).split();
-    let peer = tokio::spawn(async move {
-        // More than what our side can buffer, and one that is read then.
-        for _ in 0..8 {
-            if peer.send(Message::binary(vec![0; 65_536])).await.is_err() {
-                return;
-            }
-        }
-        pending::<()>().await;
-        drop(peer);
-    });
-    assert!(
-        hangs(stream.forward(sink)).await,
-        "the fault is gone: turn this into a test of O87"
-    );
-    peer.abort();
-
-    let (ours, peer) = pair(4096).await;
-    let mut socket = keep_alive(ours, Config::default());
-    let publisher = async {
-        loop {
-            let send = socket.send(Message::binary(vec![0; 65_536]));
-            if let Ok(Err(error)) = timeout(s(5), send).await {
-                return error;
-            }
-        }
-    };
-    assert!(
-        hangs(publisher).await,
-        "the fault is gone: turn this into a test of O87"
-    );
-    drop(peer);
-}
+use crate::{config, keep_alive, ms, phase, s};
 
 /// A socket whose sink refuses one ping, and whose peer answers each ping at once.
 struct Refusing {

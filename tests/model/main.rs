@@ -52,7 +52,11 @@ impl<S: System> ReferenceStateMachine for Against<S> {
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<Model> {
-        steps::options().prop_map(Model::new).boxed()
+        let options = steps::options().prop_map(|mut options| {
+            options.any_pong &= S::KNOWN_BY_ANY_PONG;
+            options
+        });
+        options.prop_map(Model::new).boxed()
     }
 
     fn transitions(model: &Model) -> BoxedStrategy<Step> {

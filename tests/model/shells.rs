@@ -52,6 +52,9 @@ pub trait Shell: Sized + 'static {
     fn can(_: &Step) -> bool {
         true
     }
+
+    /// See [`System::KNOWN_BY_ANY_PONG`].
+    const KNOWN_BY_ANY_PONG: bool = true;
 }
 
 /// A shell that runs in a world of its own.
@@ -79,6 +82,8 @@ impl<H: Shell> Future for Beat<H> {
 }
 
 impl<H: Shell + Unpin> System for Run<H> {
+    const KNOWN_BY_ANY_PONG: bool = H::KNOWN_BY_ANY_PONG;
+
     fn can(step: &Step) -> bool {
         H::can(step)
     }
@@ -556,6 +561,12 @@ impl Protocol<Frame> for Frames {
 }
 
 impl Shell for Kept {
+    const KNOWN_BY_ANY_PONG: bool = false;
+
+    fn can(step: &Step) -> bool {
+        !matches!(step, Step::Configure(options) if options.any_pong)
+    }
+
     type Script = SocketScript<Frame>;
 
     fn new(world: &World, config: Config) -> (Self, Self::Script) {

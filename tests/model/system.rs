@@ -18,6 +18,11 @@ pub trait System: Sized + 'static {
         true
     }
 
+    /// Whether the model knows what it does where any pong answers. A socket looks at the time between
+    /// two messages of its application, so that a ping which is due leaves among the strays that lie there,
+    /// and is answered by the next of them.
+    const KNOWN_BY_ANY_PONG: bool = true;
+
     /// Time passes, and it is driven as it asks; that it does at least once.
     fn run_until(&mut self, time: Duration);
 

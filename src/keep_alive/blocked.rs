@@ -1,0 +1,81 @@
+//! A write of the application that the socket does not take.
+
+use crate::machine::slack;
+use crate::time::{Span, Time};
+
+/// Since when the socket has taken nothing that the application wants to write.
+///
+/// While the pong of a ping cannot be read, such a write is judged in place of the ping. The socket is
+/// asked twice before a verdict, the slack apart: the application may have given up its write, and then
+/// nobody has asked the socket since.
+#[derive(Debug)]
+pub(super) struct BlockedWrite {
+    /// When the socket took nothing for the first time; never if the last thing was taken.
+    since: Time,
+    /// When the socket was asked on behalf of the heartbeat; never if it was not.
+    asked: Time,
+}
+
+/// What is to be done about a blocked write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    /// Nothing before that time.
+    Wait(Time),
+    /// The socket is to be asked, and a verdict falls if it still takes nothing and this is the last time.
+    Ask { is_last: bool },
+}
+
+impl BlockedWrite {
+    pub(super) const fn new() -> Self {
+        Self {
+            since: Time::NEVER,
+            asked: Time::NEVER,
+        }
+    }
+
+    /// Whether the socket took something when it was asked last.
+    pub(super) fn is_free(&self) -> bool {
+        self.since == Time::NEVER
+    }
+
+    /// The socket takes nothing.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.since = now;
+        self.asked = Time::NEVER;
+    }
+
+    /// The socket has taken something.
+    pub(super) fn end(&mut self) {
+        *self = Self::new();
+    }
+
+    /// What is to be done, where the write is on the clock `from` that time on.
+    pub(super) fn check(&self, from: Time, timeout: Span, now: Time) -> Check {
+        let deadline = self.since.max(from).plus(timeout);
+        let slack = slack(timeout);
+        if self.asked == Time::NEVER {
+            let asks = self.since.max(from).plus(timeout.saturating_sub(slack));
+            return if asks.has_come(now) {
+                Check::Ask { is_last: false }
+            } else {
+                Check::Wait(asks)
+            };
+        }
+        let last = deadline.max(self.asked.plus(slack));
+        if last.has_come(now) {
+            Check::Ask { is_last: true }
+        } else {
+            Check::Wait(last)
+        }
+    }
+
+    /// The socket was asked on behalf of the heartbeat, and takes nothing still.
+    pub(super) fn asked(&mut self, now: Time) {
+        self.asked = now;
+    }
+
+    /// For how long the socket has taken nothing since `from`.
+    pub(super) fn elapsed(&self, from: Time, now: Time) -> Span {
+        now.since(self.since.max(from))
+    }
+}

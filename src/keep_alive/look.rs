@@ -1,0 +1,439 @@
+//! The heartbeat's turn: from whichever half is polled, the heartbeat reads what it must, writes what is
+//! due, judges, and arms the timer for both.
+
+use std::task::{Context, Poll};
+
+use futures_core::{Stream, TryStream};
+use futures_sink::Sink;
+
+use super::Parts;
+use super::blocked::Check;
+use super::lookahead::Item;
+use super::writer::Outgoing;
+use crate::drive::{Driven, drive};
+use crate::error::{Error, TimedOut};
+use crate::machine::{Handshake, Input, Verdict};
+use crate::protocol::{MessageKind, Protocol};
+use crate::shared::{Driving, Seen, Then, Visited};
+use crate::time::Time;
+use crate::timer::Timer;
+
+/// Messages that are read ahead in one poll before the executor's other tasks have their turn.
+const BUDGET: u32 = 64;
+
+/// What reading ahead has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The socket has nothing more.
+    Drained,
+    /// There is no room for more messages.
+    Full,
+    /// The budget is spent, and more may be ready.
+    More,
+    /// The stream has failed or ended.
+    Over,
+}
+
+/// Which half looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Reader,
+    /// The writer, which has read for the reader.
+    Writer,
+    /// The writer, which has not read, as nothing is to be judged.
+    Passing,
+}
+
+impl<S, P, T, M, E> Parts<'_, S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    /// The time, and the begin of the heartbeat with the first poll of either half. Whether it is the
+    /// first.
+    pub(super) fn begin(&mut self) -> (Time, bool) {
+        let now = Time::of(self.alarm.now());
+        let alarm = self.alarm.as_ref();
+        let first = self.home.begin(|| now, || alarm.clock());
+        (now, first)
+    }
+
+    /// Reads messages that the application has not asked for, so that a pong behind them is seen. How
+    /// many there were, pongs included.
+    pub(super) fn read_ahead(&mut self, now: Time, cx: &mut Context<'_>) -> (Reading, u32) {
+        for read in 0..BUDGET {
+            if self.ahead.is_over() {
+                return (Reading::Over, read);
+            }
+            if self.ahead.is_full() {
+                return (Reading::Full, read);
+            }
+            let message = match Stream::poll_next(self.socket.as_mut(), cx) {
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(Some(Err(error))) => {
+                    let error = self.broken(error);
+                    self.keep(Item::Failed(error));
+                    return (Reading::Over, read);
+                }
+                Poll::Ready(None) => {
+                    let item = match self.verdict() {
+                        Some(timed_out) => Item::Failed(Error::Timeout(timed_out)),
+                        None => Item::End,
+                    };
+                    self.pass_through();
+                    self.keep(item);
+                    return (Reading::Over, read);
+                }
+                // Pending: the socket wakes us.
+                Poll::Pending => return (Reading::Drained, read),
+            };
+            let kind = self.protocol.classify(&message);
+            let is_ping = matches!(kind, MessageKind::Ping(_));
+            if !self.takes(kind, now) {
+                self.keep(if is_ping {
+                    Item::Ping(message)
+                } else {
+                    Item::Message(message)
+                });
+            }
+        }
+        (Reading::More, BUDGET)
+    }
+
+    /// Keeps an item for the reader, who is woken for it: a poll that was ready owes nobody a wake.
+    pub(super) fn keep(&mut self, item: Item<M, E>) {
+        self.ahead.push(item);
+        self.come_by();
+        self.home.wake_reader();
+    }
+
+    /// The reader has to come by before a message may pass: there is something to do with the next poll.
+    pub(super) fn come_by(&mut self) {
+        *self.credit = 0;
+        *self.comes_by = true;
+    }
+
+    /// Whether a message of that kind is for the heartbeat alone.
+    pub(super) fn takes(&mut self, kind: MessageKind<'_>, now: Time) -> bool {
+        match kind {
+            MessageKind::Data | MessageKind::Ping(_) => false,
+            MessageKind::Pong(payload) => self.home.handle_own_pong(&payload, now).is_ours(),
+            // An answer is nobody else's, also after the end.
+            MessageKind::Answer => {
+                let _ = self.home.visit(|machine| machine.handle_answer(now));
+                true
+            }
+            // No ping may follow the answer to it. A verdict that has fallen stands.
+            MessageKind::Close => {
+                self.close(Handshake::Read, now);
+                false
+            }
+        }
+    }
+
+    /// A close frame was sent or read: the connection has so long to end.
+    pub(super) fn close(&mut self, way: Handshake, now: Time) {
+        *self.closing = true;
+        self.come_by();
+        *self.in_sink = None;
+        self.home.handle_close(way, now);
+        // Both halves are to look: their deadline is another one.
+        self.home.ring();
+    }
+
+    /// Looks at the time: writes what is due, judges deadlines, arms the timer unless this task
+    /// `comes_back` at once. What the stream is to yield for it, if anything.
+    pub(super) fn look(
+        &mut self,
+        now: Time,
+        mut input: Input,
+        by: By,
+        comes_back: bool,
+    ) -> Option<Item<M, E>> {
+        let held = match input {
+            Input::Drained => match by {
+                By::Reader => self.listening.holds(self.home, now),
+                By::Writer => self.listening.holds_for_writer(self.home, now),
+                By::Passing => None,
+            },
+            _ => None,
+        };
+        // What has passed is looked at again with the next message, and not before a while.
+        let busy = matches!(input, Input::More(_) | Input::Behind(_));
+        let patience = busy.then(|| self.home.ask(|machine| now.plus(machine.patience())));
+        if held.is_some() {
+            input = Input::More(0);
+        }
+        let write_until = match input {
+            Input::Unreadable => match self.judge_write(now) {
+                Ok(until) => until,
+                Err(error) => return Some(Item::Failed(error)),
+            },
+            _ => Time::NEVER,
+        };
+        if *self.closing && !busy && !comes_back {
+            self.answer_close(now);
+        }
+        let then = match patience {
+            _ if comes_back => Then::ComeBack,
+            Some(_) => Then::ComeBy,
+            None => Then::Sleep,
+        };
+        let (driven, seen) = self.drive(now, input, then);
+        if let Input::Unreadable = input {
+            // The pong of a ping that is out now is not read when it comes.
+            self.home.read_late();
+        }
+        if seen.verdict_fell {
+            // A writer that is blocked has waited long enough.
+            self.home.wake_writer();
+        }
+        match driven {
+            Driven::Rests { until, blocked } => {
+                *self.blocked = blocked;
+                if !comes_back {
+                    let until = held.unwrap_or(until).min(write_until);
+                    self.arm(patience.map_or(until, |patience| until.max(patience)), seen);
+                }
+                None
+            }
+            Driven::Over(Some(Verdict::TimedOut(timed_out))) => {
+                self.home.wake_writer();
+                Some(Item::Failed(Error::Timeout(timed_out)))
+            }
+            // The closing handshake is complete, and the peer has had its time to end the connection.
+            Driven::Over(_) if *self.closing => {
+                self.home.wake_writer();
+                Some(Item::End)
+            }
+            Driven::Over(_) => None,
+            Driven::Failed(error) => {
+                let error = self.broken(error);
+                Some(Item::Failed(error))
+            }
+        }
+    }
+
+    /// A pong cannot be read: from its deadline on a write of the application is judged in its place. When
+    /// that is to be looked at next.
+    fn judge_write(&mut self, now: Time) -> Result<Time, Error<E>> {
+        let awaited = self.home.ask(|machine| machine.awaited());
+        let Some((_, from, _)) = awaited.filter(|_| !self.write.is_free()) else {
+            return Ok(Time::NEVER);
+        };
+        let timeout = self.home.ask(|machine| machine.write_timeout());
+        loop {
+            let is_last = match self.write.check(from, timeout, now) {
+                Check::Wait(until) => return Ok(until),
+                Check::Ask { is_last } => is_last,
+            };
+            let both = self.home.waker();
+            let cx = &mut Context::from_waker(&both);
+            match self.socket.as_mut().poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.write.end();
+                    self.home.wake_writer();
+                    return Ok(Time::NEVER);
+                }
+                Poll::Ready(Err(error)) => return Err(self.broken(error)),
+                // Pending: the socket wakes both halves.
+                Poll::Pending => {}
+            }
+            if is_last {
+                let elapsed = self.write.elapsed(from, now);
+                // The heartbeat waits for a pong, so that it goes on.
+                let _ = self
+                    .home
+                    .visit(|machine| machine.handle_blocked_write(elapsed, now));
+                return Ok(Time::NEVER);
+            }
+            self.write.asked(now);
+        }
+    }
+
+    fn arm(&mut self, until: Time, seen: Seen) {
+        let (home, Seen { grid, rung, .. }) = (&*self.home, seen);
+        let alarm = self.alarm.as_mut();
+        if alarm.poll_at(until, grid, rung, || home.waker()).is_ready() {
+            // The instant has come since `now` was read, or the timer is early. By way of the executor,
+            // so that a broken timer cannot hold us here.
+            home.ring();
+        }
+    }
+
+    /// The answer that the WebSocket crate gives to a close frame is flushed, although nobody sends.
+    ///
+    /// The socket is read first: tungstenite takes an answer that a flush could not write for written
+    /// unless a read has tried to write the answer before.
+    fn answer_close(&mut self, now: Time) {
+        if self.home.ask(|machine| machine.owes_close()) {
+            let both = self.home.waker();
+            let cx = &mut Context::from_waker(&both);
+            // Pending: the socket wakes both halves. A socket that is closed has nothing to answer.
+            if self.socket.as_mut().poll_flush(cx).is_ready() {
+                self.home.handle_close(Handshake::Sent, now);
+            }
+        }
+    }
+
+    /// The heartbeat's frames into the socket, which wakes both halves.
+    pub(super) fn drive(&mut self, now: Time, input: Input, then: Then) -> (Driven<E>, Seen) {
+        let mut sink = Outgoing {
+            socket: self.socket.as_mut(),
+            protocol: self.protocol,
+            outbox: self.outbox,
+            asked: false,
+        };
+        let both = self.home.waker();
+        let cx = &mut Context::from_waker(&both);
+        let mut driving = Driving::new(self.home, now, input, then);
+        let driven = drive(&mut sink, self.in_sink, &mut driving, cx);
+        if sink.asked && !matches!(driven, Driven::Rests { blocked: true, .. }) {
+            // The socket may have got room by it, and told us instead of the writer.
+            self.write.end();
+            self.home.wake_writer();
+        }
+        (driven, driving.seen())
+    }
+
+    /// Whether there is no heartbeat any more, and no verdict to report: the socket is a plain one.
+    pub(super) fn is_plain(&mut self) -> bool {
+        let plain = self.home.ask(|machine| machine.is_disconnected());
+        if plain {
+            *self.in_sink = None;
+            self.home.answer_call();
+        }
+        plain
+    }
+
+    /// No further frame of ours.
+    pub(super) fn pass_through(&mut self) {
+        self.home.disconnect();
+        *self.in_sink = None;
+        self.home.wake_writer();
+    }
+
+    /// The connection broke. A verdict that has fallen stands.
+    pub(super) fn broken(&mut self, error: E) -> Error<E> {
+        if let Some(timed_out) = self.verdict() {
+            return Error::Timeout(timed_out);
+        }
+        self.pass_through();
+        Error::Transport(error)
+    }
+
+    /// The connection is over: a close frame on its way is given up, and the verdict is final.
+    pub(super) fn verdict(&mut self) -> Option<TimedOut> {
+        let timed_out = self.home.ask(|machine| machine.timed_out());
+        if timed_out.is_some() {
+            self.home.disconnect();
+            self.home.wake_writer();
+        }
+        timed_out
+    }
+
+    /// Tells the heartbeat of the activity in the messages that were read in this batch, once.
+    pub(super) fn report_activity(&mut self, read: u8, now: Time) {
+        if read > *self.reported {
+            *self.reported = read;
+            // After the end activity means nothing.
+            let _ = self.home.visit(|machine| machine.handle_activity(now, now));
+        }
+    }
+
+    // --- by another than the reader ---
+
+    /// The writer has something to wait for, or passes by while something is to be looked at. Whether a
+    /// verdict has fallen.
+    pub(super) fn look_from_writer(&mut self, cx: &mut Context<'_>) -> Result<(), TimedOut> {
+        let (now, _) = self.begin();
+        if *self.ended || self.ahead.is_over() || self.is_plain() {
+            return match self.home.ask(|machine| machine.timed_out()) {
+                Some(timed_out) => Err(timed_out),
+                None => Ok(()),
+            };
+        }
+        self.home.stay_awake();
+        let (mut input, mut by) = (Input::Drained, By::Passing);
+        if *self.closing || self.home.ask(|machine| machine.is_overdue(now)) {
+            // What is read here was not read when it came.
+            self.home.read_late();
+            by = By::Writer;
+            let both = self.home.waker();
+            let (reading, read) = self.read_ahead(now, &mut Context::from_waker(&both));
+            if read > 0 {
+                let _ = self.home.visit(|machine| machine.handle_activity(now, now));
+            }
+            input = match reading {
+                Reading::Drained | Reading::Over => Input::Drained,
+                Reading::Full => Input::Unreadable,
+                Reading::More => {
+                    // We wake ourselves, to go on reading.
+                    cx.waker().wake_by_ref();
+                    Input::More(read)
+                }
+            };
+            if reading == Reading::Over {
+                return Ok(());
+            }
+        }
+        let comes_back = matches!(input, Input::More(_));
+        if let Some(item) = self.look(now, input, by, comes_back) {
+            let timed_out = match &item {
+                Item::Failed(Error::Timeout(timed_out)) => Some(*timed_out),
+                _ => None,
+            };
+            self.keep(item);
+            return timed_out.map_or(Ok(()), Err);
+        }
+        Ok(())
+    }
+
+    /// Goes on with the heartbeat while the application does something else than reading. Ready when the
+    /// stream has something final to yield.
+    pub(super) fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (now, _) = self.begin();
+        if *self.ended || self.ahead.is_over() {
+            return Poll::Ready(());
+        }
+        let (reading, read) = self.read_ahead(now, cx);
+        if reading == Reading::Over {
+            return Poll::Ready(());
+        }
+        if self.is_plain() {
+            // Pending: the socket wakes us.
+            return Poll::Pending;
+        }
+        let must = read > 0 || *self.blocked || self.in_sink.is_some() || *self.closing;
+        if !self.home.wake_up(must, cx) {
+            return Poll::Pending;
+        }
+        self.listening.end(now);
+        if read > 0 {
+            let _ = self.home.visit(|machine| machine.handle_activity(now, now));
+        }
+        let input = match reading {
+            Reading::Full => Input::Unreadable,
+            Reading::More => Input::More(read),
+            // A runtime may say that nothing is ready because this task has had its share. So what has
+            // been read in this turn is followed by another turn before anything is judged.
+            _ if read > 0 && self.home.ask(|machine| machine.is_overdue(now)) => Input::More(read),
+            _ => Input::Drained,
+        };
+        let comes_back = matches!(input, Input::More(_));
+        if comes_back {
+            cx.waker().wake_by_ref();
+        }
+        if let Some(item) = self.look(now, input, By::Reader, comes_back) {
+            self.keep(item);
+            return Poll::Ready(());
+        }
+        if reading == Reading::Drained {
+            self.listening.begin(self.home, now);
+            self.come_by();
+        }
+        // Pending: the socket wakes us if something comes, the timer for what is due, and the handles.
+        Poll::Pending
+    }
+}
