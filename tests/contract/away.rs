@@ -212,7 +212,7 @@ fn a_pong_behind_a_message_of_the_last_moment_is_not_missing() {
 }
 
 /// A flood has no end that could be read to.
-// contract: F81 O130
+// contract: N81 O130
 #[test]
 fn a_flood_behind_attach_puts_a_verdict_off_by_65_536_messages() {
     let mut away = Away::new(exact());
@@ -236,7 +236,7 @@ fn a_flood_behind_attach_puts_a_verdict_off_by_65_536_messages() {
 }
 
 /// Traffic of requests and answers wakes the heartbeat no more than before.
-// contract: G38 O130
+// contract: E38 O130
 #[test]
 fn a_reader_that_comes_and_goes_wakes_nobody() {
     let wakes = |messages| {

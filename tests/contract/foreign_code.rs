@@ -135,6 +135,28 @@ fn an_order_to_a_heartbeat_that_sleeps_wakes_its_task_outside_of_the_lock() {
 
 // contract: R123
 #[test]
+fn a_timer_that_panics_when_it_is_armed_wakes_the_task_that_arms_it() {
+    for kind in KINDS {
+        let mut foreign = Foreign::new(kind);
+        foreign.run_until(s(14));
+        // The poll at 15 s reads the clock of the timer first.
+        let (calls, wakes) = (foreign.hooks.timer.calls(), foreign.hooks.wake.calls());
+        foreign.hooks.timer.set(move |call| {
+            if call == calls + 1 {
+                resume_unwind(Box::new(Boom));
+            }
+        });
+        foreign.run_until(s(15));
+        assert_eq!(foreign.panics, 1, "{kind:?}");
+        let wakes = foreign.hooks.wake.calls() - wakes;
+        assert_eq!(wakes, 2, "{kind:?}: by the timer, and by the panic");
+        foreign.hooks.timer.set(|_| {});
+        live_and_die(&mut foreign, "a timer that has panicked once");
+    }
+}
+
+// contract: R123
+#[test]
 fn a_sink_may_hand_over_the_pong_while_it_takes_the_ping() {
     for eager in [true, false] {
         let mut rig = Rig::new(Path::Slot, exact());
