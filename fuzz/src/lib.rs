@@ -85,7 +85,8 @@ impl Input {
     /// # Panics
     ///
     /// If it does what it must not do.
-    pub fn run<S: System>(self) {
+    pub fn run<S: System>(mut self) {
+        self.options.any_pong &= S::KNOWN_BY_ANY_PONG;
         match &self.config {
             Configured::Plain => self.run_against_the_model::<S>(),
             Configured::With(extra) => {
