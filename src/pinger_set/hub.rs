@@ -191,7 +191,6 @@ impl Hub {
             state.news = News::default();
             (state.bell.ring(), mem::take(&mut state.chunks))
         };
-        drop(wakers);
         for chunk in chunks {
             let seats = &mut *chunk.seats();
             for record in &mut seats.records {
@@ -199,6 +198,8 @@ impl Hub {
                 Machine::member(&self.terms, record, 0).disconnect();
             }
         }
+        // Last, as it can run foreign code, which may panic.
+        drop(wakers);
     }
 }
 
