@@ -77,11 +77,7 @@ where
                     return (Reading::Over, read);
                 }
                 Poll::Ready(None) => {
-                    let item = match self.verdict() {
-                        Some(timed_out) => Item::Failed(Error::Timeout(timed_out)),
-                        None => Item::End,
-                    };
-                    self.pass_through();
+                    let item = self.ended_below();
                     self.keep(item);
                     return (Reading::Over, read);
                 }
@@ -323,6 +319,22 @@ where
         Error::Transport(error)
     }
 
+    /// The socket's stream has ended. What ours ends with.
+    pub(super) fn ended_below(&mut self) -> Item<M, E> {
+        let item = match self.verdict() {
+            Some(timed_out) => Item::Failed(Error::Timeout(timed_out)),
+            None => Item::End,
+        };
+        self.pass_through();
+        item
+    }
+
+    /// The verdict as an error, where one has fallen.
+    pub(super) fn check_verdict(&self) -> Result<(), TimedOut> {
+        let timed_out = self.home.ask(|machine| machine.timed_out());
+        timed_out.map_or(Ok(()), Err)
+    }
+
     /// The connection is over: a close frame on its way is given up, and the verdict is final.
     pub(super) fn verdict(&mut self) -> Option<TimedOut> {
         let timed_out = self.home.ask(|machine| machine.timed_out());
@@ -349,10 +361,7 @@ where
     pub(super) fn look_from_writer(&mut self, cx: &mut Context<'_>) -> Result<(), TimedOut> {
         let (now, _) = self.begin();
         if *self.ended || self.ahead.is_over() || self.is_plain() {
-            return match self.home.ask(|machine| machine.timed_out()) {
-                Some(timed_out) => Err(timed_out),
-                None => Ok(()),
-            };
+            return self.check_verdict();
         }
         self.home.stay_awake();
         let (mut input, mut by) = (Input::Drained, By::Passing);
@@ -366,7 +375,8 @@ where
                 let _ = self.home.visit(|machine| machine.handle_activity(now, now));
             }
             input = match reading {
-                Reading::Drained | Reading::Over => Input::Drained,
+                Reading::Over => return Ok(()),
+                Reading::Drained => Input::Drained,
                 Reading::Full => Input::Unreadable,
                 Reading::More => {
                     // We wake ourselves, to go on reading.
@@ -374,9 +384,6 @@ where
                     Input::More(read)
                 }
             };
-            if reading == Reading::Over {
-                return Ok(());
-            }
         }
         let comes_back = matches!(input, Input::More(_));
         if let Some(item) = self.look(now, input, by, comes_back) {

@@ -74,19 +74,16 @@ where
     /// may pass.
     #[inline(never)]
     fn rests(self: Pin<&mut Self>) -> bool {
-        let this = self.project();
-        if this.listening.has_begun()
+        let mut this = self.project();
+        // With credit left it is something that has called.
+        if *this.credit > 0
+            || this.listening.has_begun()
             || this.in_sink.is_some()
             || *this.closing
             || !this.ahead.is_empty()
         {
             return false;
         }
-        if *this.credit > 0 {
-            // Something has called.
-            return false;
-        }
-        let mut this = this;
         let now = Time::of(this.alarm.now());
         let rests = this.home.ask(|machine| machine.is_resting(now));
         if rests {
@@ -148,8 +145,7 @@ where
         self.project().takes_from_reader(kind)
     }
 
-    /// What is to be done where the socket has said something else than that there is a message, or a
-    /// message that is `taken`.
+    /// The socket has said something else than data: a message that was `taken` is followed by the next.
     #[cold]
     #[inline(never)]
     fn go_on(
@@ -191,7 +187,7 @@ where
         }
     }
 
-    /// The socket has said that there is nothing to read, or nothing any more.
+    /// Answers with what the socket has said. Where it has nothing to read the heartbeat has its turn.
     #[inline(never)]
     fn conclude(
         self: Pin<&mut Self>,
@@ -207,11 +203,7 @@ where
                 this.deliver(Item::Failed(error))
             }
             Poll::Ready(None) => {
-                let item = match this.verdict() {
-                    Some(timed_out) => Item::Failed(Error::Timeout(timed_out)),
-                    None => Item::End,
-                };
-                this.pass_through();
+                let item = this.ended_below();
                 this.deliver(item)
             }
             // The socket wakes us if something comes; the rest is up to the heartbeat.

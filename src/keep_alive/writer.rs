@@ -88,9 +88,7 @@ where
 
     fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
         let mut this = self.project();
-        if let Some(timed_out) = this.home.ask(|machine| machine.timed_out()) {
-            return Err(Error::Timeout(timed_out));
-        }
+        this.check_verdict().map_err(Error::Timeout)?;
         if let MessageKind::Close = this.protocol.classify(&message) {
             // Nothing of ours may follow it (RFC 6455 §5.5.1).
             let now = Time::of(this.alarm.now());
@@ -138,10 +136,7 @@ where
         if self.home.is_called() {
             self.look_from_writer(cx).map_err(Error::Timeout)?;
         }
-        match self.home.ask(|machine| machine.timed_out()) {
-            Some(timed_out) => Err(Error::Timeout(timed_out)),
-            None => Ok(()),
-        }
+        self.check_verdict().map_err(Error::Timeout)
     }
 
     /// A writer that is blocked waits for the heartbeat as well: for a verdict, and for the end of the
