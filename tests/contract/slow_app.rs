@@ -1,10 +1,12 @@
 //! O. An application that takes its time over each message.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use futures_pinger::testing::World;
-use futures_pinger::{Config, Controller, KeepAlive, Rfc6455};
+use futures_pinger::{Clock, Config, Controller, Instant, KeepAlive, Rfc6455, Timer};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::socket::{Kept, Msg};
@@ -123,4 +125,52 @@ fn a_timer_that_is_always_early_costs_a_look_each_time_and_none_for_each_message
     }
     let reads = kept.world.clock_reads() - before;
     assert!(reads < 8 * 1000, "{reads} readings for {read} messages");
+}
+
+/// A timer that nobody gives a turn: its clock goes on.
+struct Starved(Clock);
+
+impl Timer for Starved {
+    fn clock(&self) -> Clock {
+        self.0.clone()
+    }
+
+    fn reset(self: Pin<&mut Self>, _: Instant) {}
+
+    fn poll_elapsed(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+// An application that was quick, and then holds up its runtime, with the timer in it, for a second with
+// each message: after a long batch the batches get short.
+// contract: O94
+#[test]
+fn batches_get_shorter_where_even_the_timer_has_no_turn() {
+    let world = World::new();
+    let (socket, script) = world.socket::<Message, _>(Rfc6455);
+    script.flood(|| Message::text("x"));
+    let clock = world.timer().clock();
+    let socket = KeepAlive::new(socket, config(s(20))).with_timer(Starved(clock));
+    let mut socket = std::pin::pin!(socket);
+    let mut read = || {
+        let polled = socket
+            .as_mut()
+            .poll_next(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready(Some(Ok(_)))));
+    };
+    for _ in 0..1000 {
+        read();
+    }
+    for second in 1..300 {
+        world.run_until(s(second));
+        read();
+    }
+    // 64 + 32 + 16 + … messages later each is looked at. Nobody answers, so one ping is out, and it is
+    // written off each time that the next is due.
+    let pings = script.pings();
+    let on_time = |due| pings.contains(&s(due)) || pings.contains(&s(due + 1));
+    for due in (140..300).step_by(20) {
+        assert!(on_time(due), "{due}: {pings:?}");
+    }
 }
