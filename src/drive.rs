@@ -14,6 +14,9 @@ pub(crate) trait Turns {
     /// See [`Machine::turn`](crate::machine::Machine::turn).
     fn turn(&mut self, sent: bool, sink: SinkState) -> Turn;
 
+    /// See [`Machine::refuse`](crate::machine::Machine::refuse). Only the socket of a `KeepAlive` refuses.
+    fn refuse(&mut self) {}
+
     /// See [`Machine::fail`](crate::machine::Machine::fail).
     fn fail(&mut self) -> bool;
 }
@@ -27,7 +30,8 @@ pub(crate) trait Sinks {
         to: Destination,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Option<Self::Error>>>;
-    fn start_send(&mut self, to: Destination, frame: Frame) -> Result<(), Option<Self::Error>>;
+    /// Whether the sink has taken the frame. A ping that it has not is offered again later.
+    fn start_send(&mut self, to: Destination, frame: Frame) -> Result<bool, Option<Self::Error>>;
     fn poll_flush(
         &mut self,
         to: Destination,
@@ -49,8 +53,9 @@ impl<Si: Sink<Frame>> Sinks for Pin<&mut Si> {
     }
 
     #[inline]
-    fn start_send(&mut self, _: Destination, frame: Frame) -> Result<(), Option<Si::Error>> {
-        self.as_mut().start_send(frame).map_err(Some)
+    fn start_send(&mut self, _: Destination, frame: Frame) -> Result<bool, Option<Si::Error>> {
+        self.as_mut().start_send(frame).map_err(Some)?;
+        Ok(true)
     }
 
     #[inline]
@@ -117,7 +122,12 @@ pub(crate) fn drive<S: Sinks>(
                     let started = sinks.start_send(to, frame);
                     *in_sink = Some(to);
                     state = SinkState::Unknown;
-                    Poll::Ready(started)
+                    Poll::Ready(started.map(|taken| {
+                        if !taken {
+                            *in_sink = None;
+                            heartbeat.refuse();
+                        }
+                    }))
                 }
                 // Either nothing is in the sink, or what is there is given up.
                 Turn::Close => {

@@ -136,6 +136,8 @@ pin_project! {
         in_sink: Option<Destination>,
         // The socket takes no frame of ours at present, and wakes the task.
         blocked: bool,
+        // The error of a ping that the socket has refused, until the socket takes one.
+        refused: Option<Box<S::Error>>,
         // A write of the application that the socket does not take.
         write: BlockedWrite,
         // Messages that may pass before the next look at the time. None before the first poll, after
@@ -190,6 +192,7 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             outbox: Outbox::Free,
             in_sink: None,
             blocked: false,
+            refused: None,
             write: BlockedWrite::new(),
             credit: 0,
             batch: 1,
@@ -217,6 +220,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             outbox: self.outbox,
             in_sink: self.in_sink,
             blocked: self.blocked,
+            refused: self.refused,
             write: self.write,
             credit: self.credit,
             batch: self.batch,

@@ -529,11 +529,12 @@ impl<Si: Sink<Frame>, Out: Sink<Frame>> Sinks for Outlets<'_, Si, Out> {
     }
 
     #[inline]
-    fn start_send(&mut self, to: Destination, frame: Frame) -> Result<(), Option<Si::Error>> {
-        match to {
+    fn start_send(&mut self, to: Destination, frame: Frame) -> Result<bool, Option<Si::Error>> {
+        let sent = match to {
             Destination::Outgoing => self.outgoing.as_mut().start_send(frame).map_err(Some),
             Destination::Dedicated => self.out.as_mut().start_send(frame).map_err(|_| None),
-        }
+        };
+        sent.map(|()| true)
     }
 
     #[inline]

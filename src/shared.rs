@@ -586,6 +586,11 @@ impl Turns for Driving<'_> {
         turn
     }
 
+    fn refuse(&mut self) {
+        self.shared
+            .enter(|state| state.visit(|machine| machine.refuse()));
+    }
+
     fn fail(&mut self) -> bool {
         self.shared
             .enter(|state| state.visit(|machine| machine.fail()))

@@ -198,6 +198,11 @@ where
                 self.home.wake_writer();
                 Some(Item::Failed(Error::Timeout(timed_out)))
             }
+            Driven::Over(None) if self.refused.is_some() => {
+                let error = self.refused.take()?;
+                let error = self.broken(*error);
+                Some(Item::Failed(error))
+            }
             // The closing handshake is complete, and the peer has had its time to end the connection.
             Driven::Over(_) if *self.closing => {
                 self.home.wake_writer();
@@ -279,6 +284,7 @@ where
             socket: self.socket.as_mut(),
             protocol: self.protocol,
             outbox: self.outbox,
+            refused: self.refused,
             asked: false,
         };
         let both = self.home.waker();
@@ -307,6 +313,7 @@ where
     pub(super) fn pass_through(&mut self) {
         self.home.disconnect();
         *self.in_sink = None;
+        *self.refused = None;
         self.home.wake_writer();
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Outgoing<'a, S: TryStream, P> {
     pub(super) socket: Pin<&'a mut S>,
     pub(super) protocol: &'a P,
     pub(super) outbox: &'a mut Outbox<S::Ok>,
+    /// See `KeepAlive`.
+    pub(super) refused: &'a mut Option<Box<S::Error>>,
     /// Whether the socket's sink was asked for anything.
     pub(super) asked: bool,
 }
@@ -52,17 +54,28 @@ where
         self.socket.as_mut().poll_ready(cx).map_err(Some)
     }
 
-    fn start_send(&mut self, _: Destination, frame: Frame) -> Result<(), Option<E>> {
+    fn start_send(&mut self, _: Destination, frame: Frame) -> Result<bool, Option<E>> {
         let closes = matches!(frame, Frame::Close(_));
         let Some(message) = self.protocol.encode(frame) else {
             // The verdict stands without a close frame that the protocol does not have. Any other frame
             // is dropped.
-            return if closes { Err(None) } else { Ok(()) };
+            return if closes { Err(None) } else { Ok(true) };
         };
         if let Outbox::Reserved = self.outbox {
             *self.outbox = Outbox::Taken;
         }
-        self.socket.as_mut().start_send(message).map_err(Some)
+        match self.socket.as_mut().start_send(message) {
+            Ok(()) => {
+                *self.refused = None;
+                Ok(true)
+            }
+            // A buffer may be full, or the socket limits the rate: the ping is offered once more.
+            Err(error) if !closes && self.refused.is_none() => {
+                *self.refused = Some(Box::new(error));
+                Ok(false)
+            }
+            Err(error) => Err(Some(error)),
+        }
     }
 
     fn poll_flush(&mut self, _: Destination, cx: &mut Context<'_>) -> Poll<Result<(), Option<E>>> {
@@ -174,6 +187,10 @@ where
         // Pending: the socket wakes us.
         ready!(self.poll_socket(cx, S::poll_flush))?;
         self.flushed();
+        if self.refused.is_some() && self.home.visit(|machine| machine.offer_again()).is_ok() {
+            // Whatever becomes of it is not the writer's, whose flush has succeeded.
+            let _ = self.poll_ours(cx);
+        }
         Poll::Ready(Ok(()))
     }
 

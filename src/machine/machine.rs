@@ -213,7 +213,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
     pub(crate) fn is_overdue(&self, now: Time) -> bool {
         match self.record.phase {
-            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
+            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
                 self.next_judgement().has_come(now)
             }
             _ => false,
@@ -228,7 +228,9 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
             Phase::NotBegun(_) | Phase::Idle | Phase::Due(_) => {
                 Snapshot::Fixed(HeartbeatState::Idle)
             }
-            Phase::Offered(_) | Phase::Flushing => Snapshot::Fixed(HeartbeatState::Sending),
+            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing => {
+                Snapshot::Fixed(HeartbeatState::Sending)
+            }
             Phase::Waiting if self.record.misses() > 0 => Snapshot::Fixed(HeartbeatState::Suspect),
             Phase::Waiting => Snapshot::Waiting {
                 suspect_from: self
@@ -333,7 +335,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     pub(crate) fn next_look(&self) -> Time {
         match self.record.phase {
             Phase::Idle => self.record.due,
-            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
+            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
                 self.look_before(self.next_judgement())
             }
             Phase::Closing(CloseStep::Offered | CloseStep::Flushing) | Phase::Handshake(_) => {
@@ -408,7 +410,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     fn timeout(&self, config: &Config) -> Option<Span> {
         let spans = config.spans();
         match self.record.phase {
-            Phase::Offered(_) | Phase::Flushing => Some(spans.write_timeout),
+            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing => Some(spans.write_timeout),
             Phase::Waiting => Some(match &spans.timeout {
                 Timeout::Fixed(timeout) => *timeout,
                 Timeout::Never => Span::NEVER,
@@ -487,7 +489,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 self.record.end_backlog();
                 (!self.record.due.has_come(now)).then_some(self.record.due)
             }
-            Phase::Offered(_) | Phase::Flushing | Phase::Waiting => {
+            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
                 self.record.end_backlog();
                 self.note_due(now);
                 let judgement = self.next_judgement();
@@ -667,7 +669,9 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Phase::NotBegun(start @ (Start::Waiting | Start::Resumed)) => *start = Start::Pinging,
             phase @ Phase::Idle => *phase = Phase::Due(Cause::Request),
             // The ping is on its way anyway; from now on it is asked for.
-            Phase::Due(cause) | Phase::Offered(cause) => *cause = Cause::Request,
+            Phase::Due(cause) | Phase::Offered(cause) | Phase::Refused(cause) => {
+                *cause = Cause::Request;
+            }
             _ => {}
         }
     }
@@ -788,6 +792,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                     // An extra ping: the grid goes on, unless it was overtaken.
                     Cause::Miss if self.record.due.has_come(at) => self.advance(at),
                     Cause::Miss => self.record.count_off_grid(),
+                    // The schedule has been told of it.
+                    Cause::Refused => {}
                 }
                 let (sequence, tag) = (self.record.issued, self.record.tag);
                 self.events.push(|| Event::Ping { sequence, cause });
@@ -798,6 +804,21 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 self.config().close().cloned().map(Frame::Close)
             }
             _ => None,
+        }
+    }
+
+    /// The sink was ready, and has refused the ping. The same ping is to be offered once more.
+    pub(crate) fn refuse(&mut self) {
+        if self.record.phase == Phase::Flushing {
+            self.record.recall(&self.terms.key, self.member);
+            self.record.phase = Phase::Refused(Cause::Refused);
+        }
+    }
+
+    /// A flush of the application has succeeded: a ping that was refused is offered once more.
+    pub(crate) fn offer_again(&mut self) {
+        if let Phase::Refused(cause) = self.record.phase {
+            self.record.phase = Phase::Offered(cause);
         }
     }
 
@@ -947,7 +968,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 self.postpone(at);
                 false
             }
-            Phase::Due(cause) | Phase::Offered(cause) => {
+            Phase::Due(cause) | Phase::Offered(cause) | Phase::Refused(cause) => {
                 self.record.clear_misses();
                 // Who asked for a ping gets one.
                 if cause != Cause::Request {
@@ -1039,11 +1060,14 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Check::Expired(late) => {
                 self.count_late(late);
                 let elapsed = now.since(self.record.waiting_since);
-                if self.record.phase == Phase::Waiting {
-                    self.miss(elapsed, now);
-                } else {
-                    self.record.count_blocked(elapsed);
-                    self.time_out(TimeoutPhase::Write, elapsed, now);
+                match self.record.phase {
+                    Phase::Waiting => self.miss(elapsed, now),
+                    // The sink's error is what the heartbeat ends with.
+                    Phase::Refused(_) => self.disconnect(),
+                    _ => {
+                        self.record.count_blocked(elapsed);
+                        self.time_out(TimeoutPhase::Write, elapsed, now);
+                    }
                 }
             }
         }

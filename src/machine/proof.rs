@@ -173,6 +173,16 @@ impl Record {
         self.late = false;
     }
 
+    /// The newest ping was not sent: its number is given to the next one.
+    pub(super) fn recall(&mut self, key: &Key, member: u64) {
+        self.issued -= 1;
+        self.unproved = self.unproved.saturating_sub(1);
+        self.tag = key.tag(self.issued, member);
+        self.newest = Newest::NotAwaited;
+        // When the ping before that one was sent is not known any more.
+        self.late = true;
+    }
+
     /// Enters what a pong proved: the same pong proves nothing from now on.
     #[inline]
     pub(super) fn enter(&mut self, proof: Proof) {

@@ -18,6 +18,8 @@ pub(crate) enum Cause {
     Schedule,
     Miss,
     Request,
+    /// The sink has refused the same ping before.
+    Refused,
 }
 
 /// How far the close frame has come.
@@ -67,6 +69,8 @@ pub(super) enum Phase {
     Due(Cause),
     /// A ping is offered to the sink, which has not taken it.
     Offered(Cause),
+    /// The sink has refused the ping, and is not asked again until a flush of the application succeeds.
+    Refused(Cause),
     /// The sink has the ping, which is not flushed.
     Flushing,
     /// The flushed ping waits for its answer.

@@ -36,6 +36,7 @@ mod orders;
 mod pipe;
 mod ponger;
 mod protocols;
+mod refused;
 mod run_while;
 mod schedule;
 mod set;

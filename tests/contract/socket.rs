@@ -51,6 +51,16 @@ impl Protocol<Msg> for Plain {
 pub struct Socket {
     socket: ScriptedSocket<Msg>,
     tolerant: Arc<AtomicBool>,
+    limits: Arc<Limits>,
+}
+
+/// What the sink refuses, and how often it is asked.
+#[derive(Default)]
+pub struct Limits {
+    /// So many pings are refused.
+    refusals: AtomicUsize,
+    /// Polls of the sink.
+    polls: AtomicUsize,
 }
 
 /// The handle by which a test moves the socket.
@@ -58,6 +68,7 @@ pub struct Socket {
 pub struct Script {
     script: SocketScript<Msg>,
     tolerant: Arc<AtomicBool>,
+    limits: Arc<Limits>,
 }
 
 impl Deref for Script {
@@ -102,6 +113,16 @@ impl Script {
         self.tolerant.store(true, Ordering::Relaxed);
     }
 
+    /// The next pings are refused, so many of them.
+    pub fn refuse(&self, pings: usize) {
+        self.limits.refusals.store(pings, Ordering::Relaxed);
+    }
+
+    /// How often the sink was polled.
+    pub fn sink_polls(&self) -> usize {
+        self.limits.polls.load(Ordering::Relaxed)
+    }
+
     /// The sink fails from now on.
     pub fn break_sink(&self) {
         self.script.fail(Fault::Ready);
@@ -130,10 +151,16 @@ impl Sink<Msg> for Socket {
     type Error = Broken;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.limits.polls.fetch_add(1, Ordering::Relaxed);
         self.socket.poll_ready_unpin(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Msg) -> Result<(), Broken> {
+        let refusals = &self.limits.refusals;
+        if matches!(message, Msg::Ping(_)) && refusals.load(Ordering::Relaxed) > 0 {
+            refusals.fetch_sub(1, Ordering::Relaxed);
+            return Err(Broken);
+        }
         if self.tolerant.load(Ordering::Relaxed) {
             let mut cx = Context::from_waker(Waker::noop());
             let _ = self.socket.poll_ready_unpin(&mut cx);
@@ -142,6 +169,7 @@ impl Sink<Msg> for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.limits.polls.fetch_add(1, Ordering::Relaxed);
         self.socket.poll_flush_unpin(cx)
     }
 
@@ -188,10 +216,11 @@ impl Kept {
     pub fn with_lookahead(config: ConfigBuilder, lookahead: usize) -> Self {
         let world = World::new();
         let (socket, script) = world.socket(Plain);
-        let tolerant = Arc::default();
+        let (tolerant, limits) = (Arc::default(), Arc::<Limits>::default());
         let socket = Socket {
             socket,
             tolerant: Arc::clone(&tolerant),
+            limits: Arc::clone(&limits),
         };
         let config = config.build().expect("valid");
         let alive = KeepAlive::with_protocol(socket, Plain, config)
@@ -201,7 +230,11 @@ impl Kept {
         reader.flag.store(true, Ordering::Relaxed);
         Self {
             world,
-            script: Script { script, tolerant },
+            script: Script {
+                script,
+                tolerant,
+                limits,
+            },
             alive: Box::pin(alive),
             reader,
             writer: Arc::default(),

@@ -1,4 +1,4 @@
-//! A sink that refuses a ping, and messages that take long to pass.
+//! Messages that take long to pass.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,92 +15,6 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message, protocol::Role};
 
 use crate::{config, keep_alive, ms, phase, s};
-
-/// A socket whose sink refuses one ping, and whose peer answers each ping at once.
-struct Refusing {
-    ready: Arc<AtomicBool>,
-    refuse: Arc<AtomicBool>,
-    answers: mpsc::UnboundedReceiver<Message>,
-    peer: mpsc::UnboundedSender<Message>,
-}
-
-impl Stream for Refusing {
-    type Item = Result<Message, tungstenite::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.answers
-            .poll_next_unpin(cx)
-            .map(|answer| answer.map(Ok))
-    }
-}
-
-impl Sink<Message> for Refusing {
-    type Error = tungstenite::Error;
-
-    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if self.ready.load(Ordering::Relaxed) {
-            Poll::Ready(Ok(()))
-        } else {
-            // The test polls again.
-            Poll::Pending
-        }
-    }
-
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Self::Error> {
-        if message.is_ping() && self.refuse.swap(false, Ordering::Relaxed) {
-            return Err(tungstenite::Error::WriteBufferFull(Box::new(message)));
-        }
-        if let Message::Ping(payload) = message {
-            let _ = self.peer.unbounded_send(Message::Pong(payload));
-        }
-        Ok(())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.poll_ready(cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// The socket refuses a ping of ours for once (its buffer is full): the heartbeat ends with that,
-/// although the socket is fine afterwards.
-// will change with O95
-#[tokio::test(start_paused = true)]
-async fn a_refused_ping_ends_the_heartbeat_of_a_live_peer() {
-    let (peer, answers) = mpsc::unbounded();
-    let (ready, refuse) = (Arc::new(AtomicBool::new(true)), Arc::default());
-    let socket = Refusing {
-        ready: Arc::clone(&ready),
-        refuse: Arc::clone(&refuse),
-        answers,
-        peer,
-    };
-    let mut socket = KeepAlive::new(socket, config(s(1), s(1))).with_timer(TokioTimer::new());
-    assert!(poll!(socket.next()).is_pending());
-    ready.store(false, Ordering::Relaxed);
-    sleep(s(1)).await;
-    assert!(
-        poll!(socket.next()).is_pending(),
-        "the ping waits for the sink"
-    );
-    ready.store(true, Ordering::Relaxed);
-    refuse.store(true, Ordering::Relaxed);
-
-    let writer = poll!(poll_fn(|cx| socket.poll_ready_unpin(cx)));
-    assert!(
-        matches!(writer, Poll::Ready(Ok(()))),
-        "what was refused is not the writer's: {writer:?}"
-    );
-    let read = timeout(s(30), socket.next()).await;
-    assert!(
-        matches!(read, Ok(Some(Err(Error::Transport(_))))),
-        "the fault is gone: turn this into a test of O95: {read:?}"
-    );
-    assert_eq!(socket.stats().sent(), 0);
-}
 
 /// Passes bytes on at 100 kB/s.
 async fn slowly(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
