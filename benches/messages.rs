@@ -22,12 +22,13 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
-use futures_pinger::{Clock, Config, KeepAlive, Timer, TokioTimer};
+use futures_pinger::{Clock, Config, KeepAlive, Liveness, Timer, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{MissedTickBehavior, interval_at, sleep};
 use tokio_tungstenite::WebSocketStream;
@@ -61,25 +62,37 @@ enum Shape {
     Single,
     /// Sent and flushed one at a time.
     Send,
+    /// Received one at a time, and sent back.
+    Echo,
 }
 
-const SHAPES: [(&str, Shape); 3] = [
+const SHAPES: [(&str, Shape); 4] = [
     ("burst", Shape::Burst),
     ("single", Shape::Single),
     ("send", Shape::Send),
+    ("echo", Shape::Echo),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Contestant {
     Bare,
     KeepAlive,
+    /// [`KeepAlive`] with a controller, which somebody keeps.
+    Controlled,
+    /// [`KeepAlive`] with a ping out all the time.
+    PingOut,
+    /// [`KeepAlive`] that takes activity for a sign of life.
+    Activity,
     /// Its sender writes to the socket: there is nothing to measure for [`Shape::Send`].
     Select,
 }
 
-const CONTESTANTS: [(&str, Contestant); 3] = [
+const CONTESTANTS: [(&str, Contestant); 6] = [
     ("bare", Contestant::Bare),
     ("keep-alive", Contestant::KeepAlive),
+    ("controlled", Contestant::Controlled),
+    ("ping-out", Contestant::PingOut),
+    ("activity", Contestant::Activity),
     ("select", Contestant::Select),
 ];
 
@@ -101,7 +114,7 @@ impl Wire {
         Self {
             frames: if stays { 0 } else { messages },
             offset: 0,
-            single: shape == Shape::Single,
+            single: matches!(shape, Shape::Single | Shape::Echo),
             drained: true,
             stays,
         }
@@ -159,7 +172,7 @@ type Socket = WebSocketStream<Wire>;
 fn socket(shape: Shape, messages: usize) -> Socket {
     // A server does not mask what it sends: making masks would be most of the work.
     let role = match shape {
-        Shape::Burst | Shape::Single => Role::Client,
+        Shape::Burst | Shape::Single | Shape::Echo => Role::Client,
         Shape::Send => Role::Server,
     };
     // The default is cleared before each read, all 128 KiB of it: nothing else would be seen.
@@ -168,12 +181,17 @@ fn socket(shape: Shape, messages: usize) -> Socket {
     socket.now_or_never().expect("there is no handshake")
 }
 
-fn config() -> Config {
-    Config::builder()
-        .interval(INTERVAL)
-        .timeout(TIMEOUT)
-        .build()
-        .expect("the durations are not zero")
+fn config(contestant: Contestant) -> Config {
+    let builder = Config::builder().interval(INTERVAL).timeout(TIMEOUT);
+    let builder = match contestant {
+        // The peer does not answer, and has all the time to.
+        Contestant::PingOut => builder.initial_delay(Duration::ZERO).timeout(INTERVAL),
+        Contestant::Activity => builder.liveness(Liveness::Activity {
+            max_unproven: INTERVAL,
+        }),
+        _ => builder,
+    };
+    builder.build().expect("the durations are not zero")
 }
 
 /// Both return how many messages they have read.
@@ -189,8 +207,23 @@ where
     count
 }
 
+/// Sends back what it reads, and returns how many messages there were.
+async fn echo<S, E>(mut socket: S) -> usize
+where
+    S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
+{
+    let mut count = 0;
+    while let Some(Ok(message)) = socket.next().await {
+        if socket.send(message).await.is_err() {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
 /// What users write, the careful version: as the loop in `baseline`, but on the socket itself.
-async fn select(mut socket: Socket) -> usize {
+async fn select(mut socket: Socket, echo: bool) -> usize {
     let mut ticks = interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let deadline = sleep(TIMEOUT);
@@ -208,6 +241,9 @@ async fn select(mut socket: Socket) -> usize {
                 }
                 Some(Ok(message)) => {
                     black_box(&message);
+                    if echo && socket.send(message).await.is_err() {
+                        return count;
+                    }
                     count += 1;
                 }
                 Some(Err(_)) | None => return count,
@@ -246,6 +282,15 @@ where
     count
 }
 
+/// The task of [`drive`], which is polled anyway.
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(self: Arc<Self>) {}
+
+    fn wake_by_ref(self: &Arc<Self>) {}
+}
+
 /// Whether all of the messages came through.
 fn drive(messages: usize, run: impl Future<Output = usize>) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -255,7 +300,9 @@ fn drive(messages: usize, run: impl Future<Output = usize>) -> bool {
     // Entered and not blocked on: inside a task tokio would make every 128th poll yield.
     let _entered = runtime.enter();
     let mut run = pin!(run);
-    let mut cx = Context::from_waker(Waker::noop());
+    // A waker that is counted, as those of executors are.
+    let waker = Waker::from(Arc::new(Nobody));
+    let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(count) = run.as_mut().poll(&mut cx) {
             return count == messages;
@@ -263,24 +310,31 @@ fn drive(messages: usize, run: impl Future<Output = usize>) -> bool {
     }
 }
 
-fn keep_alive(
-    shape: Shape,
-    messages: usize,
-) -> KeepAlive<Socket, futures_pinger::Rfc6455, TokioTimer> {
-    KeepAlive::new(socket(shape, messages), config()).with_timer(TokioTimer::new())
+fn run(shape: Shape, contestant: Contestant, messages: usize) -> bool {
+    let socket = socket(shape, messages);
+    match contestant {
+        // tokio's timers are made inside the runtime.
+        Contestant::Select if shape != Shape::Send => drive(messages, async {
+            select(socket, shape == Shape::Echo).await
+        }),
+        Contestant::Bare | Contestant::Select => pass(shape, socket, messages),
+        _ => {
+            let alive = KeepAlive::new(socket, config(contestant));
+            let mut alive = alive.with_timer(TokioTimer::new());
+            let _controller = (contestant == Contestant::Controlled).then(|| alive.controller());
+            pass(shape, alive, messages)
+        }
+    }
 }
 
-fn run(shape: Shape, contestant: Contestant, messages: usize) -> bool {
-    match (shape, contestant) {
-        (Shape::Send, Contestant::Bare | Contestant::Select) => {
-            drive(messages, send(socket(shape, messages), messages))
-        }
-        (Shape::Send, Contestant::KeepAlive) => {
-            drive(messages, send(keep_alive(shape, messages), messages))
-        }
-        (_, Contestant::Bare) => drive(messages, read(socket(shape, messages))),
-        (_, Contestant::KeepAlive) => drive(messages, read(keep_alive(shape, messages))),
-        (_, Contestant::Select) => drive(messages, async { select(socket(shape, messages)).await }),
+fn pass<S, E>(shape: Shape, socket: S, messages: usize) -> bool
+where
+    S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
+{
+    match shape {
+        Shape::Burst | Shape::Single => drive(messages, read(socket)),
+        Shape::Send => drive(messages, send(socket, messages)),
+        Shape::Echo => drive(messages, echo(socket)),
     }
 }
 
@@ -315,7 +369,8 @@ impl Timer for Counted {
 fn looks(messages: usize) -> bool {
     let timer = Counted::default();
     let (clock_reads, timer_polls) = (Rc::clone(&timer.clock_reads), Rc::clone(&timer.timer_polls));
-    let socket = KeepAlive::new(socket(Shape::Burst, messages), config()).with_timer(timer);
+    let config = config(Contestant::KeepAlive);
+    let socket = KeepAlive::new(socket(Shape::Burst, messages), config).with_timer(timer);
     let all = drive(messages, read(socket));
     println!("clock_reads {}", clock_reads.get());
     println!("timer_polls {}", timer_polls.get());
@@ -332,7 +387,8 @@ fn table() -> bool {
     for (name, shape) in SHAPES {
         let mut best = [Duration::MAX; 3];
         for _ in 0..ROUNDS {
-            for ((_, contestant), best) in CONTESTANTS.into_iter().zip(&mut best) {
+            let contestants = [Contestant::Bare, Contestant::KeepAlive, Contestant::Select];
+            for (contestant, best) in contestants.into_iter().zip(&mut best) {
                 let started = Instant::now();
                 if !run(shape, contestant, MESSAGES) {
                     return false;
@@ -377,7 +433,8 @@ fn main() -> ExitCode {
         }
         None => {
             eprintln!(
-                "usage: messages [burst|single|send bare|keep-alive|select COUNT], or looks COUNT"
+                "usage: messages [burst|single|send|echo \
+                 bare|keep-alive|controlled|ping-out|activity|select COUNT], or looks COUNT"
             );
             ExitCode::FAILURE
         }

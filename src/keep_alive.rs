@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_core::{Stream, TryStream};
 use futures_sink::Sink;
@@ -132,6 +132,15 @@ pin_project! {
         protocol: P,
         home: Owner,
         outbox: Outbox<S::Ok>,
+        // Nothing of the heartbeat's is in the way of the writer, as of the last look: what the writer does
+        // concerns the socket alone until something calls.
+        clear: bool,
+        // The same for a reader that finds nothing to read: the heartbeat sleeps.
+        still: bool,
+        // Activity is of interest to the heartbeat, as of the last look.
+        heeds_activity: bool,
+        // The reader's task, as the heartbeat knows it.
+        task: Option<Waker>,
         // Where a frame of ours is that is not flushed.
         in_sink: Option<Destination>,
         // The socket takes no frame of ours at present, and wakes the task.
@@ -189,7 +198,11 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             alarm: Alarm::new(FuturesTimer::new()),
             protocol,
             home: Owner::new(config),
-            outbox: Outbox::Free,
+            outbox: Outbox::new(),
+            clear: false,
+            still: false,
+            heeds_activity: false,
+            task: None,
             in_sink: None,
             blocked: false,
             refused: None,
@@ -218,6 +231,10 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             protocol: self.protocol,
             home: self.home,
             outbox: self.outbox,
+            clear: self.clear,
+            still: self.still,
+            heeds_activity: self.heeds_activity,
+            task: self.task,
             in_sink: self.in_sink,
             blocked: self.blocked,
             refused: self.refused,

@@ -17,6 +17,8 @@ use crate::time::{Span, Time};
 pub(super) struct Listening {
     /// The number of the ping.
     ping: u64,
+    /// Whether its pong was missing when the heartbeat was asked last.
+    waiting: bool,
     total: Span,
     /// When the reader began to wait, if it does.
     since: Option<Time>,
@@ -29,10 +31,24 @@ impl Listening {
     pub(super) const fn new() -> Self {
         Self {
             ping: 0,
+            waiting: false,
             total: Span::ZERO,
             since: None,
             drained: Time::NEVER,
         }
+    }
+
+    /// The pong that [`Machine::awaited`](crate::machine::Machine::awaited) tells of is waited for, or none.
+    pub(super) fn wait_for(&mut self, awaited: Option<(u64, Time, Span)>) {
+        self.waiting = awaited.is_some();
+        if let Some((ping, ..)) = awaited {
+            self.turn_to(ping);
+        }
+    }
+
+    /// Whether a pong is waited for, as far as is known.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waiting
     }
 
     fn turn_to(&mut self, ping: u64) {
@@ -44,13 +60,11 @@ impl Listening {
     }
 
     /// The reader waits, unless it does so already. Whether it is of interest when it comes back.
-    pub(super) fn begin(&mut self, heartbeat: &Shared, now: Time) -> bool {
-        let Some((ping, ..)) = heartbeat.ask(|machine| machine.awaited()) else {
-            return false;
-        };
-        self.turn_to(ping);
-        self.since = Some(now);
-        true
+    pub(super) const fn begin(&mut self, now: Time) -> bool {
+        if self.waiting {
+            self.since = Some(now);
+        }
+        self.waiting
     }
 
     /// Whether the reader waits, or has waited until now.

@@ -59,6 +59,17 @@ where
         (now, first)
     }
 
+    /// The reader is polled by this task, which is woken from now on. See
+    /// [`Shared::wake_up`](crate::shared::Shared::wake_up).
+    pub(super) fn wake_up(&mut self, must: bool, cx: &Context<'_>) -> bool {
+        let awake = self.home.wake_up(must, cx);
+        match self.task {
+            Some(task) => task.clone_from(cx.waker()),
+            None => *self.task = Some(cx.waker().clone()),
+        }
+        awake
+    }
+
     /// Reads messages that the application has not asked for, so that a pong behind them is seen. How
     /// many there were, pongs included.
     pub(super) fn read_ahead(&mut self, now: Time, cx: &mut Context<'_>) -> (Reading, u32) {
@@ -99,6 +110,7 @@ where
 
     /// Keeps an item for the reader, who is woken for it: a poll that was ready owes nobody a wake.
     pub(super) fn keep(&mut self, item: Item<M, E>) {
+        (*self.clear, *self.still) = (false, false);
         self.ahead.push(item);
         self.come_by();
         self.home.wake_reader();
@@ -131,6 +143,7 @@ where
     /// A close frame was sent or read: the connection has so long to end.
     pub(super) fn close(&mut self, way: Handshake, now: Time) {
         *self.closing = true;
+        (*self.clear, *self.still) = (false, false);
         self.come_by();
         *self.in_sink = None;
         self.home.handle_close(way, now);
@@ -186,9 +199,18 @@ where
             self.home.wake_writer();
         }
         match driven {
-            Driven::Rests { until, blocked } => {
-                *self.blocked = blocked;
+            Driven::Rests { until, .. } => {
                 if !comes_back {
+                    *self.clear = self.is_clear();
+                    *self.still = *self.clear
+                        && by == By::Reader
+                        && then == Then::Sleep
+                        && self.ahead.is_empty();
+                    let (heeds_activity, awaited) = self
+                        .home
+                        .ask(|machine| (machine.heeds_activity(), machine.awaited()));
+                    *self.heeds_activity = heeds_activity;
+                    self.listening.wait_for(awaited);
                     let until = held.unwrap_or(until).min(write_until);
                     self.arm(patience.map_or(until, |patience| until.max(patience)), seen);
                 }
@@ -291,12 +313,24 @@ where
         let cx = &mut Context::from_waker(&both);
         let mut driving = Driving::new(self.home, now, input, then);
         let driven = drive(&mut sink, self.in_sink, &mut driving, cx);
-        if sink.asked && !matches!(driven, Driven::Rests { blocked: true, .. }) {
+        (*self.clear, *self.still) = (false, false);
+        *self.blocked = matches!(driven, Driven::Rests { blocked: true, .. });
+        if sink.asked && !*self.blocked {
             // The socket may have got room by it, and told us instead of the writer.
             self.write.end();
             self.home.wake_writer();
         }
         (driven, driving.seen())
+    }
+
+    /// Whether nothing of the heartbeat's is in the socket or waits for it, and nothing of the writer's
+    /// waits.
+    pub(super) fn is_clear(&self) -> bool {
+        !(*self.blocked || *self.closing || *self.ended)
+            && self.in_sink.is_none()
+            && self.refused.is_none()
+            && self.outbox.is_free()
+            && self.write.is_free()
     }
 
     /// Whether there is no heartbeat any more, and no verdict to report: the socket is a plain one.
@@ -311,6 +345,7 @@ where
 
     /// No further frame of ours.
     pub(super) fn pass_through(&mut self) {
+        (*self.clear, *self.still) = (false, false);
         self.home.disconnect();
         *self.in_sink = None;
         *self.refused = None;
@@ -420,7 +455,7 @@ where
             return Poll::Pending;
         }
         let must = read > 0 || *self.blocked || self.in_sink.is_some() || *self.closing;
-        if !self.home.wake_up(must, cx) {
+        if !self.wake_up(must, cx) {
             return Poll::Pending;
         }
         self.listening.end(now);
@@ -444,7 +479,7 @@ where
             return Poll::Ready(());
         }
         if reading == Reading::Drained {
-            self.listening.begin(self.home, now);
+            self.listening.begin(now);
             self.come_by();
         }
         // Pending: the socket wakes us if something comes, the timer for what is due, and the handles.

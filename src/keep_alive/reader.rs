@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_core::{FusedStream, Stream, TryStream};
 use futures_sink::Sink;
@@ -27,25 +27,11 @@ where
     // Most messages pass here and have nothing to do with the heartbeat: their way is kept short, and
     // all else out of it.
     #[inline]
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.credit == 0 || self.home.is_called() {
-            if let Some(end) = self.as_mut().renew(cx) {
-                return end;
-            }
+            return self.come_in(cx);
         }
-        let this = self.as_mut().project();
-        let polled = Stream::poll_next(this.socket, cx);
-        let mut taken = false;
-        if let Poll::Ready(Some(Ok(message))) = &polled {
-            match this.protocol.classify(message) {
-                MessageKind::Data | MessageKind::Ping(_) => {
-                    *this.credit -= 1;
-                    return polled.map_err(Error::Transport);
-                }
-                kind => taken = self.as_mut().takes(kind),
-            }
-        }
-        self.go_on(polled, taken, cx)
+        self.pass(cx)
     }
 }
 
@@ -60,6 +46,12 @@ where
     }
 }
 
+/// Whether the heartbeat wakes this task when something calls.
+#[inline]
+fn is_known(task: &Option<Waker>, cx: &Context<'_>) -> bool {
+    task.as_ref().is_some_and(|task| task.will_wake(cx.waker()))
+}
+
 /// What the stream answers.
 type Polled<M, E> = Poll<Option<Result<M, Error<E>>>>;
 
@@ -70,11 +62,55 @@ where
     P: Protocol<M>,
     T: Timer,
 {
+    /// The heartbeat has called, or a batch has passed.
+    #[inline(never)]
+    fn come_in(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<M, E> {
+        if let Some(end) = self.as_mut().renew(cx) {
+            return end;
+        }
+        self.pass(cx)
+    }
+
+    /// Lets one message pass.
+    #[inline(always)]
+    fn pass(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<M, E> {
+        let this = self.as_mut().project();
+        let polled = Stream::poll_next(this.socket, cx);
+        let taken = match &polled {
+            Poll::Ready(Some(Ok(message))) => match this.protocol.classify(message) {
+                MessageKind::Data | MessageKind::Ping(_) => {
+                    *this.credit -= 1;
+                    return polled.map_err(Error::Transport);
+                }
+                kind => self.as_mut().takes(kind),
+            },
+            Poll::Pending if *this.still && is_known(this.task, cx) => {
+                if !*this.heeds_activity && !this.listening.is_waiting() {
+                    *this.credit = *this.batch;
+                    *this.batch_passed = false;
+                } else {
+                    self.doze();
+                }
+                // Pending: the socket wakes us if something comes, and a call does.
+                return Poll::Pending;
+            }
+            _ => false,
+        };
+        self.go_on(polled, taken, cx)
+    }
+
     /// Whether a whole batch has passed and there is nothing to do, as nearly always: then the next
     /// may pass.
     #[inline(never)]
     fn rests(self: Pin<&mut Self>) -> bool {
         let mut this = self.project();
+        if *this.still && this.listening.has_begun() && !this.home.is_called() {
+            // The reader is back, and that is all.
+            let now = Time::of(this.alarm.now());
+            this.listening.end(now);
+            this.begin_batch(now);
+            return true;
+        }
         // With credit left it is something that has called.
         if *this.credit > 0
             || this.listening.has_begun()
@@ -91,6 +127,23 @@ where
             this.next_batch(now);
         }
         rests
+    }
+
+    /// The socket has nothing more to read while the heartbeat sleeps: there is nothing to look at, but
+    /// what was read may be of interest, and so may be how long the reader waits.
+    #[inline(never)]
+    fn doze(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        let now = Time::of(this.alarm.now());
+        if *this.heeds_activity {
+            let read = this.read_in_batch();
+            this.report_activity(read, now);
+        }
+        *this.batch_passed = false;
+        this.begin_batch(now);
+        if this.listening.begin(now) {
+            this.come_by();
+        }
     }
 
     /// Begins the heartbeat, looks at the time, or yields what was read ahead. None: the socket is to be
@@ -116,7 +169,7 @@ where
         if !first && !this.is_plain() {
             *this.batch_passed |= read > 0 && !back;
             this.listening.end(now);
-            this.home.wake_up(true, cx);
+            this.wake_up(true, cx);
             this.report_activity(read, now);
             // More is ready, as far as we know.
             let input = if slow && read > 0 {
@@ -131,7 +184,7 @@ where
         }
         if *this.closing {
             this.come_by();
-            this.home.wake_up(true, cx);
+            this.wake_up(true, cx);
             // Some crates have room for the waker of one task, and would forget that of the other.
             let both = this.home.waker();
             return Some(self.read_on(&mut Context::from_waker(&both), cx));
@@ -224,7 +277,7 @@ where
 {
     /// Yields what was read ahead, in its order.
     fn next_ahead(&mut self, now: Time, cx: &mut Context<'_>) -> Polled<M, E> {
-        self.home.wake_up(true, cx);
+        self.wake_up(true, cx);
         if !self.ahead.is_over() && !self.is_plain() {
             self.listening.end(now);
             if let Some(item) = self.look(now, Input::Behind(0), By::Reader, false) {
@@ -258,10 +311,17 @@ where
         } else {
             (*self.batch * 2).min(BATCH)
         };
+        let reported = *self.reported;
+        self.begin_batch(now);
+        *self.reported = reported;
+        slow
+    }
+
+    fn begin_batch(&mut self, now: Time) {
         *self.batch_began = now;
         *self.credit = *self.batch;
         *self.comes_by = false;
-        slow
+        *self.reported = 0;
     }
 
     /// What the stream yields for an item.
@@ -301,10 +361,14 @@ where
         }
         let heeded = any && self.home.ask(|machine| machine.heeds_activity());
         let must = heeded || *self.blocked || self.in_sink.is_some() || *self.closing;
-        if !self.home.wake_up(must, cx) {
+        let awake = self.wake_up(must, cx);
+        let now = Time::of(self.alarm.now());
+        if !awake {
+            if self.listening.begin(now) {
+                self.come_by();
+            }
             return None;
         }
-        let now = Time::of(self.alarm.now());
         *self.batch_began = now;
         // A runtime may say that nothing is ready because this task has had its share. So what has
         // been read in this turn is followed by another turn before anything is judged.
@@ -321,7 +385,7 @@ where
             Input::Drained
         };
         let item = self.look(now, input, By::Reader, more);
-        if self.listening.begin(self.home, now) {
+        if self.listening.begin(now) {
             self.come_by();
         }
         item
@@ -336,6 +400,8 @@ where
             self.report_activity(read, now);
         }
         let ours = self.takes(kind, now);
+        self.listening
+            .wait_for(self.home.ask(|machine| machine.awaited()));
         if !ours {
             *self.credit = self.credit.saturating_sub(1);
         } else if self.home.ask(|machine| machine.is_ping_due(now)) {

@@ -18,16 +18,35 @@ use crate::shared::{Then, Visited};
 use crate::time::Time;
 use crate::timer::Timer;
 
-/// What the user's side of the sink has been promised.
-pub(super) enum Outbox<M> {
+/// What the user's side of the sink has been promised, and what the user has made of it.
+pub(super) struct Outbox<M> {
+    promise: Promise,
+    /// The message that was put into readiness that a ping had taken: the message waits for the socket.
+    held: Option<M>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Promise {
     /// Nothing.
-    Free,
+    None,
     /// The socket is ready, and the user knows.
     Reserved,
     /// The user knows, but a ping has taken that readiness since.
     Taken,
-    /// The user has made use of what was taken: the message waits for the socket.
-    Held(M),
+}
+
+impl<M> Outbox<M> {
+    pub(super) const fn new() -> Self {
+        Self {
+            promise: Promise::None,
+            held: None,
+        }
+    }
+
+    /// Whether the next message goes to the socket without more ado.
+    pub(super) fn is_free(&self) -> bool {
+        self.promise != Promise::Taken && self.held.is_none()
+    }
 }
 
 /// The socket's sink for the heartbeat's frames. A ping may take the readiness that the user was
@@ -61,8 +80,8 @@ where
             // is dropped.
             return if closes { Err(None) } else { Ok(true) };
         };
-        if let Outbox::Reserved = self.outbox {
-            *self.outbox = Outbox::Taken;
+        if self.outbox.promise == Promise::Reserved {
+            self.outbox.promise = Promise::Taken;
         }
         match self.socket.as_mut().start_send(message) {
             Ok(()) => {
@@ -92,41 +111,42 @@ where
 {
     type Error = Error<E>;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
-        let mut this = self.project();
-        this.pass_by(cx)?;
-        let ready = this.poll_room(cx);
-        this.or_blocked(ready, cx)
+    // Most messages have nothing to do with the heartbeat: their way is kept short, and all else out of
+    // it.
+    #[inline]
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        if self.is_clear() {
+            let this = self.as_mut().project();
+            if let Poll::Ready(Ok(())) = this.socket.poll_ready(cx) {
+                this.outbox.promise = Promise::Reserved;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.ready(cx)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
-        let mut this = self.project();
-        this.check_verdict().map_err(Error::Timeout)?;
-        if let MessageKind::Close = this.protocol.classify(&message) {
-            // Nothing of ours may follow it (RFC 6455 §5.5.1).
-            let now = Time::of(this.alarm.now());
-            this.close(Handshake::Sent, now);
+    #[inline]
+    fn start_send(mut self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
+        let closes = matches!(self.protocol.classify(&message), MessageKind::Close);
+        if closes || !self.is_clear() {
+            return self.send_between(message, closes);
         }
-        match mem::replace(this.outbox, Outbox::Free) {
-            Outbox::Taken => {
-                *this.outbox = Outbox::Held(message);
-                return Ok(());
-            }
-            // Sent without asking for readiness: that is up to the socket, but nothing is lost.
-            Outbox::Held(first) => {
-                let sent = this.socket.as_mut().start_send(first);
-                sent.map_err(Error::Transport)?;
-            }
-            Outbox::Free | Outbox::Reserved => {}
-        }
+        let this = self.as_mut().project();
+        this.outbox.promise = Promise::None;
         this.socket.start_send(message).map_err(Error::Transport)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
-        let mut this = self.project();
-        this.pass_by(cx)?;
-        let flushed = this.poll_flushed(cx);
-        this.or_blocked(flushed, cx)
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        if self.is_clear()
+            && matches!(
+                self.as_mut().project().socket.poll_flush(cx),
+                Poll::Ready(Ok(()))
+            )
+        {
+            return Poll::Ready(Ok(()));
+        }
+        self.flush(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
@@ -134,6 +154,57 @@ where
         this.pass_by(cx)?;
         let closed = this.poll_closed(cx);
         this.or_blocked(closed, cx)
+    }
+}
+
+/// What is off the short way.
+impl<S, P, T, M, E> KeepAlive<S, P, T>
+where
+    S: Stream<Item = Result<M, E>> + TryStream<Ok = M, Error = E> + Sink<M, Error = E>,
+    P: Protocol<M>,
+    T: Timer,
+{
+    /// Whether a write concerns the socket alone.
+    #[inline]
+    fn is_clear(&self) -> bool {
+        self.clear && !self.home.is_called()
+    }
+
+    #[inline(never)]
+    fn ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        let mut this = self.project();
+        this.pass_by(cx)?;
+        let ready = this.poll_room(cx);
+        this.or_blocked(ready, cx)
+    }
+
+    #[inline(never)]
+    fn flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
+        let mut this = self.project();
+        this.pass_by(cx)?;
+        let flushed = this.poll_flushed(cx);
+        this.or_blocked(flushed, cx)
+    }
+
+    #[inline(never)]
+    fn send_between(self: Pin<&mut Self>, message: M, closes: bool) -> Result<(), Error<E>> {
+        let mut this = self.project();
+        this.check_verdict().map_err(Error::Timeout)?;
+        if closes {
+            // Nothing of ours may follow it (RFC 6455 §5.5.1).
+            let now = Time::of(this.alarm.now());
+            this.close(Handshake::Sent, now);
+        }
+        if mem::replace(&mut this.outbox.promise, Promise::None) == Promise::Taken {
+            this.outbox.held = Some(message);
+            return Ok(());
+        }
+        // Sent without asking for readiness: that is up to the socket, but nothing is lost.
+        if let Some(first) = this.outbox.held.take() {
+            let sent = this.socket.as_mut().start_send(first);
+            sent.map_err(Error::Transport)?;
+        }
+        this.socket.start_send(message).map_err(Error::Transport)
     }
 }
 
@@ -178,7 +249,7 @@ where
         ready!(self.poll_ours(cx));
         // Pending: the socket wakes us.
         ready!(self.poll_socket(cx, S::poll_ready))?;
-        *self.outbox = Outbox::Reserved;
+        self.outbox.promise = Promise::Reserved;
         Poll::Ready(Ok(()))
     }
 
@@ -232,7 +303,9 @@ where
         };
         if polled.is_ready() {
             self.write.end();
+            *self.clear = self.is_clear();
         } else if self.write.is_free() {
+            *self.clear = false;
             let now = Time::of(self.alarm.now());
             self.write.begin(now);
             if self.ahead.is_full() {
@@ -278,15 +351,12 @@ where
 
     /// The message that a ping was put before.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
-        if let Outbox::Held(_) = self.outbox {
+        if self.outbox.held.is_some() {
             // Pending: the socket wakes us.
             ready!(self.poll_socket(cx, S::poll_ready))?;
-            match mem::replace(self.outbox, Outbox::Free) {
-                Outbox::Held(message) => {
-                    let sent = self.socket.as_mut().start_send(message);
-                    sent.map_err(Error::Transport)?;
-                }
-                other => *self.outbox = other,
+            if let Some(message) = self.outbox.held.take() {
+                let sent = self.socket.as_mut().start_send(message);
+                sent.map_err(Error::Transport)?;
             }
         }
         Poll::Ready(Ok(()))
