@@ -5,6 +5,7 @@ mod listening;
 mod look;
 mod lookahead;
 mod reader;
+mod split;
 mod writer;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use pin_project_lite::pin_project;
 use self::blocked::BlockedWrite;
 use self::listening::Listening;
 use self::lookahead::Lookahead;
+pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
 use self::writer::Outbox;
 use crate::config::Config;
 use crate::error::Interrupted;
@@ -50,7 +52,7 @@ pin_project! {
     /// without an error if a close frame went both ways, and else with a timeout of phase
     /// [`Closing`](crate::TimeoutPhase::Closing).
     ///
-    /// It works whole, and after `StreamExt::split`.
+    /// It works whole, as the two halves of [`into_split`](Self::into_split), and after `StreamExt::split`.
     ///
     /// # Bounds
     ///
@@ -169,6 +171,10 @@ pin_project! {
         ended: bool,
         // A close frame was sent or read.
         closing: bool,
+        // Nothing but data is passed on.
+        data_only: bool,
+        // A ping of the peer was not passed on, and its answer may not be flushed.
+        owes_answer: bool,
         // What was read ahead of the application.
         ahead: Lookahead<S::Ok, S::Error>,
     }
@@ -216,6 +222,8 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             listening: Listening::new(),
             ended: false,
             closing: false,
+            data_only: false,
+            owes_answer: false,
             ahead: Lookahead::new(),
         }
     }
@@ -248,6 +256,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             listening: self.listening,
             ended: self.ended,
             closing: self.closing,
+            data_only: self.data_only,
+            owes_answer: self.owes_answer,
             ahead: self.ahead,
         }
     }
@@ -262,6 +272,36 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     /// Default: 16.
     pub fn with_lookahead(mut self, messages: usize) -> Self {
         self.ahead.set_limit(messages);
+        self
+    }
+
+    /// The stream yields data alone: no pings, no pongs, and no close frame, with which it ends
+    /// once the connection has.
+    ///
+    /// The answers that the WebSocket crate gives to the peer's pings are flushed although nobody sends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::StreamExt;
+    /// use futures_pinger::{Config, KeepAlive};
+    /// # use futures_pinger::{Rfc6455, testing::World};
+    /// use tungstenite_0_30::Message;
+    ///
+    /// # let (socket, script) = World::new().socket(Rfc6455);
+    /// # script.receive(Message::Ping("who is there?".into()));
+    /// # script.receive(Message::text("hi"));
+    /// # script.end();
+    /// let mut socket = KeepAlive::new(socket, Config::default()).data_only();
+    /// while let Some(message) = socket.next().await {
+    ///     assert!(message?.is_text());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn data_only(mut self) -> Self {
+        self.data_only = true;
         self
     }
 
@@ -337,15 +377,7 @@ where
     where
         Self: Unpin,
     {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            // What is done counts more than what happened meanwhile, which the stream yields next.
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(Ok(done));
-            }
-            Pin::new(&mut *self).poll_heartbeat(cx).map(Err)
-        })
-        .await
+        run_while(work, |cx| Pin::new(&mut *self).poll_heartbeat(cx)).await
     }
 
     /// Goes on with the heartbeat while the application does something else than reading: for futures
@@ -358,6 +390,22 @@ where
     pub fn poll_heartbeat(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Interrupted> {
         self.project().poll_heartbeat(cx).map(|()| Interrupted(()))
     }
+}
+
+/// Does `work`, and goes on with `heartbeat` meanwhile.
+async fn run_while<F: Future>(
+    work: F,
+    mut heartbeat: impl FnMut(&mut Context<'_>) -> Poll<Interrupted>,
+) -> Result<F::Output, Interrupted> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        // What is done counts more than what happened meanwhile, which the stream yields next.
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        heartbeat(cx).map(Err)
+    })
+    .await
 }
 
 impl<S, P, T> fmt::Debug for KeepAlive<S, P, T>

@@ -132,7 +132,7 @@ pub use error::{
 pub use frame::{CloseReason, Frame, Ping, Pong};
 pub use handle::{Controller, PongSender, Pongs};
 pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};
-pub use keep_alive::KeepAlive;
+pub use keep_alive::{KeepAlive, ReadHalf, ReuniteError, WriteHalf};
 pub use pinger::{Pinger, SameSink, Stopped, pinger};
 pub use pinger_set::{Member, MemberId, PingerSet, PingerSetHandle};
 pub use ponger::{PingSender, Ponger, ponger};

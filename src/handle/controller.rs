@@ -12,10 +12,10 @@ use crate::sync::Arc;
 /// [`Pinger::controller`](crate::Pinger::controller) or
 /// [`KeepAlive::controller`](crate::KeepAlive::controller).
 ///
-/// A call never waits: it leaves a note, wakes the heartbeat's task and returns. The heartbeat does as
-/// asked in its next poll, in the order of the calls; a `KeepAlive` that finds one message after the
-/// other looks at its notes once in 64 of them. Notes do not queue up: of a thousand calls the last
-/// configuration counts, and one ping is sent.
+/// A call never waits: it changes the state of the heartbeat at once, and wakes the task that drives the
+/// heartbeat where there is something to do earlier than that task would look. Pings are sent, and
+/// deadlines judged, by that task alone, with its next poll. Calls do not queue up: of a thousand calls the
+/// last configuration counts, and one ping is sent.
 ///
 /// A controller does not keep the heartbeat alive. Clones are cheap and steer the same heartbeat.
 ///

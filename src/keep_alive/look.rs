@@ -97,7 +97,8 @@ where
             };
             let kind = self.protocol.classify(&message);
             let is_ping = matches!(kind, MessageKind::Ping(_));
-            if !self.takes(kind, now) {
+            let is_hidden = self.hides(&kind);
+            if !self.takes(kind, now) && !is_hidden {
                 self.keep(if is_ping {
                     Item::Ping(message)
                 } else {
@@ -120,6 +121,34 @@ where
     pub(super) fn come_by(&mut self) {
         *self.credit = 0;
         *self.comes_by = true;
+    }
+
+    /// Whether a message of that kind is kept from the application.
+    pub(super) fn hides(&mut self, kind: &MessageKind<'_>) -> bool {
+        if !*self.data_only {
+            return false;
+        }
+        if let MessageKind::Ping(_) = kind {
+            *self.owes_answer = true;
+            *self.still = false;
+        }
+        !matches!(kind, MessageKind::Data)
+    }
+
+    /// Flushes what the WebSocket crate has answered to pings of which the application does not know.
+    pub(super) fn flush_answers(&mut self) -> Option<Item<M, E>> {
+        if !*self.owes_answer {
+            return None;
+        }
+        let both = self.home.waker();
+        let cx = &mut Context::from_waker(&both);
+        // Pending: the socket wakes both halves, and the reader comes back here.
+        let Poll::Ready(flushed) = self.socket.as_mut().poll_flush(cx) else {
+            return None;
+        };
+        *self.owes_answer = false;
+        let error = flushed.err()?;
+        Some(Item::Failed(self.broken(error)))
     }
 
     /// Whether a message of that kind is for the heartbeat alone.
@@ -205,7 +234,8 @@ where
                     *self.still = *self.clear
                         && by == By::Reader
                         && then == Then::Sleep
-                        && self.ahead.is_empty();
+                        && self.ahead.is_empty()
+                        && !*self.owes_answer;
                     let (heeds_activity, awaited) = self
                         .home
                         .ask(|machine| (machine.heeds_activity(), machine.awaited()));
@@ -448,6 +478,10 @@ where
         }
         let (reading, read) = self.read_ahead(now, cx);
         if reading == Reading::Over {
+            return Poll::Ready(());
+        }
+        if let Some(item) = self.flush_answers() {
+            self.keep(item);
             return Poll::Ready(());
         }
         if self.is_plain() {

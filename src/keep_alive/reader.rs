@@ -78,7 +78,9 @@ where
         let polled = Stream::poll_next(this.socket, cx);
         let taken = match &polled {
             Poll::Ready(Some(Ok(message))) => match this.protocol.classify(message) {
-                MessageKind::Data | MessageKind::Ping(_) => {
+                kind if matches!(kind, MessageKind::Data)
+                    || matches!(kind, MessageKind::Ping(_)) && !*this.data_only =>
+                {
                     *this.credit -= 1;
                     return polled.map_err(Error::Transport);
                 }
@@ -192,7 +194,7 @@ where
         None
     }
 
-    /// Whether a message of that kind is for the heartbeat alone.
+    /// Whether a message of that kind is not passed on.
     #[inline(never)]
     fn takes(self: Pin<&mut Self>, kind: MessageKind<'_>) -> bool {
         self.project().takes_from_reader(kind)
@@ -217,15 +219,14 @@ where
 
     /// Reads from the socket, which wakes `socket_cx`.
     ///
-    /// It ends with the first message that is passed on: a ping is answered but once, so that few
-    /// pongs are consumed.
+    /// It ends with the first message that is passed on, or when a batch of others has been read: a ping
+    /// is answered but once, but where data alone is passed on there may be any number of others.
     fn read_on(
         mut self: Pin<&mut Self>,
         socket_cx: &mut Context<'_>,
         cx: &mut Context<'_>,
     ) -> Polled<M, E> {
-        let mut taken = false;
-        loop {
+        for taken in 0..BATCH {
             let mut this = self.as_mut().project();
             match Stream::poll_next(this.socket.as_mut(), socket_cx) {
                 Poll::Ready(Some(Ok(message))) => {
@@ -233,11 +234,13 @@ where
                     if !this.takes_from_reader(kind) {
                         return Poll::Ready(Some(Ok(message)));
                     }
-                    taken = true;
                 }
-                polled => return self.conclude(polled, taken, cx),
+                polled => return self.conclude(polled, taken > 0, cx),
             }
         }
+        // Pending: we wake ourselves. The time is looked at before the next batch.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Answers with what the socket has said. Where it has nothing to read the heartbeat has its turn.
@@ -349,6 +352,9 @@ where
 
     /// The socket has nothing more to read: the time is looked at, unless nothing has called for it.
     fn idle(&mut self, taken: bool, cx: &mut Context<'_>) -> Option<Item<M, E>> {
+        if let Some(item) = self.flush_answers() {
+            return Some(item);
+        }
         let read = self.read_in_batch();
         let any = mem::take(self.batch_passed) || read > 0 || taken;
         *self.credit = *self.batch;
@@ -391,7 +397,7 @@ where
         item
     }
 
-    /// Whether a message of that kind, which the reader has read, is for the heartbeat alone.
+    /// Whether a message of that kind, which the reader has read, is not passed on.
     fn takes_from_reader(&mut self, kind: MessageKind<'_>) -> bool {
         let now = Time::of(self.alarm.now());
         if let MessageKind::Pong(_) | MessageKind::Answer = kind {
@@ -399,6 +405,7 @@ where
             let read = self.read_in_batch();
             self.report_activity(read, now);
         }
+        let is_hidden = self.hides(&kind);
         let ours = self.takes(kind, now);
         self.listening
             .wait_for(self.home.ask(|machine| machine.awaited()));
@@ -408,6 +415,6 @@ where
             // The next ping leaves with the next message, also where the driver is awake already.
             self.home.mark_called();
         }
-        ours
+        ours || is_hidden
     }
 }

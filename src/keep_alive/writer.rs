@@ -43,6 +43,12 @@ impl<M> Outbox<M> {
         }
     }
 
+    /// A message that was accepted before: it goes first.
+    pub(super) fn hold(&mut self, message: M) {
+        self.promise = Promise::None;
+        self.held = Some(message);
+    }
+
     /// Whether the next message goes to the socket without more ado.
     pub(super) fn is_free(&self) -> bool {
         self.promise != Promise::Taken && self.held.is_none()
@@ -196,7 +202,7 @@ where
             this.close(Handshake::Sent, now);
         }
         if mem::replace(&mut this.outbox.promise, Promise::None) == Promise::Taken {
-            this.outbox.held = Some(message);
+            this.outbox.hold(message);
             return Ok(());
         }
         // Sent without asking for readiness: that is up to the socket, but nothing is lost.

@@ -108,6 +108,12 @@ impl Script {
             .flood(move || Msg::Data(numbers.next().expect("endless")));
     }
 
+    /// Always one more ping of the peer.
+    pub fn flood_pings(&self) {
+        self.script
+            .flood(|| Msg::Ping(Bytes::from_static(b"flood")));
+    }
+
     /// Takes messages without readiness too, as some sockets do.
     pub fn tolerate(&self) {
         self.tolerant.store(true, Ordering::Relaxed);
@@ -242,6 +248,12 @@ impl Kept {
             ended: None,
             extra_polls: 0,
         }
+    }
+
+    /// The same, and nothing but data is yielded.
+    pub fn data_only(mut self) -> Self {
+        self.alive = Box::pin(Pin::into_inner(self.alive).data_only());
+        self
     }
 
     /// The peer answers each ping after `rtt`.

@@ -26,12 +26,6 @@ pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A configuration that rounds nothing.
-pub(crate) fn config(interval: Duration, timeout: Duration) -> Config {
-    let config = Config::builder().interval(interval).timeout(timeout);
-    config.granularity(s(0)).build().expect("valid")
-}
-
 /// `socket` with a heartbeat in tokio's time.
 pub(crate) fn keep_alive(socket: WebSocketStream<DuplexStream>, config: Config) -> Socket {
     KeepAlive::new(socket, config).with_timer(TokioTimer::new())

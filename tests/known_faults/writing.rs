@@ -1,20 +1,14 @@
 //! Messages that take long to pass.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-
-use futures::channel::mpsc;
-use futures::future::{pending, poll_fn};
-use futures::{Sink, SinkExt, Stream, StreamExt, poll};
-use futures_pinger::{Config, ConfigBuilder, Error, KeepAlive, Liveness, TimeoutPhase, TokioTimer};
+use futures::future::pending;
+use futures::{SinkExt, StreamExt};
+use futures_pinger::{Config, ConfigBuilder, Liveness, TimeoutPhase};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{self, Message, protocol::Role};
+use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 
-use crate::{config, keep_alive, ms, phase, s};
+use crate::{keep_alive, ms, phase, s};
 
 /// Passes bytes on at 100 kB/s.
 async fn slowly(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
