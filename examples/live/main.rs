@@ -1,0 +1,71 @@
+//! Our side of the live tests: small programs with a heartbeat, each for one kind of foreign peer.
+//!
+//! ```text
+//! live handler run-while|bare INTERVAL_MS TIMEOUT_MS
+//! live mqtt HOST:PORT NAME SECONDS
+//! ```
+//!
+//! `.ci/live` runs them against peers that are not written in Rust, and stops those peers at the end.
+//! Each program prints the bound that its configuration promises, and `gone: ...` with the verdict. Any
+//! other end of its connection is a failure.
+
+mod handler;
+mod mqtt;
+
+use std::env;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_pinger::{Config, Error, TimedOut, TimeoutPhase};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Prints what the configuration promises, which the runner holds against its own clock.
+fn promise(config: &Config) -> Result<(), Failure> {
+    let bound = config.detection_bound().ok_or("nothing is promised")?;
+    println!("promised: {} ms", bound.as_millis());
+    Ok(())
+}
+
+/// The verdict on a peer that was stopped; every other error is passed on.
+fn verdict<E: Into<Failure>>(error: Error<E>) -> Result<TimedOut, Failure> {
+    match error {
+        Error::Timeout(verdict) if verdict.phase() != TimeoutPhase::Closing => Ok(verdict),
+        Error::Timeout(verdict) => Err(verdict.into()),
+        Error::Transport(error) => Err(error.into()),
+        _ => Err("an error that is new here".into()),
+    }
+}
+
+fn milliseconds(text: &str) -> Result<Duration, Failure> {
+    Ok(Duration::from_millis(text.parse()?))
+}
+
+async fn run(arguments: &[&str]) -> Result<TimedOut, Failure> {
+    match *arguments {
+        ["handler", care, interval, timeout] => {
+            let (interval, timeout) = (milliseconds(interval)?, milliseconds(timeout)?);
+            handler::serve(care.parse()?, interval, timeout).await
+        }
+        ["mqtt", address, name, seconds] => {
+            mqtt::run(address, name, Duration::from_secs(seconds.parse()?)).await
+        }
+        _ => Err("which program? See the head of examples/live/main.rs".into()),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments).await {
+        Ok(verdict) => {
+            println!("gone: {verdict}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

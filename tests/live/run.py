@@ -1,0 +1,269 @@
+"""The crate against foreign peers, all scenarios at once, each with one line of outcome.
+
+Takes the path of the built example `live`, the folder with the peers' scripts and packages, and the names of
+scenarios (none: all). `.ci/live` builds, installs and comes here.
+
+A scenario is an async function under `@scenario`. It starts its processes by `stage.start`, waits for what
+they print, and returns what is worth telling. Its processes are killed when it ends, however it ends.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import time
+
+# What a loaded machine may add to a bound: the time from a stop to its effect, and from a verdict to its line.
+ALLOWANCE = 1.0
+# For a process to start, and for what has no bound of its own. A wait that ends well never takes so long.
+PATIENCE = 20.0
+SCENARIOS = {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+class Failure(Exception):
+    pass
+
+
+class Process:
+    """A program, and the lines that it printed with the time of each."""
+
+    def __init__(self, stage, name, process):
+        self.stage, self.name, self.process = stage, name, process
+        self.lines = []
+        self.reading = asyncio.create_task(self.read())
+
+    async def read(self):
+        async for line in self.process.stdout:
+            self.lines.append((time.monotonic(), line.decode(errors="replace").rstrip()))
+            self.stage.news.set()
+        await self.process.wait()
+        self.stage.news.set()
+
+    async def says(self, pattern, within=PATIENCE):
+        """Waits for a line with `pattern`; the match, and when the line came."""
+        deadline = time.monotonic() + within
+        while True:
+            self.stage.news.clear()
+            for at, line in self.lines:
+                if found := re.search(pattern, line):
+                    return found, at
+            for process in self.stage.processes:
+                failed = process.process.returncode not in (None, 0)
+                if failed or process is self and self.reading.done():
+                    raise Failure(f"{process.name} has ended, and {self.name} has not said '{pattern}'")
+            try:
+                await asyncio.wait_for(self.stage.news.wait(), deadline - time.monotonic())
+            except asyncio.TimeoutError:
+                raise Failure(f"{self.name} has not said '{pattern}' within {within:.1f} s") from None
+
+    async def address(self, pattern=r"on"):
+        return (await self.says(pattern + r" (127\.0\.0\.1:\d+)"))[0][1]
+
+    def signal(self, number):
+        # asyncio's own way would wait for the process here, and take its exit status from `read`.
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+
+class Stage:
+    """The processes of one scenario."""
+
+    def __init__(self, example, peers):
+        self.example, self.peers = example, peers
+        self.processes = []
+        self.news = asyncio.Event()
+
+    async def start(self, name, *command):
+        process = await asyncio.create_subprocess_exec(
+            *map(str, command), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self.processes.append(Process(self, name, process))
+        return self.processes[-1]
+
+    async def ours(self, *arguments):
+        return await self.start(f"our {arguments[0]}", self.example, *arguments)
+
+    async def node(self, script, *arguments):
+        return await self.start(script, "node", os.path.join(self.peers, script), *arguments)
+
+    async def nginx(self, upstream, read_timeout):
+        """An nginx before `upstream`, and its address."""
+        folder = tempfile.mkdtemp(dir=self.peers)
+        # The port stays bound until nginx has it, too: nobody else can take it in between.
+        with socket.socket() as holder:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind(("127.0.0.1", 0))
+            address = "{}:{}".format(*holder.getsockname())
+            with open(os.path.join(folder, "nginx.conf"), "w") as config:
+                config.write(NGINX.format(listen=address, upstream=upstream, read_timeout=read_timeout))
+            nginx = await self.start("nginx", "nginx", "-p", folder, "-e", "stderr", "-c", "nginx.conf")
+            # It tells its version once it listens.
+            await nginx.says("nginx/")
+        return nginx, address
+
+    async def found(self, stopped, *ours):
+        """Stops a peer, and tells when each of ours has found it gone, as promised."""
+        bounds = [int((await process.says(r"promised: (\d+) ms"))[0][1]) / 1e3 for process in ours]
+        start = time.monotonic()
+        stopped.signal(signal.SIGSTOP)
+        slowest = 0
+        for process, bound in zip(ours, bounds):
+            _, at = await process.says(r"^gone: ", start + bound + ALLOWANCE - time.monotonic())
+            if at < start:
+                raise Failure(f"{process.name} found a live peer gone")
+            slowest = max(slowest, at - start)
+        return f"{stopped.name} stopped, found after {slowest:.1f} s of {max(bounds):.1f} s"
+
+    async def end(self):
+        # One may be stopped: nothing but a kill ends such a process.
+        for process in self.processes:
+            process.signal(signal.SIGKILL)
+        await asyncio.gather(*(process.reading for process in self.processes))
+
+    def print_logs(self):
+        for process in self.processes:
+            for _, line in process.lines[-5:]:
+                print(f"       {process.name}: {line}", flush=True)
+
+
+# Without a master there is one process to stop and to kill.
+NGINX = """
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr notice;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen {listen} reuseport;
+        location / {{
+            proxy_pass http://{upstream};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_read_timeout {read_timeout};
+        }}
+    }}
+}}
+"""
+
+
+async def demanding(stage, care):
+    """A client that hangs up when no ping came for 1.4 intervals. The server's reader takes its time over each
+    message, and one handler works for 10 s."""
+    server = await stage.ours("handler", care, 2000, 3000)
+    url = f"ws://{await server.address()}"
+    return server, await stage.node("ws_client.mjs", url, "--patience", 2800, "--bursts-for", 30_000)
+
+
+# contract: O90 O91 O94
+@scenario
+async def ws_client_that_wants_pings(stage):
+    server, client = await demanding(stage, "run-while")
+    survived, _ = await client.says("^survived (.*)", 30 + PATIENCE)
+    return survived[1], await stage.found(client, server)
+
+
+@scenario
+async def ws_client_that_wants_pings_leaves_a_bare_handler(stage):
+    _, client = await demanding(stage, "bare")
+    return ((await client.says("^hung up: .*"))[0][0],)
+
+
+async def behind_nginx(stage, care, *options):
+    """A client behind an nginx that cuts what is silent for 3 s, while a handler works for 10 s."""
+    server = await stage.ours("handler", care, 1000, 2000)
+    nginx, address = await stage.nginx(await server.address(), "3s")
+    return server, nginx, await stage.node("ws_client.mjs", f"ws://{address}", *options)
+
+
+# contract: O91
+@scenario
+async def nginx_in_between(stage):
+    # The client is stopped while the next handler works, without an end of its own.
+    server, _, client = await behind_nginx(stage, "run-while", "--then-work")
+    survived, _ = await client.says("^survived (.*)", 10 + PATIENCE)
+    return survived[1], await stage.found(client, server)
+
+
+@scenario
+async def nginx_in_between_is_stopped(stage):
+    server, nginx, client = await behind_nginx(stage, "run-while")
+    survived, _ = await client.says("^survived (.*)", 10 + PATIENCE)
+    return survived[1], await stage.found(nginx, server)
+
+
+@scenario
+async def nginx_in_between_cuts_a_bare_handler(stage):
+    _, _, client = await behind_nginx(stage, "bare")
+    return ((await client.says("^lost: .*"))[0][0],)
+
+
+# contract: O96
+@scenario
+async def mqtt_broker_under_bursts(stage):
+    broker = await stage.node("mqtt_broker.mjs")
+    clients = [
+        await stage.ours("mqtt", await broker.address(f"^{transport} on"), transport, 30)
+        for transport in ("ws", "empty-pongs", "websocket-stream")
+    ]
+    alive = await asyncio.gather(*(
+        client.says(r"^alive: (.*, (\d+) pings answered.*)", 30 + PATIENCE) for client in clients
+    ))
+    for found, _ in alive:
+        # One is due each second, and a pong may wait behind most of a burst: some must get through.
+        if int(found[2]) < 5:
+            raise Failure(found[0])
+    return alive[0][0][1], await stage.found(broker, *clients)
+
+
+async def perform(name, example, peers):
+    """Runs a scenario and prints its line; whether it passed."""
+    stage, start = Stage(example, peers), time.monotonic()
+    try:
+        notes = await SCENARIOS[name](stage)
+        outcome, passed = f"ok     {name}", True
+    except Failure as failure:
+        notes, outcome, passed = [str(failure)], f"FAILED {name}", False
+    finally:
+        await stage.end()
+    print(f"{outcome} ({time.monotonic() - start:.1f} s): {'; '.join(notes)}", flush=True)
+    if not passed:
+        stage.print_logs()
+    return passed
+
+
+async def main(example, peers, names):
+    task = asyncio.current_task()
+    # So that what was started is ended in any case.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for name in names:
+        if name not in SCENARIOS:
+            sys.exit(f"no scenario {name}: there are {', '.join(SCENARIOS)}")
+    try:
+        passed = await asyncio.gather(*(perform(name, example, peers) for name in names or SCENARIOS))
+    except asyncio.CancelledError:
+        return 143
+    print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:])))
