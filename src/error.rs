@@ -113,10 +113,12 @@ pub struct TimedOut {
     pub(crate) phase: TimeoutPhase,
     pub(crate) elapsed: Span,
     pub(crate) missed: u32,
-    pub(crate) answered: u64,
+    pub(crate) answered: u32,
+    pub(crate) strays: u32,
     /// Never: none was measured.
     pub(crate) last_rtt: Span,
     pub(crate) lateness: Span,
+    pub(crate) reader_away: Span,
     pub(crate) close_sent: bool,
 }
 
@@ -158,7 +160,15 @@ impl TimedOut {
     /// Pings that were answered in the whole life of the heartbeat.
     #[must_use]
     pub const fn answered(&self) -> u64 {
-        self.answered
+        self.answered as u64
+    }
+
+    /// Pongs that answered nothing in the whole life of the heartbeat: strays, forgeries, repetitions. Where
+    /// they are as many as the pings, the peer, or something in between, mangles the payload; see
+    /// [`Liveness::AnyPong`](crate::Liveness::AnyPong).
+    #[must_use]
+    pub const fn unsolicited(&self) -> u64 {
+        self.strays as u64
     }
 
     /// The latest round-trip time that was measured, if any.
@@ -172,6 +182,13 @@ impl TimedOut {
     #[must_use]
     pub const fn lateness(&self) -> Duration {
         self.lateness.to_duration()
+    }
+
+    /// For how long no pong could be read since the last proof of life, as the reader was away; see
+    /// [`Stats::reader_away`](crate::Stats::reader_away).
+    #[must_use]
+    pub const fn reader_away(&self) -> Duration {
+        self.reader_away.to_duration()
     }
 
     /// Whether the close frame was handed to the sink and flushed within the close timeout.
@@ -197,12 +214,20 @@ impl fmt::Display for TimedOut {
         }
         let plural = if self.answered == 1 { "" } else { "s" };
         write!(f, " (after {} answered ping{plural}", self.answered)?;
+        if self.strays > 0 {
+            let plural = if self.strays == 1 { "" } else { "s" };
+            write!(f, ", {} other pong{plural} came", self.strays)?;
+        }
         if let Some(rtt) = self.last_rtt() {
             write!(f, ", last rtt {:?}", legible(rtt))?;
         }
         // Less than a timer's own resolution tells nothing.
         if self.lateness() >= Duration::from_millis(1) {
             write!(f, ", this side was late by {:?}", legible(self.lateness()))?;
+        }
+        if self.reader_away() >= Duration::from_millis(1) {
+            let away = legible(self.reader_away());
+            write!(f, ", the reader was away for {away:?}")?;
         }
         f.write_str(")")
     }
@@ -215,8 +240,10 @@ impl fmt::Debug for TimedOut {
             .field("elapsed", &self.elapsed())
             .field("missed", &self.missed)
             .field("answered", &self.answered)
+            .field("unsolicited", &self.strays)
             .field("last_rtt", &self.last_rtt())
             .field("lateness", &self.lateness())
+            .field("reader_away", &self.reader_away())
             .field("close_sent", &self.close_sent)
             .finish()
     }
@@ -361,6 +388,8 @@ mod tests {
             answered: 12,
             last_rtt: Duration::from_millis(31).into(),
             lateness: Span::ZERO,
+            reader_away: Span::ZERO,
+            strays: 0,
             close_sent: true,
         }
     }
@@ -384,6 +413,16 @@ mod tests {
             stalled.to_string(),
             "ping not written within 20s, 2 pings missed in a row \
              (after 1 answered ping, this side was late by 1.5s)"
+        );
+        let away = TimedOut {
+            strays: 3,
+            reader_away: Duration::from_secs(31).into(),
+            ..verdict()
+        };
+        assert_eq!(
+            away.to_string(),
+            "no pong within 20s (after 12 answered pings, 3 other pongs came, last rtt 31ms, \
+             the reader was away for 31s)"
         );
     }
 

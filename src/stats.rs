@@ -37,6 +37,7 @@ pub(crate) struct Counters {
     pub(crate) late_wakes: u64,
     pub(crate) worst_lateness: Span,
     pub(crate) write_blocked: Span,
+    pub(crate) reader_away: Span,
 }
 
 /// The state, and from when on a wait is suspect.
@@ -116,6 +117,15 @@ impl Stats {
     #[must_use]
     pub const fn write_blocked(&self) -> Duration {
         self.counters.write_blocked.to_duration()
+    }
+
+    /// For how long no pong could be read, all together, as the application did not read what lay before it
+    /// ([`KeepAlive`](crate::KeepAlive#bounds)), or the reader of an
+    /// [`attach`](crate::PongSender::attach) was away: from the look that found it so while a ping was out,
+    /// to the look that has read everything. An absence that goes on is not in it yet.
+    #[must_use]
+    pub const fn reader_away(&self) -> Duration {
+        self.counters.reader_away.to_duration()
     }
 
     /// The latest round-trip time: from the flushed ping to its pong.

@@ -138,6 +138,8 @@ impl Trace {
                 answered = verdict.answered(),
                 last_rtt = verdict.last_rtt().map(tracing::field::debug),
                 lateness = ?verdict.lateness(),
+                unsolicited = verdict.unsolicited(),
+                reader_away = ?verdict.reader_away(),
                 close_sent = verdict.close_sent(),
                 "the peer is gone"
             ),

@@ -308,7 +308,7 @@ const EVENTS: [&str; 15] = [
     "TRACE ping sequence=4 cause=Request",
     "DEBUG late wake lateness=2s",
     "DEBUG ping missed sequence=4 elapsed=11s missed=1",
-    "WARN the peer is gone phase=Pong elapsed=11s missed=1 answered=2 last_rtt=1s lateness=2s \
+    "WARN the peer is gone phase=Pong elapsed=11s missed=1 answered=2 last_rtt=1s lateness=2s unsolicited=1 reader_away=0ns \
      close_sent=true",
 ];
 
@@ -441,7 +441,7 @@ fn a_million_strays_through_the_handle_are_no_more() {
 fn warning(verdict: &TimedOut) -> String {
     let rtt = verdict.last_rtt().map(|rtt| format!(" last_rtt={rtt:?}"));
     format!(
-        "WARN the peer is gone phase={:?} elapsed={:?} missed={} answered={}{} lateness={:?} \
+        "WARN the peer is gone phase={:?} elapsed={:?} missed={} answered={}{} lateness={:?} unsolicited={} reader_away={:?} \
          close_sent={}",
         verdict.phase(),
         verdict.elapsed(),
@@ -449,6 +449,8 @@ fn warning(verdict: &TimedOut) -> String {
         verdict.answered(),
         rtt.unwrap_or_default(),
         verdict.lateness(),
+        verdict.unsolicited(),
+        verdict.reader_away(),
         verdict.close_sent(),
     )
 }

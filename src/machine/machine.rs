@@ -576,7 +576,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                     self.record.rtt.sample(rtt);
                 }
                 self.record.last_proof = self.record.last_proof.max(at);
-                self.record.clear_unread();
+                self.record.clear_unread(at);
                 self.answered(at);
                 self.record.enter(proof);
                 let sequence = self.record.issued;
@@ -591,7 +591,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 }
                 if !self.record.is_over() {
                     self.record.clear_misses();
-                    self.record.clear_unread();
+                    self.record.clear_unread(at);
                 }
                 self.record.last_proof = self.record.last_proof.max(at);
                 self.record.enter(proof);
@@ -917,7 +917,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     }
 
     fn answered_by_policy(&mut self, at: Time) {
-        self.record.clear_unread();
+        self.record.clear_unread(at);
         self.answered(at);
         self.record.newest = Newest::AnsweredByPolicy;
         let sequence = self.record.issued;

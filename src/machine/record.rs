@@ -171,6 +171,11 @@ struct Rare {
     wait_start: Time,
     /// When the deadline of the first ping in a row of unread ones was, none of which a pong followed.
     unread_deadline: Option<Time>,
+    /// Since when the pong of a ping that was out cannot be read.
+    unread_since: Option<Time>,
+    /// For how long that was so in all, and since the last proof of life.
+    away: Span,
+    away_unproved: Span,
     /// When the close frame, or the closing handshake, is given up.
     close_deadline: Time,
     /// The elapsed time that the verdict tells.
@@ -195,6 +200,9 @@ impl Rare {
         moved_to: None,
         wait_start: Time::ORIGIN,
         unread_deadline: None,
+        unread_since: None,
+        away: Span::ZERO,
+        away_unproved: Span::ZERO,
         close_deadline: Time::ORIGIN,
         elapsed: Span::ZERO,
         timeout: TimeoutPhase::Pong,
@@ -402,9 +410,29 @@ impl Record {
     }
 
     #[inline]
-    pub(super) fn clear_unread(&mut self) {
+    pub(super) fn clear_unread(&mut self, now: Time) {
+        self.end_unread(now);
         if let Some(rare) = &mut self.rare {
             rare.unread_deadline = None;
+            rare.away_unproved = Span::ZERO;
+        }
+    }
+
+    /// The pong of the ping that is out cannot be read at present.
+    pub(super) fn begin_unread(&mut self, now: Time) {
+        self.rare_mut().unread_since.get_or_insert(now);
+    }
+
+    /// All that has arrived has been read.
+    #[inline]
+    pub(super) fn end_unread(&mut self, now: Time) {
+        let Some(rare) = &mut self.rare else {
+            return;
+        };
+        if let Some(since) = rare.unread_since.take() {
+            let away = now.since(since);
+            rare.away = rare.away.saturating_add(away);
+            rare.away_unproved = rare.away_unproved.saturating_add(away);
         }
     }
 
@@ -524,6 +552,7 @@ impl Record {
             late_wakes: rare.late_wakes,
             worst_lateness: rare.worst_lateness,
             write_blocked: rare.write_blocked,
+            reader_away: rare.away,
         }
     }
 
@@ -563,9 +592,11 @@ impl Record {
             phase: rare.timeout,
             elapsed: rare.elapsed,
             missed: rare.misses,
-            answered: self.answered.into(),
+            answered: self.answered,
+            strays: self.unsolicited,
             last_rtt: self.rtt.latest_span(),
             lateness: rare.lateness,
+            reader_away: rare.away_unproved,
             close_sent: rare.close_sent,
         }
     }

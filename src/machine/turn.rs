@@ -101,6 +101,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
         match input {
             Input::Drained => {
+                self.record.end_unread(now);
                 if let Some(look) = self.settle(now) {
                     return Turn::Rest(look);
                 }
@@ -113,9 +114,15 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Input::Behind(read) => {
                 let read = std::mem::take(read);
                 self.handle_backlog(read, now);
+                if self.is_waiting() {
+                    self.record.begin_unread(now);
+                }
                 self.write_off_unread(now);
             }
-            Input::Unreadable if self.is_waiting() => self.write_off_unread(now),
+            Input::Unreadable if self.is_waiting() => {
+                self.record.begin_unread(now);
+                self.write_off_unread(now);
+            }
             Input::Unreadable => {
                 if let Some(look) = self.settle(now) {
                     return Turn::Rest(look);

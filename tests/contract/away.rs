@@ -152,6 +152,38 @@ fn a_dead_peer_gets_its_verdict_once_the_reader_is_back() {
 
 // contract: O130
 #[test]
+fn the_statistics_and_the_verdict_say_how_long_the_reader_was_away() {
+    let mut away = Away::new(exact());
+    away.read_until(s(25));
+    assert_eq!(away.rig.stats().reader_away(), s(0));
+    away.receive(Msg::Data(0));
+    assert!(away.item());
+    // The ping of 40 s is answered, and nobody reads that.
+    away.live_until(s(120));
+    away.drain();
+    away.rig.run_until(s(121));
+    let before = away.rig.stats().reader_away();
+    assert!(before > s(55) && before <= s(80), "{before:?}");
+    // Once more, and then the peer is silent.
+    away.read_until(s(125));
+    away.receive(Msg::Data(1));
+    away.receive(Msg::Pong("not asked for".into()));
+    assert!(away.item());
+    away.rig.run_until(s(200));
+    away.drain();
+    away.rig.run_until(s(300));
+    let (_, verdict) = away.rig.verdict();
+    let since = verdict.reader_away();
+    assert!(since > s(35) && since <= s(60), "{since:?}");
+    assert_eq!(away.rig.stats().reader_away(), before + since);
+    assert_eq!(verdict.unsolicited(), 1);
+    let text = verdict.to_string();
+    let told = format!(", 1 other pong came, last rtt 0ns, the reader was away for {since:?})");
+    assert!(text.ends_with(&told), "{text}");
+}
+
+// contract: O130
+#[test]
 fn writes_are_judged_while_the_reader_is_away() {
     let mut away = Away::new(exact());
     away.read_until(s(30));

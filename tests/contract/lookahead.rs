@@ -218,6 +218,8 @@ fn with_a_full_lookahead_pings_keep_leaving_and_what_is_unread_is_not_missed() {
         assert_eq!(kept.messages(), data(0..20));
         let stats = kept.stats();
         assert_eq!((stats.answered(), stats.stale(), stats.missed()), (1, 9, 0));
+        // From the first ping, whose pong could not be read, on.
+        assert_eq!(stats.reader_away(), s(185), "{lookahead}");
         assert_eq!(stats.latest_rtt(), None);
         kept.run_until(s(400));
         kept.assert_alive();
