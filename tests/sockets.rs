@@ -14,8 +14,8 @@ use futures::future::{self, Either};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{Sink, SinkExt, StreamExt};
 use futures_pinger::{
-    CloseReason, Config, ConfigBuilder, Error, Frame, PongKind, PongSender, Protocol, Rfc6455,
-    Stopped, TimedOut, TimeoutPhase, TokioTimer, pinger,
+    CloseReason, Config, ConfigBuilder, Error, Frame, KeepAlive, PongKind, PongSender, Protocol,
+    Rfc6455, Stopped, TimedOut, TimeoutPhase, TokioTimer, pinger,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -415,4 +415,107 @@ impl Sink<Message> for FillsAfter {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Pin::new(&mut self.write).poll_close(cx)
     }
+}
+
+/// Two ends of tokio-websockets that flood each other through small pipes, each in two tasks of a
+/// runtime with two threads. One of them closes. How many of the four tasks of each connection hang.
+fn hanging_after_a_close<R, W>(wrap: impl Fn(WebSocketsSocket) -> (R, W)) -> usize
+where
+    R: futures::Stream<Item = Result<WebSocketsMessage, tokio_websockets_0_13::Error>>
+        + Unpin
+        + Send
+        + 'static,
+    W: Sink<WebSocketsMessage> + Unpin + Send + 'static,
+    W::Error: Send,
+{
+    use tokio_websockets_0_13::{ClientBuilder, ServerBuilder};
+
+    const CONNECTIONS: u64 = 30;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .expect("a runtime can be built");
+    runtime.block_on(async {
+        let mut tasks = Vec::new();
+        for number in 0..CONNECTIONS {
+            let (ours, theirs) = tokio::io::duplex(256);
+            let server = ServerBuilder::new().serve(ours);
+            let client = ClientBuilder::new().take_over(theirs);
+            for (end, closes) in [
+                (wrap(server), number % 2 == 0),
+                (wrap(client), number % 2 == 1),
+            ] {
+                let (mut read, mut write) = end;
+                tasks.push(tokio::spawn(async move {
+                    while let Some(Ok(_)) = read.next().await {}
+                }));
+                tasks.push(tokio::spawn(async move {
+                    let mut sent = 0;
+                    while !(closes && sent > 50 + number) {
+                        let message = WebSocketsMessage::binary(vec![0; 100]);
+                        if write.send(message).await.is_err() {
+                            return;
+                        }
+                        sent += 1;
+                    }
+                    let _ = write.send(WebSocketsMessage::close(None, "")).await;
+                }));
+            }
+        }
+        // Twice the time that a closing handshake has.
+        let end = tokio::time::Instant::now() + 2 * CLOSING;
+        let mut hanging = 0;
+        for mut task in tasks {
+            if tokio::time::timeout_at(end, &mut task).await.is_err() {
+                hanging += 1;
+                task.abort();
+            }
+        }
+        hanging
+    })
+}
+
+type WebSocketsSocket = tokio_websockets_0_13::WebSocketStream<tokio::io::DuplexStream>;
+type WebSocketsMessage = tokio_websockets_0_13::Message;
+
+/// The time of a closing handshake.
+const CLOSING: Duration = Duration::from_secs(3);
+
+// The crate's own flush overwrites the waker of a reader that flushes the answer to a close frame.
+// contract: O93
+#[test]
+fn no_task_hangs_after_a_close_between_two_ends_that_flood() {
+    let bare = hanging_after_a_close(|socket| {
+        let (write, read) = socket.split();
+        (read, write)
+    });
+    println!("{bare} tasks hang with the bare sockets");
+    let config = patient().initial_delay(HOURS).closing_handshake(CLOSING);
+    let config = config.build().expect("valid");
+    let alive = |socket| {
+        let alive = KeepAlive::<_, Rfc6455>::new(socket, config.clone());
+        alive.with_timer(TokioTimer::new())
+    };
+    let transport = |error| match error {
+        Error::Transport(error) => error,
+        // For the loop above any error is the end.
+        _ => tokio_websockets_0_13::Error::AlreadyClosed,
+    };
+    let split = hanging_after_a_close(|socket| {
+        let (write, read) = alive(socket).split();
+        (read.map(move |read| read.map_err(transport)), write)
+    });
+    assert_eq!(
+        split, 0,
+        "of StreamExt::split; {bare} hang with the bare sockets"
+    );
+    let halves = hanging_after_a_close(|socket| {
+        let (read, write) = alive(socket).into_split();
+        (read.map(move |read| read.map_err(transport)), write)
+    });
+    assert_eq!(
+        halves, 0,
+        "of into_split; {bare} hang with the bare sockets"
+    );
 }
