@@ -97,6 +97,7 @@ pub(crate) struct Spans {
     pub(crate) write_timeout: Span,
     pub(crate) close_timeout: Span,
     pub(crate) closing_handshake: Span,
+    pub(crate) progress: Span,
     pub(crate) granularity: Span,
 }
 
@@ -111,6 +112,7 @@ struct Options {
     close: Option<CloseReason>,
     close_timeout: Duration,
     closing_handshake: Duration,
+    progress: Duration,
     jitter: f64,
     liveness: Liveness,
     stall_grace: bool,
@@ -197,6 +199,13 @@ impl Config {
         self.0.closing_handshake
     }
 
+    /// By how much bytes that move may extend a deadline of a ping, in all, with a
+    /// [`Meter`](crate::Meter).
+    #[must_use]
+    pub fn progress(&self) -> Duration {
+        self.0.progress
+    }
+
     /// The largest share by which a wait is shortened at random.
     #[must_use]
     pub fn jitter(&self) -> f64 {
@@ -234,6 +243,9 @@ impl Config {
     /// before it ([`KeepAlive`](crate::KeepAlive#bounds), [`attach`](crate::PongSender::attach)). The bound
     /// begins with the first poll in which there is room to read.
     ///
+    /// A heartbeat with a [`Meter`](crate::Meter) has the bound of
+    /// [`detection_bound_with_meter`](Self::detection_bound_with_meter).
+    ///
     /// # Examples
     ///
     /// ```
@@ -248,8 +260,36 @@ impl Config {
     /// ```
     #[must_use]
     pub fn detection_bound(&self) -> Option<Duration> {
+        self.bound(Duration::ZERO)
+    }
+
+    /// The [`detection_bound`](Self::detection_bound) of a heartbeat with a [`Meter`](crate::Meter): it is
+    /// longer by `2 · max_missed · progress`, as either deadline of each ping may be extended by that much.
+    ///
+    /// A configuration does not know which of its heartbeats have a meter, so that there is one bound for
+    /// those without and one for those with.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::Config;
+    ///
+    /// let config = Config::builder().progress(Duration::from_secs(60)).build()?;
+    /// let longer = config.detection_bound().unwrap() + Duration::from_secs(120);
+    /// assert_eq!(config.detection_bound_with_meter(), Some(longer));
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// ```
+    #[must_use]
+    pub fn detection_bound_with_meter(&self) -> Option<Duration> {
+        self.bound(self.0.progress.checked_mul(2)?)
+    }
+
+    /// The bound where the deadlines of a ping may be extended by so much, both together.
+    fn bound(&self, progress: Duration) -> Option<Duration> {
         let options = &*self.0;
         let each = options.timeout.end().checked_add(options.write_timeout)?;
+        let each = each.checked_add(progress)?;
         let steps = options.max_missed.checked_mul(2)?.checked_add(2)?;
         let bound = each
             .checked_mul(options.max_missed)?
@@ -317,6 +357,7 @@ pub struct ConfigBuilder {
     close: Option<CloseReason>,
     close_timeout: Duration,
     closing_handshake: Duration,
+    progress: Option<Duration>,
     jitter: f64,
     liveness: Liveness,
     stall_grace: bool,
@@ -334,6 +375,7 @@ impl Default for ConfigBuilder {
             close: Some(CloseReason::ping_timeout()),
             close_timeout: DEFAULT_CLOSE_TIMEOUT,
             closing_handshake: DEFAULT_CLOSING_HANDSHAKE,
+            progress: None,
             jitter: 0.0,
             liveness: Liveness::Pong,
             stall_grace: true,
@@ -439,6 +481,19 @@ impl ConfigBuilder {
         self
     }
 
+    /// By how much bytes that move may extend a deadline of a ping, in all, where the heartbeat has a
+    /// [`Meter`](crate::Meter): bytes that come in extend the wait for the pong, and bytes that go out
+    /// extend the wait for the sink. Without a meter it changes nothing.
+    ///
+    /// Choose what the largest honest message takes on the slowest line. With [`Duration::MAX`] bytes that
+    /// move put a verdict off without end, and with zero they extend nothing.
+    ///
+    /// Default: the timeout, or the end of the adaptive range; without a timeout, the write timeout.
+    pub fn progress(mut self, progress: Duration) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
     /// Shortens each wait for the next ping, the first included, by a random share of it up to
     /// this: many heartbeats that start together do not stay together.
     ///
@@ -488,6 +543,10 @@ impl ConfigBuilder {
     pub fn build(self) -> Result<Config, InvalidConfig> {
         let initial_delay = self.initial_delay.unwrap_or(self.interval);
         let write_timeout = self.write_timeout.unwrap_or_else(|| self.timeout.end());
+        let progress = self.progress.unwrap_or(match self.timeout {
+            Timeout::Never => write_timeout,
+            _ => self.timeout.end(),
+        });
 
         longer_than_zero("interval", self.interval)?;
         match &self.timeout {
@@ -532,6 +591,7 @@ impl ConfigBuilder {
                 write_timeout: write_timeout.into(),
                 close_timeout: self.close_timeout.into(),
                 closing_handshake: self.closing_handshake.into(),
+                progress: progress.into(),
                 granularity: granularity.into(),
             },
             interval: self.interval,
@@ -542,6 +602,7 @@ impl ConfigBuilder {
             close: self.close,
             close_timeout: self.close_timeout,
             closing_handshake: self.closing_handshake,
+            progress,
             // Minus zero is zero.
             jitter: self.jitter.abs(),
             liveness: self.liveness,
@@ -650,6 +711,7 @@ mod tests {
         assert_eq!(config.timeout(), Some(20 * SECOND));
         assert_eq!(config.adaptive_timeout(), None);
         assert_eq!(config.write_timeout(), 20 * SECOND);
+        assert_eq!(config.progress(), 20 * SECOND);
         assert_eq!(config.max_missed(), 1);
         assert_eq!(config.close(), Some(&CloseReason::ping_timeout()));
         assert_eq!(config.close_timeout(), SECOND);
@@ -665,12 +727,15 @@ mod tests {
 
         let adaptive = build(b().adaptive_timeout(SECOND..=9 * SECOND));
         assert_eq!(adaptive.write_timeout(), 9 * SECOND);
+        assert_eq!(adaptive.progress(), 9 * SECOND);
         assert_eq!(adaptive.max_missed(), 3);
         assert_eq!(adaptive.timeout(), None);
 
         let pings_only = build(b().no_timeout());
         assert_eq!(pings_only.write_timeout(), Duration::MAX);
         assert!(!pings_only.judges_pongs());
+        let writes_only = build(b().no_timeout().write_timeout(7 * SECOND));
+        assert_eq!(writes_only.progress(), 7 * SECOND);
 
         let coarse = b().close_timeout(20 * SECOND);
         assert_eq!(

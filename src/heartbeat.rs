@@ -30,8 +30,8 @@
 //!    and g = the granularity, a strict heartbeat that is driven as it asks has its verdict by
 //!    `x + interval + max_missed · (write_timeout + timeout) + (2 · max_missed + 2) · g`. Where the
 //!    process stalls, add the time it stalled, and for either deadline of each ping up to twice the
-//!    longest stall, or twice the timeout if that is less. The close frame adds at most
-//!    `close_timeout + g`.
+//!    longest stall, or twice the timeout if that is less. With a [`Meter`](crate::Meter) add
+//!    `2 · max_missed · progress`. The close frame adds at most `close_timeout + g`.
 //!
 //! # Schedule
 //!

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::error::Interrupted;
 use crate::handle::Controller;
 use crate::machine::Destination;
+use crate::meter::{Meter, Progress};
 use crate::protocol::{Protocol, Rfc6455};
 use crate::shared::{Owner, Visited};
 use crate::stats::Stats;
@@ -56,8 +57,8 @@ pin_project! {
     ///
     /// # Bounds
     ///
-    /// The verdict falls within [`Config::detection_bound`] while either half is polled whenever it
-    /// wakes. A reader that takes its time over each message gets its verdict once all that has
+    /// The verdict falls within [`Config::detection_bound`] (with a meter:
+    /// [`Config::detection_bound_with_meter`]) while either half is polled whenever it wakes. A reader that takes its time over each message gets its verdict once all that has
     /// arrived before it is read and it has waited for the socket for half the timeout in all (what it
     /// had no time to read may keep the pong from being sent), or
     /// [65 536](crate::heartbeat::BACKLOG_LIMIT) messages are read.
@@ -151,6 +152,8 @@ pin_project! {
         refused: Option<Box<S::Error>>,
         // A write of the application that the socket does not take.
         write: BlockedWrite,
+        // The bytes that pass the transport.
+        progress: Option<Box<Progress>>,
         // Messages that may pass before the next look at the time. None before the first poll, after
         // the end, and where the time matters at which the reader comes back, so that one test lets
         // a message pass.
@@ -213,6 +216,7 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             blocked: false,
             refused: None,
             write: BlockedWrite::new(),
+            progress: None,
             credit: 0,
             batch: 1,
             comes_by: false,
@@ -247,6 +251,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             blocked: self.blocked,
             refused: self.refused,
             write: self.write,
+            progress: self.progress,
             credit: self.credit,
             batch: self.batch,
             comes_by: self.comes_by,
@@ -302,6 +307,14 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     /// ```
     pub fn data_only(mut self) -> Self {
         self.data_only = true;
+        self
+    }
+
+    /// Bytes that pass `meter`, which lies under the socket, are life: they extend the deadlines of a ping,
+    /// each by [`progress`](crate::ConfigBuilder::progress) in all at the most. See
+    /// [`Metered`](crate::Metered) for an example.
+    pub fn with_meter(mut self, meter: Meter) -> Self {
+        self.progress = Some(Box::new(Progress::new(meter)));
         self
     }
 

@@ -52,7 +52,8 @@
 //!
 //! All may be on at once. For others, and for pings above the protocol, implement [`Protocol`].
 //!
-//! The features `tokio` and `async-io` add [timers](Timer), `wasm` and `tracing` are below, and
+//! The features `tokio` and `async-io` add [timers](Timer), `tokio` and `futures-io` the traits under
+//! which a [`Metered`] transport reads and writes; `wasm` and `tracing` are below, and
 //! `test-util` adds the module `testing`: virtual time and scripted peers for your own tests.
 //!
 //! # Browsers and Node
@@ -108,6 +109,7 @@ mod handle;
 pub mod heartbeat;
 mod keep_alive;
 mod machine;
+mod meter;
 mod pinger;
 mod pinger_set;
 mod ponger;
@@ -133,6 +135,7 @@ pub use frame::{CloseReason, Frame, Ping, Pong};
 pub use handle::{Controller, PongSender, Pongs};
 pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};
 pub use keep_alive::{KeepAlive, ReadHalf, ReuniteError, WriteHalf};
+pub use meter::{Meter, Metered};
 pub use pinger::{Pinger, SameSink, Stopped, pinger};
 pub use pinger_set::{Member, MemberId, PingerSet, PingerSetHandle};
 pub use ponger::{PingSender, Ponger, ponger};

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::frame::{Frame, Pong};
 use crate::handle::{Controller, PongSender, Pongs, pongs};
 use crate::machine::{Destination, Input, Verdict};
+use crate::meter::{Meter, Progress};
 use crate::shared::{Driving, Owner, Presence, Seen, Then, Visited};
 use crate::stats::Stats;
 use crate::time::Time;
@@ -175,6 +176,8 @@ pin_project! {
         in_sink: Option<Destination>,
         // The close frame goes to `out`.
         dedicated_close: bool,
+        // The bytes that pass the transport.
+        progress: Option<Box<Progress>>,
         // The sink takes nothing at present, and wakes the task.
         blocked: bool,
         finished: bool,
@@ -202,6 +205,7 @@ impl<Si, St> Pinger<Si, St> {
             home,
             in_sink: None,
             dedicated_close: false,
+            progress: None,
             blocked: false,
             finished: false,
         }
@@ -231,6 +235,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             home: self.home,
             in_sink: self.in_sink,
             dedicated_close: self.dedicated_close,
+            progress: self.progress,
             blocked: self.blocked,
             finished: self.finished,
         }
@@ -268,9 +273,31 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             home: self.home,
             in_sink: self.in_sink,
             dedicated_close: true,
+            progress: self.progress,
             blocked: self.blocked,
             finished: self.finished,
         }
+    }
+
+    /// Bytes that pass `meter` are life: they extend the deadlines of a ping, each by
+    /// [`progress`](crate::ConfigBuilder::progress) in all at the most. The meter lies under the socket that
+    /// takes the frames and gives the pongs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::{Config, Meter, pinger};
+    ///
+    /// # let (outgoing, tcp) = ((), std::io::empty());
+    /// let meter = Meter::new();
+    /// let transport = meter.wrap(tcp); // which carries the WebSocket
+    /// let (pongs, pinger) = pinger(outgoing, Config::default());
+    /// let pinger = pinger.with_meter(meter);
+    /// # drop((transport, pongs, pinger));
+    /// ```
+    pub fn with_meter(mut self, meter: Meter) -> Self {
+        self.progress = Some(Box::new(Progress::new(meter)));
+        self
     }
 
     /// What has been counted and measured so far; the last figures after the end.
@@ -430,6 +457,7 @@ where
     ) -> Poll<Result<Stopped, Error<Si::Error>>> {
         let mut leeway = None;
         let home = &**self.home;
+        home.handle_progress(self.progress, now);
         let presence = home.reader.find(|| {
             leeway = home.ask(|machine| machine.leeway(now));
             leeway.is_some()

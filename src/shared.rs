@@ -24,6 +24,7 @@ use crate::drive::Turns;
 use crate::error::Closed;
 use crate::grid::Grid;
 use crate::machine::{Events, Handshake, Input, Machine, PongKind, Record, SinkState, Terms, Turn};
+use crate::meter::Progress;
 use crate::stats::Stats;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::Time;
@@ -279,6 +280,15 @@ impl Shared {
     /// What is read from now on was not read when it came: the ping that is out gives no sample.
     pub(crate) fn read_late(&self) {
         self.enter(|state| state.visit(|machine| machine.read_late()));
+    }
+
+    /// The driver looks at its meter, where there is one, before it judges.
+    #[inline]
+    pub(crate) fn handle_progress(&self, progress: &mut Option<Box<Progress>>, now: Time) {
+        if let Some(progress) = progress {
+            let moved = progress.look(now);
+            self.enter(|state| state.visit(|machine| machine.handle_progress(moved, now)));
+        }
     }
 
     /// A close frame of the connection itself was sent or read.

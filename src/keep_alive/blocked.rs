@@ -49,12 +49,19 @@ impl BlockedWrite {
         *self = Self::new();
     }
 
-    /// What is to be done, where the write is on the clock `from` that time on.
-    pub(super) fn check(&self, from: Time, timeout: Span, now: Time) -> Check {
-        let deadline = self.since.max(from).plus(timeout);
+    /// From when on the write is on the clock: from the first time that the socket took nothing, and not
+    /// before `from`. Bytes that were `moved` since begin that time anew, later by `progress` at the most.
+    pub(super) fn start(&self, from: Time, moved: Time, progress: Span) -> Time {
+        let start = self.since.max(from);
+        start.max(moved.min(start.plus(progress)))
+    }
+
+    /// What is to be done, where the write is on the clock from `start` on.
+    pub(super) fn check(&self, start: Time, timeout: Span, now: Time) -> Check {
+        let deadline = start.plus(timeout);
         let slack = slack(timeout);
         if self.asked == Time::NEVER {
-            let asks = self.since.max(from).plus(timeout.saturating_sub(slack));
+            let asks = start.plus(timeout.saturating_sub(slack));
             return if asks.has_come(now) {
                 Check::Ask { is_last: false }
             } else {

@@ -15,7 +15,7 @@ use crate::error::{Error, TimedOut};
 use crate::machine::{Handshake, Input, Verdict};
 use crate::protocol::{MessageKind, Protocol};
 use crate::shared::{Driving, Seen, Then, Visited};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::timer::Timer;
 
 /// Messages that are read ahead in one poll before the executor's other tasks have their turn.
@@ -189,6 +189,7 @@ where
         by: By,
         comes_back: bool,
     ) -> Option<Item<M, E>> {
+        self.home.handle_progress(self.progress, now);
         let held = match input {
             Input::Drained => match by {
                 By::Reader => self.listening.holds(self.home, now),
@@ -275,9 +276,13 @@ where
         let Some((_, from, _)) = awaited.filter(|_| !self.write.is_free()) else {
             return Ok(Time::NEVER);
         };
-        let timeout = self.home.ask(|machine| machine.write_timeout());
+        let (timeout, progress) = self.home.ask(|machine| {
+            let spans = machine.config().spans();
+            (spans.write_timeout, spans.progress)
+        });
         loop {
-            let is_last = match self.write.check(from, timeout, now) {
+            let start = self.write_start(from, progress, now);
+            let is_last = match self.write.check(start, timeout, now) {
                 Check::Wait(until) => return Ok(until),
                 Check::Ask { is_last } => is_last,
             };
@@ -293,7 +298,8 @@ where
                 // Pending: the socket wakes both halves.
                 Poll::Pending => {}
             }
-            if is_last {
+            // Asking the socket may have moved bytes.
+            if is_last && self.write_start(from, progress, now) == start {
                 let elapsed = self.write.elapsed(from, now);
                 // The heartbeat waits for a pong, so that it goes on.
                 let _ = self
@@ -303,6 +309,12 @@ where
             }
             self.write.asked(now);
         }
+    }
+
+    /// From when on a write of the application is on the clock: anew with the bytes that have moved since.
+    fn write_start(&mut self, from: Time, progress: Span, now: Time) -> Time {
+        let moved = self.progress.as_mut().map(|meter| meter.look(now).output);
+        self.write.start(from, moved.unwrap_or(from), progress)
     }
 
     fn arm(&mut self, until: Time, seen: Seen) {

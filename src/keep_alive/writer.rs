@@ -330,6 +330,7 @@ where
         }
         self.home.register_writer(cx);
         let now = Time::of(self.alarm.now());
+        self.home.handle_progress(self.progress, now);
         // Nothing is judged here, and the timer is armed with the next look.
         match self.drive(now, Input::More(0), Then::ComeBack).0 {
             // Pending: the socket wakes us, and a pause does. A pause that came before this task was
@@ -372,6 +373,8 @@ where
     fn flushed(&mut self) {
         if self.in_sink.take().is_some() {
             let now = Time::of(self.alarm.now());
+            // What has moved until now was not moved while the ping waits for its pong.
+            self.home.handle_progress(self.progress, now);
             // The reader is woken where that makes its deadline an earlier one.
             let _ = self.home.visit(|machine| machine.handle_sent(now));
         }

@@ -274,11 +274,6 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         (self.is_overdue(now) || self.record.due.has_come(now)).then(|| slack(timeout))
     }
 
-    /// For how long the sink may take nothing.
-    pub(crate) fn write_timeout(&self) -> Span {
-        self.config().spans().write_timeout
-    }
-
     /// How long an application may take for a batch of messages: a quarter of the slack.
     pub(crate) fn patience(&self) -> Span {
         let timeout = match &self.config().spans().timeout {
@@ -400,7 +395,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     // --- deadlines ---
 
     /// The deadline of the ping that is on offer or out, as this configuration counts it.
-    fn deadline(&self, config: &Config) -> Option<Deadline> {
+    pub(super) fn deadline(&self, config: &Config) -> Option<Deadline> {
         self.timeout(config)
             .map(|timeout| self.record.deadline(timeout))
     }
@@ -1003,7 +998,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     // --- deadlines ---
 
     /// Whether this look at the newest ping comes late; a late look is counted once.
-    fn observe_lateness(&mut self, at: Time) -> bool {
+    pub(super) fn observe_lateness(&mut self, at: Time) -> bool {
         let late = match self.record.phase {
             Phase::Flushing | Phase::Waiting => {
                 let timeout = self.timeout(self.config());

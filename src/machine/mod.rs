@@ -6,6 +6,7 @@
 //! | `record` | the state of one heartbeat, field by field |
 //! | `schedule` | when the next ping is due: pure functions |
 //! | `deadline` | one deadline and its grace for local stalls |
+//! | `progress` | which deadlines are extended by bytes that move |
 //! | `proof` | the key, the payload, and which pong proves what |
 //! | `turn` | what a driver is to do next |
 //! | `event` | what a heartbeat has to tell a subscriber |
@@ -15,6 +16,7 @@ mod event;
 // The file of a floor's main thing has the floor's name.
 #[allow(clippy::module_inception)]
 mod machine;
+mod progress;
 mod proof;
 mod record;
 mod schedule;

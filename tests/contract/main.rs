@@ -33,6 +33,7 @@ mod floods;
 mod foreign_code;
 mod keep_alive;
 mod lookahead;
+mod meter;
 mod orders;
 mod pipe;
 mod ponger;
