@@ -145,6 +145,22 @@ async fn a_big_message_that_goes_out_slowly_is_no_verdict_with_a_meter() {
     }
 }
 
+// contract: O97
+#[tokio::test(start_paused = true)]
+async fn the_halves_of_a_socket_have_its_meter() {
+    let (ours, theirs, mut tasks) = line(10_000, ms(100));
+    tasks.spawn(peer(theirs, 4_000_000));
+    let (mut reader, mut writer) = metered(ours, slow(), true).await.into_split();
+    let reads = tokio::spawn(async move { timeout(s(200), reader.next()).await });
+    sleep(s(14)).await;
+    let sent = writer.send(Message::binary(vec![7; 4_000_000])).await;
+    sent.expect("alive");
+    let read = reads.await.expect("no panic").expect("a message");
+    assert_eq!(read.expect("it is up").expect("alive").len(), 4_000_000);
+    let stats = writer.controller().stats();
+    assert_eq!(stats.missed(), 0, "{stats:?}");
+}
+
 /// How an application that reads ends, and when, if the transport moves a byte each 10 s.
 async fn end(mut socket: Socket, start: Instant) -> (Duration, TimeoutPhase) {
     let read = timeout(s(1000), socket.next()).await.expect("an end");
