@@ -471,7 +471,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     #[inline]
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        self.record.end_backlog();
+        self.record.end_backlog(now);
         self.judge(now);
     }
 
@@ -481,11 +481,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     pub(super) fn settle(&mut self, now: Time) -> Option<Time> {
         match self.record.phase {
             Phase::Idle => {
-                self.record.end_backlog();
+                self.record.end_backlog(now);
                 (!self.record.due.has_come(now)).then_some(self.record.due)
             }
             Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
-                self.record.end_backlog();
+                self.record.end_backlog(now);
                 self.note_due(now);
                 let judgement = self.next_judgement();
                 if !judgement.has_come(now) {
@@ -531,7 +531,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         if unread.is_some() {
             // Of pings that were written off as unread, the one that is out now stands for all.
             if self.record.phase == Phase::Waiting {
-                self.record.end_backlog();
+                self.record.end_backlog(now);
                 self.miss(now.since(self.record.waiting_since), now);
             }
             return;

@@ -208,6 +208,15 @@ impl Rare {
         timeout: TimeoutPhase::Pong,
         close_sent: false,
     };
+
+    /// The time in which no pong could be read is over.
+    fn end_unread(&mut self, now: Time) {
+        if let Some(since) = self.unread_since.take() {
+            let away = now.since(since);
+            self.away = self.away.saturating_add(away);
+            self.away_unproved = self.away_unproved.saturating_add(away);
+        }
+    }
 }
 
 impl Record {
@@ -411,8 +420,8 @@ impl Record {
 
     #[inline]
     pub(super) fn clear_unread(&mut self, now: Time) {
-        self.end_unread(now);
         if let Some(rare) = &mut self.rare {
+            rare.end_unread(now);
             rare.unread_deadline = None;
             rare.away_unproved = Span::ZERO;
         }
@@ -423,27 +432,15 @@ impl Record {
         self.rare_mut().unread_since.get_or_insert(now);
     }
 
-    /// All that has arrived has been read.
-    #[inline]
-    pub(super) fn end_unread(&mut self, now: Time) {
-        let Some(rare) = &mut self.rare else {
-            return;
-        };
-        if let Some(since) = rare.unread_since.take() {
-            let away = now.since(since);
-            rare.away = rare.away.saturating_add(away);
-            rare.away_unproved = rare.away_unproved.saturating_add(away);
-        }
-    }
-
     pub(super) fn backlog(&self) -> Option<u32> {
         self.rare().backlog
     }
 
     /// All that was there to read has been read.
     #[inline]
-    pub(super) fn end_backlog(&mut self) {
+    pub(super) fn end_backlog(&mut self, now: Time) {
         if let Some(rare) = &mut self.rare {
+            rare.end_unread(now);
             rare.backlog = None;
             rare.unread_deadline = None;
         }

@@ -101,7 +101,6 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
         match input {
             Input::Drained => {
-                self.record.end_unread(now);
                 if let Some(look) = self.settle(now) {
                     return Turn::Rest(look);
                 }
