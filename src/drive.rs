@@ -14,6 +14,12 @@ pub(crate) trait Turns {
     /// See [`Machine::turn`](crate::machine::Machine::turn).
     fn turn(&mut self, sent: bool, sink: SinkState) -> Turn;
 
+    /// A sink is about to be polled.
+    fn expect_wake(&self);
+
+    /// Whether the `Pending` of the sink that was polled last is a yield, with which the poll is to end.
+    fn is_yield(&self) -> bool;
+
     /// See [`Machine::refuse`](crate::machine::Machine::refuse). Only the socket of a `KeepAlive` refuses.
     fn refuse(&mut self) {}
 
@@ -68,19 +74,80 @@ impl<Si: Sink<Frame>> Sinks for Pin<&mut Si> {
     }
 }
 
+/// How often in a row a sink may yield. From then on the sink counts as one that is blocked.
+const MAX_YIELDS: u8 = 64;
+
+/// What a sink has answered last, as far as the next poll must know it.
+///
+/// A sink *yields* where its `Pending` speaks of the runtime and not of the peer: tokio lets a task do 128
+/// operations on its channels and sockets in one poll, and from then on all of them say `Pending`. A sink
+/// shows that by waking its waker within the same poll. tokio wakes only after the poll since its version
+/// 1.44. For a sink that has its driver to itself that is no harm: the driver comes back at once, and judges
+/// nothing in a poll in which something was read. A set takes a `Pending` for a yield, too, if the sink was
+/// asked after many others in the same poll.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastAnswer {
+    /// The sink is blocked: it takes nothing, or has not flushed what it took, and wakes the task.
+    pub(crate) blocked: bool,
+    /// How often in a row the sink has yielded, up to [`MAX_YIELDS`].
+    yields: u8,
+}
+
+impl LastAnswer {
+    pub(crate) const NONE: Self = Self {
+        blocked: false,
+        yields: 0,
+    };
+
+    /// Whether the sink has yielded, and is to be asked before others use the budget of the task. The time
+    /// that the sink has for its frame begins anew then, unless the sink was blocked before.
+    #[inline]
+    pub(crate) fn has_yielded(self) -> bool {
+        (1..MAX_YIELDS).contains(&self.yields)
+    }
+
+    /// The sink has yielded once more.
+    #[cold]
+    pub(crate) fn yields(&mut self) {
+        self.yields += 1;
+    }
+
+    /// The heartbeat rests, and the sink is `blocked` or not.
+    #[inline]
+    pub(crate) fn rests(&mut self, blocked: bool) {
+        *self = Self {
+            blocked,
+            yields: if blocked && self.may_not_yield() {
+                MAX_YIELDS
+            } else {
+                0
+            },
+        };
+    }
+
+    /// Whether one more yield counts as blocked.
+    #[inline]
+    pub(crate) fn may_not_yield(self) -> bool {
+        self.yields >= MAX_YIELDS - 1
+    }
+}
+
 /// What driving has come to.
 #[derive(Debug)]
 pub(crate) enum Driven<E> {
     /// Nothing is to be done before `until`. Where the sink is `blocked` it wakes the task.
     Rests { until: Time, blocked: bool },
+    /// The sink has yielded. Nothing was judged. The poll of the task ends, and the next one, which is to
+    /// come at once, asks the sink first.
+    Yields,
     /// The heartbeat has ended, with this verdict unless its connection ended first.
     Over(Option<Verdict>),
     /// The sink has failed, and the heartbeat with it.
     Failed(E),
 }
 
-/// Drives a heartbeat until it rests. `in_sink` is kept from one call to the next: where a frame is
-/// that was sent and not flushed.
+/// Drives a heartbeat until it rests. `in_sink` is kept from one call to the next: where a frame is that
+/// was sent and not flushed. The sinks wake the waker of the heartbeat, in `cx`.
 #[inline]
 pub(crate) fn drive<S: Sinks>(
     sinks: &mut S,
@@ -97,6 +164,7 @@ pub(crate) fn drive<S: Sinks>(
     loop {
         let asked = match *in_sink {
             Some(taken_by) if state != SinkState::Blocked => {
+                heartbeat.expect_wake();
                 let flushed = sinks.poll_flush(taken_by, cx);
                 if let Poll::Ready(Ok(())) = flushed {
                     *in_sink = None;
@@ -112,6 +180,7 @@ pub(crate) fn drive<S: Sinks>(
                 }
                 Turn::Offer(destination) => {
                     to = destination;
+                    heartbeat.expect_wake();
                     let ready = sinks.poll_ready(to, cx);
                     if ready.is_ready() {
                         state = SinkState::Ready;
@@ -142,6 +211,7 @@ pub(crate) fn drive<S: Sinks>(
         };
         match asked {
             Poll::Ready(Ok(())) => {}
+            Poll::Pending if heartbeat.is_yield() => return Driven::Yields,
             // Pending: the sink wakes us.
             Poll::Pending => {
                 state = SinkState::Blocked;

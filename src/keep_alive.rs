@@ -24,6 +24,7 @@ use self::lookahead::Lookahead;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
 use self::writer::Outbox;
 use crate::config::Config;
+use crate::drive::LastAnswer;
 use crate::error::Interrupted;
 use crate::handle::Controller;
 use crate::machine::Destination;
@@ -146,8 +147,8 @@ pin_project! {
         task: Option<Waker>,
         // Where a frame of ours is that is not flushed.
         in_sink: Option<Destination>,
-        // The socket takes no frame of ours at present, and wakes the task.
-        blocked: bool,
+        // What the socket has answered to a frame of ours.
+        last: LastAnswer,
         // The error of a ping that the socket has refused, until the socket takes one.
         refused: Option<Box<S::Error>>,
         // A write of the application that the socket does not take.
@@ -213,7 +214,7 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             heeds_activity: false,
             task: None,
             in_sink: None,
-            blocked: false,
+            last: LastAnswer::NONE,
             refused: None,
             write: BlockedWrite::new(),
             progress: None,
@@ -248,7 +249,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             heeds_activity: self.heeds_activity,
             task: self.task,
             in_sink: self.in_sink,
-            blocked: self.blocked,
+            last: self.last,
             refused: self.refused,
             write: self.write,
             progress: self.progress,

@@ -11,7 +11,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
 use crate::config::Config;
-use crate::drive::{Driven, Sinks, drive};
+use crate::drive::{Driven, LastAnswer, Sinks, drive};
 use crate::error::Error;
 use crate::frame::{Frame, Pong};
 use crate::handle::{Controller, PongSender, Pongs, pongs};
@@ -24,8 +24,9 @@ use crate::timer::{Alarm, FuturesTimer, Timer};
 
 /// A heartbeat on `outgoing`, and the handle that takes the peer's pongs: ktor's `pinger`.
 ///
-/// The heartbeat does nothing unless it is polled: spawn it, or join it with the reader and the
-/// writer. Whoever reads the socket passes each pong to [`PongSender::handle_pong`] and drops the sender
+/// The heartbeat does nothing unless it is polled: join it with the reader, by `select!` or `join!`. A
+/// heartbeat that is spawned apart may look at its deadline, on a machine where tasks wait for their turn,
+/// while the reader still waits with the pong before it: then a live peer is condemned. Whoever reads the socket passes each pong to [`PongSender::handle_pong`] and drops the sender
 /// when the connection ends.
 ///
 /// # Queues
@@ -178,8 +179,8 @@ pin_project! {
         dedicated_close: bool,
         // The bytes that pass the transport.
         progress: Option<Box<Progress>>,
-        // The sink takes nothing at present, and wakes the task.
-        blocked: bool,
+        // What the sink has answered.
+        last: LastAnswer,
         finished: bool,
     }
 }
@@ -206,7 +207,7 @@ impl<Si, St> Pinger<Si, St> {
             in_sink: None,
             dedicated_close: false,
             progress: None,
-            blocked: false,
+            last: LastAnswer::NONE,
             finished: false,
         }
     }
@@ -236,7 +237,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             in_sink: self.in_sink,
             dedicated_close: self.dedicated_close,
             progress: self.progress,
-            blocked: self.blocked,
+            last: self.last,
             finished: self.finished,
         }
     }
@@ -274,7 +275,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
             in_sink: self.in_sink,
             dedicated_close: true,
             progress: self.progress,
-            blocked: self.blocked,
+            last: self.last,
             finished: self.finished,
         }
     }
@@ -366,7 +367,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if this.home.wake_up(*this.blocked, cx) {
+        if this.home.wake_up(this.last.blocked, cx) {
             // Pending: as `poll_on` says.
             return this.poll_on(None, cx);
         }
@@ -427,9 +428,16 @@ where
         self.drive(pongs, now, cx)
     }
 
+    /// How many pongs may be read in this poll. A sink that has yielded is asked before reading has used up
+    /// the budget of the task once more.
+    #[inline]
+    fn budget(&self) -> u32 {
+        if self.last.has_yielded() { 1 } else { BUDGET }
+    }
+
     #[inline]
     fn read(&mut self, mut first: Option<Option<Pong>>, now: Time, cx: &mut Context<'_>) -> Read {
-        for read in 0..BUDGET {
+        for read in 0..self.budget() {
             let next = first
                 .take()
                 .map_or_else(|| self.pongs.as_mut().poll_next(cx), Poll::Ready);
@@ -448,7 +456,7 @@ where
         Read::More
     }
 
-    #[inline]
+    #[inline(always)]
     fn drive(
         &mut self,
         pongs: Read,
@@ -474,7 +482,7 @@ where
                 Input::More(read)
             }
             Read::Drained(_) => Input::Drained,
-            Read::More => Input::More(BUDGET),
+            Read::More => Input::More(self.budget()),
             Read::Ended => {
                 // An end by a verdict or by request comes first.
                 self.home.disconnect();
@@ -489,19 +497,31 @@ where
             if more { Then::ComeBack } else { Then::Sleep },
         );
         driving.dedicated_close = *self.dedicated_close;
+        driving.last = *self.last;
+        if self.last.has_yielded() && !self.last.blocked {
+            self.home.begin_write(now);
+        }
         let mut sinks = Outlets {
             outgoing: self.outgoing.as_mut(),
             out: self.out.as_mut(),
         };
-        let outcome = match drive(&mut sinks, self.in_sink, &mut driving, cx) {
+        // The sinks have a waker that tells whether a sink yields, and the timer has the same.
+        let waker = self.home.waker();
+        let sink_cx = &mut Context::from_waker(&waker);
+        let outcome = match drive(&mut sinks, self.in_sink, &mut driving, sink_cx) {
+            Driven::Yields => {
+                self.last.yields();
+                // Pending: the sink has woken us.
+                return Poll::Pending;
+            }
             Driven::Rests { blocked, .. } if more => {
-                *self.blocked = blocked;
+                self.last.rests(blocked);
                 // Pending: we wake ourselves, to go on reading.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             Driven::Rests { until, blocked } => {
-                *self.blocked = blocked;
+                self.last.rests(blocked);
                 let until = match leeway {
                     // The reader, when it comes back, rings before.
                     Some(leeway) if presence == Presence::Away => until.max(now.plus(leeway)),
@@ -512,7 +532,7 @@ where
                 if self
                     .alarm
                     .as_mut()
-                    .poll_at(until, grid, rung, || home.waker())
+                    .poll_at(until, grid, rung, || waker)
                     .is_ready()
                 {
                     // The instant has come since `now` was read, or the timer is early. By way of

@@ -51,6 +51,15 @@ pin_project! {
     /// own, and costs more. In one poll at most 1024 members are looked at; then the executor has its
     /// turn.
     ///
+    /// # Channels of tokio
+    ///
+    /// A `tokio::sync::mpsc::Sender` is a sink by `PollSender` of `tokio-util`. tokio lets a task do 128
+    /// operations on its channels in one poll, and from then on all of them say `Pending`, whatever room they
+    /// have. The set takes no such answer for a peer that does not read: the poll ends with it, the next poll
+    /// asks that sink first, and the write timeout of the member begins with an answer that can be trusted.
+    /// A sink that wakes its waker within 64 polls in a row, and takes nothing, counts as blocked. So the set
+    /// needs no [`unconstrained`](https://docs.rs/tokio/latest/tokio/task/fn.unconstrained.html) around it.
+    ///
     /// # Cancel safety
     ///
     /// `next()` on it can be dropped at any time: nothing is lost. Dropping the set drops all sinks;

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Wake, Waker};
 
 use crate::config::Config;
-use crate::drive::Turns;
+use crate::drive::{LastAnswer, Turns};
 use crate::error::Closed;
 use crate::grid::Grid;
 use crate::machine::{Events, Handshake, Input, Machine, PongKind, Record, SinkState, Terms, Turn};
@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     pongs_ended: AtomicBool,
     /// Whether the driver is awake, as the lock says: a hint for whoever passes by.
     called: AtomicBool,
+    /// Whether the waker has been woken since a sink was about to be polled.
+    woken: AtomicBool,
     /// Whoever reads the attached stream.
     pub(crate) reader: Reader,
     state: Mutex<State>,
@@ -118,6 +120,7 @@ impl Shared {
             begun: OnceLock::new(),
             pongs_ended: AtomicBool::new(false),
             called: AtomicBool::new(true),
+            woken: AtomicBool::new(false),
             reader: Reader::new(),
             state: Mutex::new(State {
                 terms: Terms::new(config),
@@ -271,6 +274,24 @@ impl Shared {
         self.enter(|state| state.visit(|machine| machine.disconnect()));
     }
 
+    /// See [`Machine::refuse`].
+    #[cold]
+    fn refuse(&self) {
+        self.enter(|state| state.visit(|machine| machine.refuse()));
+    }
+
+    /// See [`Machine::fail`].
+    #[cold]
+    fn fail(&self) -> bool {
+        self.enter(|state| state.visit(|machine| machine.fail()))
+    }
+
+    /// See [`Machine::begin_write`].
+    #[cold]
+    pub(crate) fn begin_write(&self, now: Time) {
+        self.enter(|state| state.visit(|machine| machine.begin_write(now)));
+    }
+
     /// A pong that the driver itself has read, also after the end: the pong of a ping that was out is
     /// nobody else's still.
     pub(crate) fn handle_own_pong(&self, payload: &[u8], now: Time) -> PongKind {
@@ -379,6 +400,17 @@ impl Shared {
         wake((reader, None));
     }
 
+    /// See [`Turns::expect_wake`].
+    #[inline]
+    pub(crate) fn expect_wake(&self) {
+        self.woken.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the waker has been woken since a sink was about to be polled.
+    pub(crate) fn has_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed)
+    }
+
     /// The timer, or a sink, has woken.
     pub(crate) fn ring(&self) {
         let wakers = {
@@ -464,10 +496,11 @@ impl Visited for Shared {
 
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Relaxed);
         self.ring();
     }
 }
@@ -514,6 +547,8 @@ pub(crate) struct Driving<'a> {
     then: Then,
     /// Whether the close frame has a sink of its own.
     pub(crate) dedicated_close: bool,
+    /// What the sink has answered in the poll before.
+    pub(crate) last: LastAnswer,
     seen: Seen,
 }
 
@@ -548,6 +583,7 @@ impl<'a> Driving<'a> {
             input,
             then,
             dedicated_close: false,
+            last: LastAnswer::NONE,
             seen: Seen {
                 rung: false,
                 verdict_fell: false,
@@ -596,13 +632,23 @@ impl Turns for Driving<'_> {
         turn
     }
 
-    fn refuse(&mut self) {
-        self.shared
-            .enter(|state| state.visit(|machine| machine.refuse()));
+    #[inline]
+    fn expect_wake(&self) {
+        self.shared.expect_wake();
     }
 
+    #[inline]
+    fn is_yield(&self) -> bool {
+        self.shared.has_woken() && !self.last.may_not_yield()
+    }
+
+    #[inline]
+    fn refuse(&mut self) {
+        self.shared.refuse();
+    }
+
+    #[inline]
     fn fail(&mut self) -> bool {
-        self.shared
-            .enter(|state| state.visit(|machine| machine.fail()))
+        self.shared.fail()
     }
 }

@@ -1,5 +1,6 @@
 //! A write of the application that the socket does not take.
 
+use crate::drive::LastAnswer;
 use crate::machine::slack;
 use crate::time::{Span, Time};
 
@@ -14,6 +15,8 @@ pub(super) struct BlockedWrite {
     since: Time,
     /// When the socket was asked on behalf of the heartbeat; never if it was not.
     asked: Time,
+    /// What the socket has answered to that.
+    last: LastAnswer,
 }
 
 /// What is to be done about a blocked write.
@@ -30,6 +33,7 @@ impl BlockedWrite {
         Self {
             since: Time::NEVER,
             asked: Time::NEVER,
+            last: LastAnswer::NONE,
         }
     }
 
@@ -40,8 +44,10 @@ impl BlockedWrite {
 
     /// The socket takes nothing.
     pub(super) fn begin(&mut self, now: Time) {
-        self.since = now;
-        self.asked = Time::NEVER;
+        *self = Self {
+            since: now,
+            ..Self::new()
+        };
     }
 
     /// The socket has taken something.
@@ -79,6 +85,13 @@ impl BlockedWrite {
     /// The socket was asked on behalf of the heartbeat, and takes nothing still.
     pub(super) fn asked(&mut self, now: Time) {
         self.asked = now;
+        self.last = LastAnswer::NONE;
+    }
+
+    /// The socket has yielded. Whether that is no answer.
+    pub(super) fn yields(&mut self) -> bool {
+        self.last.yields();
+        self.last.has_yielded()
     }
 
     /// For how long the socket has taken nothing since `from`.

@@ -10,7 +10,7 @@ use super::Parts;
 use super::blocked::Check;
 use super::lookahead::Item;
 use super::writer::Outgoing;
-use crate::drive::{Driven, drive};
+use crate::drive::{Driven, LastAnswer, drive};
 use crate::error::{Error, TimedOut};
 use crate::machine::{Handshake, Input, Verdict};
 use crate::protocol::{MessageKind, Protocol};
@@ -229,6 +229,8 @@ where
             self.home.wake_writer();
         }
         match driven {
+            // The socket has woken both halves.
+            Driven::Yields => None,
             Driven::Rests { until, .. } => {
                 if !comes_back {
                     *self.clear = self.is_clear();
@@ -288,6 +290,7 @@ where
             };
             let both = self.home.waker();
             let cx = &mut Context::from_waker(&both);
+            self.home.expect_wake();
             match self.socket.as_mut().poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     self.write.end();
@@ -295,6 +298,8 @@ where
                     return Ok(Time::NEVER);
                 }
                 Poll::Ready(Err(error)) => return Err(self.broken(error)),
+                // Pending: the socket has woken both halves, and is asked again at once.
+                Poll::Pending if self.home.has_woken() && self.write.yields() => return Ok(now),
                 // Pending: the socket wakes both halves.
                 Poll::Pending => {}
             }
@@ -354,10 +359,27 @@ where
         let both = self.home.waker();
         let cx = &mut Context::from_waker(&both);
         let mut driving = Driving::new(self.home, now, input, then);
+        driving.last = *self.last;
+        if self.last.has_yielded() && !self.last.blocked {
+            self.home.begin_write(now);
+        }
         let driven = drive(&mut sink, self.in_sink, &mut driving, cx);
         (*self.clear, *self.still) = (false, false);
-        *self.blocked = matches!(driven, Driven::Rests { blocked: true, .. });
-        if sink.asked && !*self.blocked {
+        let takes = match driven {
+            Driven::Yields => {
+                self.last.yields();
+                false
+            }
+            Driven::Rests { blocked, .. } => {
+                self.last.rests(blocked);
+                !blocked
+            }
+            Driven::Over(_) | Driven::Failed(_) => {
+                *self.last = LastAnswer::NONE;
+                true
+            }
+        };
+        if sink.asked && takes {
             // The socket may have got room by it, and told us instead of the writer.
             self.write.end();
             self.home.wake_writer();
@@ -368,7 +390,7 @@ where
     /// Whether nothing of the heartbeat's is in the socket or waits for it, and nothing of the writer's
     /// waits.
     pub(super) fn is_clear(&self) -> bool {
-        !(*self.blocked || *self.closing || *self.ended)
+        !(self.last.blocked || *self.closing || *self.ended)
             && self.in_sink.is_none()
             && self.refused.is_none()
             && self.outbox.is_free()
@@ -500,7 +522,7 @@ where
             // Pending: the socket wakes us.
             return Poll::Pending;
         }
-        let must = read > 0 || *self.blocked || self.in_sink.is_some() || *self.closing;
+        let must = read > 0 || self.last.blocked || self.in_sink.is_some() || *self.closing;
         if !self.wake_up(must, cx) {
             return Poll::Pending;
         }

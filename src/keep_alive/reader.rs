@@ -183,6 +183,10 @@ where
             if let Some(item) = this.look(now, input, By::Reader, false) {
                 return Some(this.deliver(item));
             }
+            if this.last.has_yielded() {
+                // Pending: the look has woken us. The next poll asks the socket first as well.
+                return Some(Poll::Pending);
+            }
         }
         if *this.closing {
             this.come_by();
@@ -366,7 +370,7 @@ where
             return None;
         }
         let heeded = any && self.home.ask(|machine| machine.heeds_activity());
-        let must = heeded || *self.blocked || self.in_sink.is_some() || *self.closing;
+        let must = heeded || self.last.blocked || self.in_sink.is_some() || *self.closing;
         let awake = self.wake_up(must, cx);
         let now = Time::of(self.alarm.now());
         if !awake {

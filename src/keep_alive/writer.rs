@@ -336,6 +336,8 @@ where
             // Pending: the socket wakes us, and a pause does. A pause that came before this task was
             // registered woke nobody, so the writer asks once more.
             Driven::Rests { blocked: true, .. } if self.waits_for_ours() => Poll::Pending,
+            // Pending: the socket has woken us, as nothing was read before.
+            Driven::Yields => Poll::Pending,
             Driven::Rests { .. } | Driven::Over(_) => Poll::Ready(()),
             // What was refused is not the writer's.
             Driven::Failed(error) => {

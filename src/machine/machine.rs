@@ -802,6 +802,16 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
+    /// The sink answers for itself, after it has done nothing but yield since the ping was offered: the time
+    /// that it has for the ping begins now.
+    #[cold]
+    pub(crate) fn begin_write(&mut self, now: Time) {
+        if let Phase::Offered(_) | Phase::Flushing = self.record.phase {
+            let grace = Grace::new(self.config().stall_grace());
+            self.record.begin_write(now, grace);
+        }
+    }
+
     /// The sink was ready, and has refused the ping. The same ping is to be offered once more.
     pub(crate) fn refuse(&mut self) {
         if self.record.phase == Phase::Flushing {

@@ -318,11 +318,17 @@ impl Record {
                 rare.backlog = None;
             }
         }
+        self.phase = Phase::Offered(cause);
+        self.begin_write(since, grace);
+    }
+
+    /// The sink has a write timeout from `since` on to take and to flush the ping that is on offer.
+    #[inline]
+    pub(super) fn begin_write(&mut self, since: Time, grace: Grace) {
         if self.newest != Newest::NotAwaited {
-            // The pong of an earlier ping may still be read, and is measured from its own time.
+            // The pong of a ping that was sent may still be read, and is measured from its own time.
             self.rare_mut().sent_at = Some(self.sent_at());
         }
-        self.phase = Phase::Offered(cause);
         self.waiting_since = since;
         self.begin_deadline(grace);
     }

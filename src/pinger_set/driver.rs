@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use super::MemberId;
 use super::agenda::Agenda;
 use super::hub::{CHUNK, Chunk, Hub, Look, News, bit, place};
-use crate::drive::{Driven, drive};
+use crate::drive::{Driven, LastAnswer, drive};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::grid::Grid;
@@ -20,6 +20,10 @@ use crate::time::Time;
 
 /// Members that are looked at in one poll; then others have their turn.
 const BUDGET: u32 = 1024;
+
+/// How many members are looked at in one poll before the `Pending` of a sink is taken for a yield. tokio lets a
+/// task do four times as much.
+const TRUSTED: u32 = 32;
 
 /// Room that a list of news keeps when it is empty.
 const KEPT: usize = 64;
@@ -34,6 +38,8 @@ pub(super) struct Driver<Si> {
     newsy: bool,
     /// All news up to this poll was taken.
     heard: bool,
+    /// A member whose sink has yielded in the last poll, and is asked before all others.
+    yielded: Option<(u32, LastAnswer)>,
     /// What is left to be done in a chunk whose sinks are ready: its number, and a bit for each seat.
     woken: Option<(u32, u64)>,
 }
@@ -47,14 +53,23 @@ struct Lane<Si> {
     in_sink: u64,
     /// By seat: the sink is to wake us.
     blocked: u64,
+    /// By seat: the sink has yielded so often in a row that its wakes do not count any more.
+    restless: u64,
 }
 
 /// What the driver has come to.
 pub(super) enum Progress<E> {
     Failed(MemberId, Error<E>),
-    /// The budget is spent, or news is left: there is more.
+    /// The budget is spent, a sink has yielded, or news is left: there is more.
     Busy,
     Resting,
+}
+
+/// Why a poll ends with a member.
+enum Stop<E> {
+    Failed(Error<E>),
+    /// The sink of the member has yielded.
+    Yielded,
 }
 
 /// What is next on the driver's list.
@@ -73,6 +88,7 @@ impl<Si> Driver<Si> {
             lanes: Vec::new(),
             newsy: false,
             heard: false,
+            yielded: None,
             woken: None,
         }
     }
@@ -149,7 +165,12 @@ impl<Si> Driver<Si> {
 
 impl<Si: Sink<Frame> + Unpin> Driver<Si> {
     pub(super) fn drive(&mut self, hub: &Hub, now: Time) -> Progress<Si::Error> {
-        for _ in 0..BUDGET {
+        if self.yielded.is_some() {
+            if let Some(progress) = self.ask_first(hub, now) {
+                return progress;
+            }
+        }
+        for asked in 0..BUDGET {
             let seat = match self.next_task(now) {
                 None if self.heard => return Progress::Resting,
                 // What came meanwhile has woken us once, and was not taken.
@@ -166,11 +187,46 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
                 }
                 Some(Task::Look(seat)) => seat,
             };
-            if let Some(error) = self.look(hub, seat, now) {
-                return Progress::Failed(self.lane(seat).chunk.id(seat), error);
+            if let Some(stop) = self.look(hub, seat, now, asked >= TRUSTED) {
+                return self.stop(seat, LastAnswer::NONE, stop);
             }
         }
         Progress::Busy
+    }
+
+    /// Looks at the member whose sink has yielded in the last poll. What the poll comes to, if it ends with
+    /// that.
+    #[cold]
+    fn ask_first(&mut self, hub: &Hub, now: Time) -> Option<Progress<Si::Error>> {
+        let (seat, last) = self.yielded.take()?;
+        if !last.blocked {
+            self.lane(seat).chunk.begin_write(seat, now);
+        }
+        if last.may_not_yield() {
+            self.lane(seat).restless |= bit(seat);
+        }
+        let stop = self.look(hub, seat, now, false)?;
+        Some(self.stop(seat, last, stop))
+    }
+
+    #[cold]
+    fn stop(
+        &mut self,
+        seat: u32,
+        mut last: LastAnswer,
+        stop: Stop<Si::Error>,
+    ) -> Progress<Si::Error> {
+        let lane = self.lane(seat);
+        match stop {
+            Stop::Failed(error) => Progress::Failed(lane.chunk.id(seat), error),
+            Stop::Yielded => {
+                last.blocked = lane.blocked & bit(seat) != 0;
+                last.yields();
+                // Other sinks would yield, too.
+                self.yielded = Some((seat, last));
+                Progress::Busy
+            }
+        }
     }
 
     fn start(&mut self, hub: &Hub, seat: u32, sink: Si, now: Time) -> bool {
@@ -199,16 +255,26 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
         let bit = bit(seat);
         lane.in_sink &= !bit;
         lane.blocked &= !bit;
+        lane.restless &= !bit;
         lane.sinks[place(seat)].take()
     }
 
-    /// Does what is to be done for a member. The error it ends with, if it does.
-    fn look(&mut self, hub: &Hub, seat: u32, now: Time) -> Option<Error<Si::Error>> {
-        let error = match self.lane(seat).look(seat, now)? {
+    /// Does what is to be done for a member, which may come late in the poll. Why the poll is to end with the
+    /// member, if it is.
+    #[inline(always)]
+    fn look(
+        &mut self,
+        hub: &Hub,
+        seat: u32,
+        now: Time,
+        comes_late: bool,
+    ) -> Option<Stop<Si::Error>> {
+        let error = match self.lane(seat).look(seat, now, comes_late)? {
             Driven::Rests { until, .. } => {
                 self.agenda.arm(seat, until);
                 return None;
             }
+            Driven::Yields => return Some(Stop::Yielded),
             Driven::Over(Some(Verdict::TimedOut(timed_out))) => Error::Timeout(timed_out),
             // The member has left.
             Driven::Over(_) => return None,
@@ -217,7 +283,7 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
         let sink = self.give_up(seat);
         hub.uncount();
         drop(sink);
-        Some(error)
+        Some(Stop::Failed(error))
     }
 }
 
@@ -229,13 +295,15 @@ impl<Si> Lane<Si> {
             sinks: Box::new([const { None }; CHUNK as usize]),
             in_sink: 0,
             blocked: 0,
+            restless: 0,
         }
     }
 }
 
 impl<Si: Sink<Frame> + Unpin> Lane<Si> {
     /// None where the member has left.
-    fn look(&mut self, seat: u32, now: Time) -> Option<Driven<Si::Error>> {
+    #[inline]
+    fn look(&mut self, seat: u32, now: Time, comes_late: bool) -> Option<Driven<Si::Error>> {
         let bit = bit(seat);
         let mut sink = Pin::new(self.sinks[place(seat)].as_mut()?);
         let mut in_sink = (self.in_sink & bit != 0).then_some(Destination::Outgoing);
@@ -243,11 +311,19 @@ impl<Si: Sink<Frame> + Unpin> Lane<Si> {
             chunk: &self.chunk,
             seat,
             now,
+            comes_late,
+            blocked: self.blocked,
+            restless: &self.restless,
             left: false,
         };
         let mut cx = Context::from_waker(&self.waker);
         let driven = drive(&mut sink, &mut in_sink, &mut look, &mut cx);
-        let blocked = matches!(driven, Driven::Rests { blocked: true, .. });
+        let blocked = match driven {
+            Driven::Rests { blocked, .. } => blocked,
+            // The time that a blocked sink has goes on.
+            Driven::Yields => self.blocked & bit != 0,
+            Driven::Over(_) | Driven::Failed(_) => false,
+        };
         for (seats, on) in [
             (&mut self.in_sink, in_sink.is_some()),
             (&mut self.blocked, blocked),

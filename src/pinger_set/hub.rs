@@ -221,6 +221,8 @@ pub(super) struct Chunk {
     hub: Arc<Hub>,
     /// It is among the news.
     woken: AtomicBool,
+    /// Whether its waker has been woken since a sink was about to be polled.
+    called: AtomicBool,
     seats: Mutex<Seats>,
 }
 
@@ -281,6 +283,12 @@ pub(super) struct Look<'a> {
     pub(super) chunk: &'a Chunk,
     pub(super) seat: u32,
     pub(super) now: Time,
+    /// Whether others have used the budget of the task in the same poll.
+    pub(super) comes_late: bool,
+    /// By seat: the sink is known to be blocked.
+    pub(super) blocked: u64,
+    /// By seat: the wakes of the sink do not count.
+    pub(super) restless: &'a u64,
     /// Whether the member was found to have left.
     pub(super) left: bool,
 }
@@ -296,6 +304,20 @@ impl Turns for Look<'_> {
         }
         let mut machine = self.chunk.machine(seats, self.seat);
         machine.turn(self.now, sent, sink, &mut Input::Drained)
+    }
+
+    #[inline]
+    fn expect_wake(&self) {
+        self.chunk.called.store(false, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn is_yield(&self) -> bool {
+        let wakes = self.chunk.called.load(Ordering::Relaxed);
+        // A sink that is known to be blocked may be so, as long as that is not judged.
+        let bit = bit(self.seat);
+        self.comes_late && (self.blocked & bit == 0 || self.chunk.is_overdue(self.seat, self.now))
+            || wakes && self.restless & bit == 0
     }
 
     fn fail(&mut self) -> bool {
@@ -336,6 +358,7 @@ impl Chunk {
             first,
             hub: Arc::clone(hub),
             woken: AtomicBool::new(false),
+            called: AtomicBool::new(false),
             seats: Mutex::new(seats),
         })
     }
@@ -393,6 +416,20 @@ impl Chunk {
         true
     }
 
+    /// Whether a deadline of that member is to be judged.
+    #[cold]
+    fn is_overdue(&self, seat: u32, now: Time) -> bool {
+        let seats = &mut *self.seats();
+        self.machine(seats, seat).is_overdue(now)
+    }
+
+    /// See [`Machine::begin_write`].
+    #[cold]
+    pub(super) fn begin_write(&self, seat: u32, now: Time) {
+        let seats = &mut *self.seats();
+        self.machine(seats, seat).begin_write(now);
+    }
+
     pub(super) fn id(&self, seat: u32) -> MemberId {
         self.seats().id(seat)
     }
@@ -445,6 +482,7 @@ impl Wake for Chunk {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.called.store(true, Ordering::Relaxed);
         if !self.woken.swap(true, Ordering::AcqRel) {
             self.hub.tell(|state| state.news.woken.push(self.number()));
         }

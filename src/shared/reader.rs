@@ -56,7 +56,7 @@ impl Reader {
     }
 
     /// How the driver finds the reader, where it `wants` to judge a pong.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, wants: impl FnOnce() -> bool) -> Presence {
         match self.0.load(Ordering::Acquire) {
             MISSED => Presence::Missed,

@@ -36,6 +36,7 @@ pub enum Fault {
     Flush,
 }
 
+type Yields = Box<dyn Fn(usize) -> bool + Send>;
 type Wire<M> = Arc<Mutex<dyn FnMut(M) + Send>>;
 
 /// The side of the sink and that of its script, which hold it both.
@@ -44,6 +45,8 @@ pub(super) struct Outgoing<M>(Arc<Mutex<State<M>>>);
 struct State<M> {
     blocked: bool,
     flush_blocked: bool,
+    /// Which polls are answered with a yield, and from which poll on they are counted.
+    yields: Option<(Yields, usize)>,
     eager: bool,
     faults: Vec<Fault>,
     reserved: bool,
@@ -77,6 +80,13 @@ impl<M> State<M> {
         }
         Ok(())
     }
+
+    /// Whether this poll is answered with a yield.
+    fn yields(&self) -> bool {
+        let yields = self.yields.as_ref();
+        // This poll is counted already.
+        yields.is_some_and(|(at, from)| at(self.polls - 1 - from))
+    }
 }
 
 impl<M> Outgoing<M> {
@@ -95,6 +105,7 @@ impl<M: Clone> Outgoing<M> {
         Self(Arc::new(Mutex::new(State {
             blocked: false,
             flush_blocked: false,
+            yields: None,
             eager: false,
             faults: Vec::new(),
             reserved: false,
@@ -126,6 +137,14 @@ impl<M: Clone> Outgoing<M> {
 
     pub(super) fn unblock_flush(&self) {
         lock(&self.0).flush_blocked = false;
+    }
+
+    pub(super) fn yield_at(&self, polls: impl Fn(usize) -> bool + Send + 'static) {
+        let mut state = lock(&self.0);
+        let from = state.polls;
+        let old = state.yields.replace((Box::new(polls), from));
+        drop(state);
+        drop(old);
     }
 
     pub(super) fn eager(&self) {
@@ -183,6 +202,11 @@ impl<M: Clone> Outgoing<M> {
         let mut state = lock(&self.0);
         state.polls += 1;
         state.fails(Fault::Ready)?;
+        if state.yields() {
+            drop(state);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if !state.blocked {
             state.reserved = true;
             state.readies += 1;
@@ -236,6 +260,11 @@ impl<M: Clone> Outgoing<M> {
         let mut state = lock(&self.0);
         state.polls += 1;
         state.fails(Fault::Flush)?;
+        if state.yields() {
+            drop(state);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if state.flush_blocked {
             // Pending: the script wakes it.
             let old = state.waker.replace(cx.waker().clone());

@@ -145,6 +145,12 @@ impl SinkScript {
         self.outgoing.wake();
     }
 
+    /// Says `Pending` and wakes at once at those polls of the sink, which are counted from 0 on from now on:
+    /// as a channel of tokio does when its task has used up its budget.
+    pub fn yield_at(&self, polls: impl Fn(usize) -> bool + Send + 'static) {
+        self.outgoing.yield_at(polls);
+    }
+
     /// Frames reach the peer when they are taken, whatever the flush says: a pong may come before
     /// its ping is flushed.
     pub fn eager(&self) {

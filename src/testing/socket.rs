@@ -179,6 +179,12 @@ impl<M: Clone + Send + 'static> SocketScript<M> {
         self.incoming.budget(messages);
     }
 
+    /// Says `Pending` and wakes at once at those polls of the sink, which are counted from 0 on from now on:
+    /// as a channel of tokio does when its task has used up its budget.
+    pub fn yield_at(&self, polls: impl Fn(usize) -> bool + Send + 'static) {
+        self.outgoing.yield_at(polls);
+    }
+
     /// Takes nothing any more, as a socket whose peer does not read.
     pub fn block(&self) {
         self.outgoing.block();

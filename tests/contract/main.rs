@@ -19,6 +19,8 @@ mod attach;
 mod away;
 mod bare;
 mod bounds;
+mod budget;
+mod budget_of_tokio;
 mod clocks;
 mod close;
 mod closing;
