@@ -892,6 +892,37 @@ fn a_writer_is_let_go_on_by_a_pause_without_its_reader() {
     model_of_two(|| lets_the_writer_go_on_without_the_reader(Controller::pause));
 }
 
+// --- the two halves of a socket ---
+
+/// A writer on a thread of its own waits for the lock that the reader has. Its socket is ready.
+fn two_halves_meet() {
+    let (socket, _) = socket(2, config().initial_delay(Duration::MAX), Still);
+    let (mut reader, mut writer) = socket.into_split();
+    let reading = thread::spawn(move || {
+        let task = Task::new();
+        for _ in 0..2 {
+            let read = task.run(|cx| Pin::new(&mut reader).poll_next(cx));
+            assert!(read.is_some());
+        }
+        reader
+    });
+    let task = Task::new();
+    let ready = task.run(|cx| Pin::new(&mut writer).poll_ready(cx));
+    assert_eq!(ready, Ok(()));
+    // Taken at once, also where the reader has the socket.
+    let sent = Pin::new(&mut writer).start_send(Frame::Pong(Bytes::new()));
+    assert_eq!(sent, Ok(()));
+    let reader = reading.join().expect("no panic");
+    let whole = reader.reunite(writer).expect("of one socket");
+    assert_eq!(whole.stats().sent(), 0);
+}
+
+// contract: O91
+#[test]
+fn a_half_that_waits_for_the_other_is_woken() {
+    model_of_two(two_halves_meet);
+}
+
 // --- a set ---
 
 /// Polls a set until `done`; no member of the set fails.
