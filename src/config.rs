@@ -18,6 +18,15 @@ const DEFAULT_MAX_MISSED_ADAPTIVE: u32 = 3;
 const MAX_DEFAULT_GRANULARITY: Duration = Duration::from_millis(100);
 
 /// What a peer must do for its heart to count as beating.
+///
+/// Which one suits a protocol:
+///
+/// | The peer | Liveness |
+/// |---|---|
+/// | answers pings as RFC 6455 §5.5.3 says | [`Pong`](Self::Pong) |
+/// | sends pongs with another payload than the ping's | [`AnyPong`](Self::AnyPong) |
+/// | answers pings, on a connection that is billed by the byte or wakes a phone | [`Activity`](Self::Activity) |
+/// | must itself hear something in each interval, and sends whatever it has: STOMP (heart-beating), SignalR (`KeepAliveInterval`), AMQP 0-9-1 (heartbeat frames), clients of MQTT (`PINGREQ`) | [`Traffic`](Self::Traffic) |
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Liveness {
@@ -34,6 +43,50 @@ pub enum Liveness {
         /// a proxy before it) that sends data but never a pong is found out in this time.
         max_unproven: Duration,
     },
+    /// Whatever the peer sends after a ping answers it, and postpones nothing: pings keep their
+    /// schedule, for peers that must hear from us. What came before the ping was handed over is no
+    /// answer, and outgoing data never counts.
+    Traffic {
+        /// As with [`Activity`](Self::Activity): from so long after the last matching pong on, only a
+        /// matching pong answers. The first ping that needs one leaves within an interval from then.
+        max_unproven: Duration,
+    },
+}
+
+impl Liveness {
+    /// How long data are trusted without a matching pong; none where they never are.
+    #[inline]
+    pub(crate) const fn max_unproven(self) -> Option<Duration> {
+        match self {
+            Self::Activity { max_unproven } | Self::Traffic { max_unproven } => Some(max_unproven),
+            Self::Pong | Self::AnyPong => None,
+        }
+    }
+}
+
+/// What a heartbeat waits for that sends no pings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watch {
+    within: Duration,
+    /// Of what the peer sends only its pings count.
+    pings_only: bool,
+}
+
+impl Watch {
+    const fn option(self) -> &'static str {
+        if self.pings_only {
+            "watch_pings"
+        } else {
+            "watch"
+        }
+    }
+}
+
+/// From the first poll to the first ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InitialDelay {
+    Fixed(Duration),
+    AtRandom,
 }
 
 /// How long a flushed ping may wait for its pong.
@@ -99,6 +152,8 @@ pub(crate) struct Spans {
     pub(crate) closing_handshake: Span,
     pub(crate) progress: Span,
     pub(crate) granularity: Span,
+    /// How long nothing may come where the heartbeat only watches; else never.
+    pub(crate) within: Span,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -106,6 +161,8 @@ struct Options {
     spans: Spans,
     interval: Duration,
     initial_delay: Duration,
+    initial_delay_at_random: bool,
+    watch: Option<Watch>,
     timeout: Timeout,
     write_timeout: Duration,
     max_missed: u32,
@@ -138,17 +195,39 @@ impl Config {
         ConfigBuilder::default()
     }
 
-    /// From one ping's due time to the next.
+    /// From one ping's due time to the next; [`Duration::MAX`], which is never, with
+    /// [`watch`](Self::watch).
     #[doc(alias = "period")]
     #[must_use]
     pub fn interval(&self) -> Duration {
         self.0.interval
     }
 
-    /// From the first poll to the first ping.
+    /// From the first poll to the first ping; the longest that this can be where it is drawn at
+    /// random.
     #[must_use]
     pub fn initial_delay(&self) -> Duration {
         self.0.initial_delay
+    }
+
+    /// Whether the initial delay is drawn at random, evenly from the whole interval.
+    #[must_use]
+    pub fn initial_delay_at_random(&self) -> bool {
+        self.0.initial_delay_at_random
+    }
+
+    /// How long the peer may send nothing at all, where the heartbeat only watches.
+    #[must_use]
+    pub fn watch(&self) -> Option<Duration> {
+        let watch = self.0.watch.filter(|watch| !watch.pings_only)?;
+        Some(watch.within)
+    }
+
+    /// How long the peer may send no ping, where the heartbeat only watches for pings.
+    #[must_use]
+    pub fn watch_pings(&self) -> Option<Duration> {
+        let watch = self.0.watch.filter(|watch| watch.pings_only)?;
+        Some(watch.within)
     }
 
     /// From a flushed ping to its pong, where it is fixed.
@@ -212,8 +291,9 @@ impl Config {
         self.0.jitter
     }
 
-    /// What counts as an answer.
+    /// What counts as an answer; whatever comes, with [`watch`](Self::watch).
     #[must_use]
+    #[inline]
     pub fn liveness(&self) -> Liveness {
         self.0.liveness
     }
@@ -232,11 +312,12 @@ impl Config {
 
     /// How long after the peer's last proof of life the verdict falls at the latest, if nothing
     /// stalls this process: `interval + max_missed · (write_timeout + timeout) +
-    /// (2 · max_missed + 2) · granularity`. None where that is never.
+    /// (2 · max_missed + 2) · granularity`. With [`ConfigBuilder::watch`] and
+    /// [`ConfigBuilder::watch_pings`] it is `within + 2 · granularity`. None where that is never.
     ///
     /// The heartbeat ends with the verdict, or, where it sends a close frame, within the close
-    /// timeout and one step of the granularity after it. With [`Liveness::Activity`] activity is
-    /// such a proof as long as it is trusted. See [the docs of the
+    /// timeout and one step of the granularity after it. With [`Liveness::Activity`] and
+    /// [`Liveness::Traffic`] activity is such a proof as long as it is trusted. See [the docs of the
     /// heartbeat](crate::heartbeat#invariants) for stalls.
     ///
     /// One thing has no bound: a pong that cannot be read, as the application does not read what lies
@@ -288,6 +369,12 @@ impl Config {
     /// The bound where the deadlines of a ping may be extended by so much, both together.
     fn bound(&self, progress: Duration) -> Option<Duration> {
         let options = &*self.0;
+        if let Some(Watch { within, .. }) = options.watch {
+            let bound = within.checked_add(options.granularity.checked_mul(2)?)?;
+            // Silence has one deadline, where a ping has two.
+            let bound = bound.checked_add(progress / 2)?;
+            return (options.spans.within != Span::NEVER).then_some(bound);
+        }
         let each = options.timeout.end().checked_add(options.write_timeout)?;
         let each = each.checked_add(progress)?;
         let steps = options.max_missed.checked_mul(2)?.checked_add(2)?;
@@ -307,12 +394,37 @@ impl Config {
         !matches!(self.0.timeout, Timeout::Never)
     }
 
+    /// Whether the heartbeat sends no pings, and only looks at what the peer sends.
+    #[inline]
+    pub(crate) fn watches(&self) -> bool {
+        self.0.watch.is_some()
+    }
+
+    /// Whether what a watching heartbeat has seen counts: a ping of the peer's, or anything else.
+    pub(crate) fn counts(&self, is_ping: bool) -> bool {
+        is_ping || self.watch().is_some()
+    }
+
     /// A wait of `full`, shortened by the share `drawn` (of 2³²) of the jitter.
     pub(crate) fn jittered(&self, full: Span, drawn: u32) -> Span {
-        if self.0.jitter == 0.0 || full == Span::NEVER {
+        Self::shortened(full, self.0.jitter, drawn)
+    }
+
+    /// The initial delay, by the share `drawn` (of 2³²).
+    pub(crate) fn first_wait(&self, drawn: u32) -> Span {
+        let most = if self.0.initial_delay_at_random {
+            1.0
+        } else {
+            self.0.jitter
+        };
+        Self::shortened(self.0.spans.initial_delay, most, drawn)
+    }
+
+    fn shortened(full: Span, most: f64, drawn: u32) -> Span {
+        if most == 0.0 || full == Span::NEVER {
             return full;
         }
-        let share = self.0.jitter * f64::from(drawn) / 4_294_967_296.0;
+        let share = most * f64::from(drawn) / 4_294_967_296.0;
         // Between zero and `full`: rounding cannot leave that range.
         #[allow(
             clippy::cast_possible_truncation,
@@ -328,8 +440,10 @@ impl Config {
 ///
 /// An option set twice keeps the later value; so do [`timeout`](Self::timeout),
 /// [`adaptive_timeout`](Self::adaptive_timeout) and [`no_timeout`](Self::no_timeout) among each
-/// other, and [`close`](Self::close) and [`no_close`](Self::no_close). A duration too long for the
-/// clock, such as [`Duration::MAX`], means never.
+/// other, [`initial_delay`](Self::initial_delay) and
+/// [`initial_delay_at_random`](Self::initial_delay_at_random), [`watch`](Self::watch) and
+/// [`watch_pings`](Self::watch_pings), and [`close`](Self::close) and [`no_close`](Self::no_close). A
+/// duration too long for the clock, such as [`Duration::MAX`], means never.
 ///
 /// # Examples
 ///
@@ -349,17 +463,18 @@ impl Config {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ConfigBuilder {
-    interval: Duration,
-    initial_delay: Option<Duration>,
-    timeout: Timeout,
+    interval: Option<Duration>,
+    initial_delay: Option<InitialDelay>,
+    watch: Option<Watch>,
+    timeout: Option<Timeout>,
     write_timeout: Option<Duration>,
     max_missed: Option<u32>,
     close: Option<CloseReason>,
     close_timeout: Duration,
     closing_handshake: Duration,
     progress: Option<Duration>,
-    jitter: f64,
-    liveness: Liveness,
+    jitter: Option<f64>,
+    liveness: Option<Liveness>,
     stall_grace: bool,
     granularity: Option<Duration>,
 }
@@ -367,17 +482,18 @@ pub struct ConfigBuilder {
 impl Default for ConfigBuilder {
     fn default() -> Self {
         Self {
-            interval: DEFAULT_INTERVAL,
+            interval: None,
             initial_delay: None,
-            timeout: Timeout::Fixed(DEFAULT_TIMEOUT),
+            watch: None,
+            timeout: None,
             write_timeout: None,
             max_missed: None,
             close: Some(CloseReason::ping_timeout()),
             close_timeout: DEFAULT_CLOSE_TIMEOUT,
             closing_handshake: DEFAULT_CLOSING_HANDSHAKE,
             progress: None,
-            jitter: 0.0,
-            liveness: Liveness::Pong,
+            jitter: None,
+            liveness: None,
             stall_grace: true,
             granularity: None,
         }
@@ -390,7 +506,7 @@ impl ConfigBuilder {
     /// Default: 15 s. Zero is refused.
     #[doc(alias = "period")]
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.interval = Some(interval);
         self
     }
 
@@ -398,7 +514,82 @@ impl ConfigBuilder {
     ///
     /// Default: the interval.
     pub fn initial_delay(mut self, initial_delay: Duration) -> Self {
-        self.initial_delay = Some(initial_delay);
+        self.initial_delay = Some(InitialDelay::Fixed(initial_delay));
+        self
+    }
+
+    /// Draws the time from the first poll to the first ping at random, evenly from the whole
+    /// interval: of a hundred thousand connections that a restart brings back at once, each second of
+    /// the interval gets its share of the first pings, and of all that follow. Discord asks its
+    /// clients for such a first beat.
+    ///
+    /// The jitter shortens only the waits after it. The draw is made once for each heartbeat: another
+    /// configuration that is put in force before the first ping spreads by the same draw.
+    ///
+    /// Default: the first ping leaves after the interval.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = futures_pinger::Config::builder().initial_delay_at_random().build()?;
+    /// assert!(config.initial_delay_at_random());
+    /// assert_eq!(config.initial_delay(), config.interval());
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// ```
+    pub fn initial_delay_at_random(mut self) -> Self {
+        self.initial_delay = Some(InitialDelay::AtRandom);
+        self
+    }
+
+    /// Sends no pings, and ends with [`TimeoutPhase::Silence`](crate::TimeoutPhase::Silence) once no
+    /// message at all has come for `within`: for a peer that pings by itself, or talks all the time.
+    /// Clients of engine.io 4 wait for `pingInterval + pingTimeout` so.
+    ///
+    /// Nothing but the close frame is sent. Unread data is no silence: what has arrived is read before
+    /// anything is judged, and a local stall has the same grace as with pings. The time runs from the
+    /// first poll.
+    ///
+    /// Options that are about pings make no sense beside it and are refused by
+    /// [`build`](Self::build): the interval, both kinds of initial delay, all kinds of timeout,
+    /// `max_missed`, `jitter` and `liveness`. The write timeout, which is then `within` unless it is
+    /// set, judges writes of the application on a [`KeepAlive`](crate::KeepAlive) alone.
+    ///
+    /// Default: pings are sent. Zero is refused.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::Config;
+    ///
+    /// let config = Config::builder().watch(Duration::from_secs(45)).build()?;
+    /// let steps = 2 * config.granularity();
+    /// assert_eq!(config.detection_bound(), Some(Duration::from_secs(45) + steps));
+    ///
+    /// let both = Config::builder().watch(Duration::from_secs(45)).jitter(0.1).build();
+    /// assert_eq!(both.unwrap_err().option(), "jitter");
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// ```
+    pub fn watch(mut self, within: Duration) -> Self {
+        self.watch = Some(Watch {
+            within,
+            pings_only: false,
+        });
+        self
+    }
+
+    /// The same as [`watch`](Self::watch), but of what the peer sends only its pings count: for a peer
+    /// that promises pings, as exchanges do, and may talk on although its heartbeat has died.
+    ///
+    /// A [`KeepAlive`](crate::KeepAlive) and [`PongSender::attach`](crate::PongSender::attach) see the
+    /// pings by themselves; elsewhere the reader reports each by `handle_ping`.
+    ///
+    /// Default: pings are sent. Zero is refused.
+    pub fn watch_pings(mut self, within: Duration) -> Self {
+        self.watch = Some(Watch {
+            within,
+            pings_only: true,
+        });
         self
     }
 
@@ -406,7 +597,7 @@ impl ConfigBuilder {
     ///
     /// Default: 20 s. Zero is refused.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Timeout::Fixed(timeout);
+        self.timeout = Some(Timeout::Fixed(timeout));
         self
     }
 
@@ -418,7 +609,7 @@ impl ConfigBuilder {
     /// back. `max_missed` is then 3 unless it is set. A range that is empty or starts at zero is
     /// refused.
     pub fn adaptive_timeout(mut self, range: RangeInclusive<Duration>) -> Self {
-        self.timeout = Timeout::Adaptive(range);
+        self.timeout = Some(Timeout::Adaptive(range));
         self
     }
 
@@ -427,7 +618,7 @@ impl ConfigBuilder {
     ///
     /// The write timeout is then never, unless it is set.
     pub fn no_timeout(mut self) -> Self {
-        self.timeout = Timeout::Never;
+        self.timeout = Some(Timeout::Never);
         self
     }
 
@@ -499,7 +690,7 @@ impl ConfigBuilder {
     ///
     /// Default: 0.0. What is not between 0.0 and 1.0 is refused.
     pub fn jitter(mut self, jitter: f64) -> Self {
-        self.jitter = jitter;
+        self.jitter = Some(jitter);
         self
     }
 
@@ -507,7 +698,7 @@ impl ConfigBuilder {
     ///
     /// Default: [`Liveness::Pong`], the strict one. A `max_unproven` of zero is refused.
     pub fn liveness(mut self, liveness: Liveness) -> Self {
-        self.liveness = liveness;
+        self.liveness = Some(liveness);
         self
     }
 
@@ -541,15 +732,44 @@ impl ConfigBuilder {
     ///
     /// [`InvalidConfig`], with the option's name and value, for the first that is refused.
     pub fn build(self) -> Result<Config, InvalidConfig> {
-        let initial_delay = self.initial_delay.unwrap_or(self.interval);
-        let write_timeout = self.write_timeout.unwrap_or_else(|| self.timeout.end());
-        let progress = self.progress.unwrap_or(match self.timeout {
+        self.refuse_pings_beside_watch()?;
+        let watches = self.watch.is_some();
+        let within = self.watch.map_or(Duration::MAX, |watch| watch.within);
+        let interval = self.interval.unwrap_or(if watches {
+            Duration::MAX
+        } else {
+            DEFAULT_INTERVAL
+        });
+        let (initial_delay, at_random) = match self.initial_delay {
+            Some(InitialDelay::Fixed(delay)) => (delay, false),
+            at_random => (interval, at_random.is_some()),
+        };
+        let timeout = self.timeout.clone().unwrap_or(if watches {
+            Timeout::Never
+        } else {
+            Timeout::Fixed(DEFAULT_TIMEOUT)
+        });
+        // A write has no more time than silence has, where there are no pings.
+        let write_timeout = self.write_timeout.unwrap_or(timeout.end().min(within));
+        let progress = self.progress.unwrap_or(match timeout {
             Timeout::Never => write_timeout,
-            _ => self.timeout.end(),
+            _ => timeout.end(),
+        });
+        let jitter = self.jitter.unwrap_or(0.0);
+        let liveness = self.liveness.unwrap_or(if watches {
+            // Whatever comes counts, for ever.
+            Liveness::Traffic {
+                max_unproven: Duration::MAX,
+            }
+        } else {
+            Liveness::Pong
         });
 
-        longer_than_zero("interval", self.interval)?;
-        match &self.timeout {
+        if let Some(watch) = self.watch {
+            longer_than_zero(watch.option(), within)?;
+        }
+        longer_than_zero("interval", interval)?;
+        match &timeout {
             Timeout::Fixed(timeout) => longer_than_zero("timeout", *timeout)?,
             Timeout::Adaptive(range) if range.is_empty() => {
                 let rule = "the range must not end before it starts";
@@ -564,39 +784,54 @@ impl ConfigBuilder {
         longer_than_zero("write_timeout", write_timeout)?;
         longer_than_zero("close_timeout", self.close_timeout)?;
         longer_than_zero("closing_handshake", self.closing_handshake)?;
-        if let Liveness::Activity { max_unproven } = self.liveness {
+        if let Some(max_unproven) = liveness.max_unproven() {
             longer_than_zero("max_unproven", max_unproven)?;
         }
         if self.max_missed == Some(0) {
             return Err(refused("max_missed", "0".into(), "must be at least 1"));
         }
         // Not a number is in no range.
-        if !(0.0..=1.0).contains(&self.jitter) {
-            let value = format!("{:?}", self.jitter);
+        if !(0.0..=1.0).contains(&jitter) {
+            let value = format!("{jitter:?}");
             return Err(refused("jitter", value, "must be between 0 and 1"));
         }
 
-        let max_missed = self.max_missed.unwrap_or(match self.timeout {
+        let max_missed = self.max_missed.unwrap_or(match timeout {
             Timeout::Adaptive(_) => DEFAULT_MAX_MISSED_ADAPTIVE,
             Timeout::Fixed(_) | Timeout::Never => DEFAULT_MAX_MISSED,
         });
-        let granularity = self
-            .granularity
-            .unwrap_or_else(|| self.default_granularity(initial_delay, write_timeout));
+        let granularity = self.granularity.unwrap_or_else(|| {
+            let judged_after = match &timeout {
+                Timeout::Adaptive(range) => *range.start(),
+                other => other.end(),
+            };
+            default_granularity([
+                interval,
+                initial_delay,
+                judged_after,
+                write_timeout,
+                within,
+                self.close_timeout,
+                liveness.max_unproven().unwrap_or(Duration::MAX),
+            ])
+        });
         Ok(Config(Arc::new(Options {
             spans: Spans {
-                interval: self.interval.into(),
+                interval: interval.into(),
                 initial_delay: initial_delay.into(),
-                timeout: self.timeout.spans(),
+                timeout: timeout.spans(),
                 write_timeout: write_timeout.into(),
                 close_timeout: self.close_timeout.into(),
                 closing_handshake: self.closing_handshake.into(),
                 progress: progress.into(),
                 granularity: granularity.into(),
+                within: within.into(),
             },
-            interval: self.interval,
+            interval,
             initial_delay,
-            timeout: self.timeout,
+            initial_delay_at_random: at_random,
+            watch: self.watch,
+            timeout,
             write_timeout,
             max_missed,
             close: self.close,
@@ -604,37 +839,59 @@ impl ConfigBuilder {
             closing_handshake: self.closing_handshake,
             progress,
             // Minus zero is zero.
-            jitter: self.jitter.abs(),
-            liveness: self.liveness,
+            jitter: jitter.abs(),
+            liveness,
             stall_grace: self.stall_grace,
             granularity,
         })))
     }
 
-    fn default_granularity(&self, initial_delay: Duration, write_timeout: Duration) -> Duration {
-        let timeout = match &self.timeout {
-            Timeout::Fixed(timeout) => *timeout,
-            Timeout::Adaptive(range) => *range.start(),
-            Timeout::Never => Duration::MAX,
+    /// What is about pings is refused by name where none are sent: an option that is ignored would
+    /// promise what is not kept.
+    fn refuse_pings_beside_watch(&self) -> Result<(), InvalidConfig> {
+        let Some(watch) = self.watch else {
+            return Ok(());
         };
-        let max_unproven = match self.liveness {
-            Liveness::Activity { max_unproven } => max_unproven,
-            Liveness::Pong | Liveness::AnyPong => Duration::MAX,
-        };
-        [
-            self.interval,
-            initial_delay,
-            timeout,
-            write_timeout,
-            self.close_timeout,
-            max_unproven,
-        ]
-        .into_iter()
-        // An initial delay of zero is "at once", not a wait to be precise about.
-        .filter(|duration| !duration.is_zero())
-        .map(|duration| duration / 64)
-        .fold(MAX_DEFAULT_GRANULARITY, Duration::min)
+        let initial_delay = self.initial_delay.map(|delay| match delay {
+            InitialDelay::Fixed(delay) => ("initial_delay", format!("{delay:?}")),
+            InitialDelay::AtRandom => ("initial_delay_at_random", "true".into()),
+        });
+        let timeout = self.timeout.as_ref().map(|timeout| match timeout {
+            Timeout::Fixed(timeout) => ("timeout", format!("{timeout:?}")),
+            Timeout::Adaptive(range) => ("adaptive_timeout", format!("{range:?}")),
+            Timeout::Never => ("no_timeout", "true".into()),
+        });
+        let set = (self
+            .interval
+            .map(|interval| ("interval", format!("{interval:?}"))))
+        .or(initial_delay)
+        .or(timeout)
+        .or(self.max_missed.map(|max| ("max_missed", max.to_string())))
+        .or(self.jitter.map(|jitter| ("jitter", format!("{jitter:?}"))))
+        .or(self
+            .liveness
+            .map(|liveness| ("liveness", format!("{liveness:?}"))));
+        match set {
+            Some((option, value)) => {
+                let rule = if watch.pings_only {
+                    "must not be set beside watch_pings, which sends no pings"
+                } else {
+                    "must not be set beside watch, which sends no pings"
+                };
+                Err(refused(option, value, rule))
+            }
+            None => Ok(()),
+        }
     }
+}
+
+fn default_granularity(waits: [Duration; 7]) -> Duration {
+    let waits = waits.into_iter();
+    // An initial delay of zero is "at once", not a wait to be precise about.
+    waits
+        .filter(|wait| !wait.is_zero())
+        .map(|wait| wait / 64)
+        .fold(MAX_DEFAULT_GRANULARITY, Duration::min)
 }
 
 fn longer_than_zero(option: &'static str, duration: Duration) -> Result<(), InvalidConfig> {

@@ -120,9 +120,11 @@ pub struct TimedOut {
     pub(crate) lateness: Span,
     pub(crate) reader_away: Span,
     pub(crate) close_sent: bool,
+    /// Of phase Silence: only the peer's pings count.
+    pub(crate) missed_pings: bool,
 }
 
-/// What a ping was waiting for when its time ran out.
+/// What a heartbeat was waiting for when its time ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeoutPhase {
@@ -133,6 +135,9 @@ pub enum TimeoutPhase {
     /// A close frame was sent or read, and the connection did not end within
     /// [`closing_handshake`](crate::ConfigBuilder::closing_handshake).
     Closing,
+    /// No message came within the time of [`watch`](crate::ConfigBuilder::watch), or no ping within
+    /// that of [`watch_pings`](crate::ConfigBuilder::watch_pings).
+    Silence,
 }
 
 impl TimedOut {
@@ -144,7 +149,8 @@ impl TimedOut {
 
     /// How long it waited: from its completed flush for [`TimeoutPhase::Pong`], from its first
     /// offer to the sink for [`TimeoutPhase::Write`], from the close frame for
-    /// [`TimeoutPhase::Closing`].
+    /// [`TimeoutPhase::Closing`], from the last message or ping that was seen for
+    /// [`TimeoutPhase::Silence`].
     #[must_use]
     pub const fn elapsed(&self) -> Duration {
         self.elapsed.to_duration()
@@ -207,29 +213,40 @@ impl fmt::Display for TimedOut {
             TimeoutPhase::Write => "ping not written",
             TimeoutPhase::Pong => "no pong",
             TimeoutPhase::Closing => "closing handshake not complete",
+            TimeoutPhase::Silence if self.missed_pings => "no ping received",
+            TimeoutPhase::Silence => "nothing received",
         };
         write!(f, "{what} within {:?}", legible(self.elapsed()))?;
         if self.missed > 1 {
             write!(f, ", {} pings missed in a row", self.missed)?;
         }
-        let plural = if self.answered == 1 { "" } else { "s" };
-        write!(f, " (after {} answered ping{plural}", self.answered)?;
-        if self.strays > 0 {
-            let plural = if self.strays == 1 { "" } else { "s" };
-            write!(f, ", {} other pong{plural} came", self.strays)?;
+        let mut before = " (";
+        // Where no pings are sent, none can be answered.
+        if self.phase != TimeoutPhase::Silence || self.answered > 0 {
+            let plural = if self.answered == 1 { "" } else { "s" };
+            write!(f, "{before}after {} answered ping{plural}", self.answered)?;
+            before = ", ";
+            if self.strays > 0 {
+                let plural = if self.strays == 1 { "" } else { "s" };
+                write!(f, "{before}{} other pong{plural} came", self.strays)?;
+            }
         }
         if let Some(rtt) = self.last_rtt() {
-            write!(f, ", last rtt {:?}", legible(rtt))?;
+            write!(f, "{before}last rtt {:?}", legible(rtt))?;
+            before = ", ";
         }
         // Less than a timer's own resolution tells nothing.
         if self.lateness() >= Duration::from_millis(1) {
-            write!(f, ", this side was late by {:?}", legible(self.lateness()))?;
+            let lateness = legible(self.lateness());
+            write!(f, "{before}this side was late by {lateness:?}")?;
+            before = ", ";
         }
         if self.reader_away() >= Duration::from_millis(1) {
             let away = legible(self.reader_away());
-            write!(f, ", the reader was away for {away:?}")?;
+            write!(f, "{before}the reader was away for {away:?}")?;
+            before = ", ";
         }
-        f.write_str(")")
+        f.write_str(if before == ", " { ")" } else { "" })
     }
 }
 
@@ -352,6 +369,33 @@ impl fmt::Display for Closed {
 
 impl StdError for Closed {}
 
+/// Why no ping is sent at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PingNowError {
+    /// The heartbeat has ended.
+    Closed,
+    /// The heartbeat sends no pings: it only [watches](crate::ConfigBuilder::watch).
+    Watching,
+}
+
+impl From<Closed> for PingNowError {
+    fn from(Closed: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl fmt::Display for PingNowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => Closed.fmt(f),
+            Self::Watching => f.write_str("the heartbeat only watches, and sends no pings"),
+        }
+    }
+}
+
+impl StdError for PingNowError {}
+
 /// Why a [`PingSender`](crate::PingSender) did not take a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -391,6 +435,7 @@ mod tests {
             reader_away: Span::ZERO,
             strays: 0,
             close_sent: true,
+            missed_pings: false,
         }
     }
 

@@ -67,6 +67,7 @@
 use std::mem;
 
 use crate::config::Config;
+use crate::error::PingNowError;
 use crate::frame::Frame;
 pub use crate::machine::{BACKLOG_LIMIT, Destination, PongKind, Verdict};
 use crate::machine::{Key, Machine, Record, Step, Terms};
@@ -203,11 +204,17 @@ impl Heartbeat {
     }
 
     /// The peer sent something else: data, a ping. It counts with
-    /// [`Liveness::Activity`](crate::Liveness::Activity) alone; once for each batch of messages is
-    /// enough.
+    /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic)
+    /// and [`watch`](crate::ConfigBuilder::watch) alone; once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        let now = Time::of(now);
-        self.act(|machine| machine.handle_activity(now, now));
+        self.act(|machine| machine.handle_message(false, Time::of(now)));
+    }
+
+    /// The peer sent a ping. It counts as activity does, and with
+    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts. Nothing is answered:
+    /// that is up to the caller.
+    pub fn handle_ping(&mut self, now: Instant) {
+        self.act(|machine| machine.handle_message(true, Time::of(now)));
     }
 
     /// The frame that [`transmit`](Self::transmit) returned is flushed.
@@ -237,8 +244,37 @@ impl Heartbeat {
 
     /// Sends a ping at once, unless one is out already or the heartbeat is paused. The next one is
     /// due an interval after it.
-    pub fn ping_now(&mut self, _now: Instant) {
-        self.act(|machine| machine.ping_now());
+    ///
+    /// # Errors
+    ///
+    /// [`PingNowError::Closed`] once the heartbeat has ended, and [`PingNowError::Watching`] where it only
+    /// [watches](crate::ConfigBuilder::watch).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use futures_pinger::{Config, Heartbeat, Output, PingNowError};
+    ///
+    /// let now = Instant::now();
+    /// let mut heartbeat = Heartbeat::new(Config::default(), now);
+    /// assert_eq!(heartbeat.ping_now(now), Ok(()));
+    /// assert_eq!(heartbeat.poll_output(now), Output::Ping);
+    ///
+    /// let config = Config::builder().watch(Duration::from_secs(30)).build()?;
+    /// let mut watcher = Heartbeat::new(config, now);
+    /// assert_eq!(watcher.ping_now(now), Err(PingNowError::Watching));
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// ```
+    pub fn ping_now(&mut self, _now: Instant) -> Result<(), PingNowError> {
+        if self.machine().has_ended() {
+            return Err(PingNowError::Closed);
+        }
+        if self.act(|machine| machine.ping_now()) {
+            Ok(())
+        } else {
+            Err(PingNowError::Watching)
+        }
     }
 
     /// No pings and no verdicts until [`resume`](Self::resume). Pongs are still welcome, a flush

@@ -25,7 +25,7 @@ pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
 use self::writer::Outbox;
 use crate::config::Config;
 use crate::drive::LastAnswer;
-use crate::error::Interrupted;
+use crate::error::{Interrupted, PingNowError};
 use crate::handle::Controller;
 use crate::machine::Destination;
 use crate::meter::{Meter, Progress};
@@ -168,6 +168,8 @@ pin_project! {
         batch_began: Time,
         // Messages of this batch that the heartbeat was told of as activity.
         reported: u8,
+        // A ping of the peer is among those that the heartbeat was not told of.
+        pinged: bool,
         // A whole batch has passed since the socket had nothing more.
         batch_passed: bool,
         listening: Listening,
@@ -223,6 +225,7 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             comes_by: false,
             batch_began: Time::ORIGIN,
             reported: 0,
+            pinged: false,
             batch_passed: false,
             listening: Listening::new(),
             ended: false,
@@ -258,6 +261,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             comes_by: self.comes_by,
             batch_began: self.batch_began,
             reported: self.reported,
+            pinged: self.pinged,
             batch_passed: self.batch_passed,
             listening: self.listening,
             ended: self.ended,
@@ -335,12 +339,16 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
 
     /// Sends a ping with the next poll of either half, unless one is out; the next is due an interval
     /// after it.
-    pub fn ping_now(&mut self)
+    ///
+    /// # Errors
+    ///
+    /// [`PingNowError::Closed`] once the heartbeat has ended, and [`PingNowError::Watching`] where it only
+    /// [watches](crate::ConfigBuilder::watch).
+    pub fn ping_now(&mut self) -> Result<(), PingNowError>
     where
         T: Timer,
     {
-        // After the end there is nothing to ping for.
-        let _ = self.home.visit(|machine| machine.ping_now());
+        self.home.ping_now()
     }
 
     /// The socket.

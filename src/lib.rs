@@ -72,7 +72,8 @@
 //! With the feature `tracing`, each heartbeat is a span `heartbeat` of the target `futures_pinger`,
 //! at the level `WARN`. It begins with the heartbeat (a [`Pinger`]'s and a [`KeepAlive`]'s with the
 //! first poll), as a child of the span that is current then, and its fields are the options:
-//! `interval`, `timeout` or `adaptive_timeout`, `write_timeout`, `max_missed`, `liveness`. In it:
+//! `interval`, `timeout` or `adaptive_timeout`, `write_timeout`, `max_missed`, `liveness`, or `watch` or
+//! `watch_pings` and `write_timeout`. In it:
 //!
 //! | Level | Event | Fields |
 //! |---|---|---|
@@ -128,8 +129,8 @@ mod trace;
 pub use attach::{FilterPongs, InspectPings};
 pub use config::{Config, ConfigBuilder, Liveness};
 pub use error::{
-    Closed, Error, Interrupted, InvalidCloseReason, InvalidConfig, SendPingError, TimedOut,
-    TimeoutPhase,
+    Closed, Error, Interrupted, InvalidCloseReason, InvalidConfig, PingNowError, SendPingError,
+    TimedOut, TimeoutPhase,
 };
 pub use frame::{CloseReason, Frame, Ping, Pong};
 pub use handle::{Controller, PongSender, Pongs};

@@ -278,11 +278,18 @@ impl Member {
     }
 
     /// The peer sent something else: data, a ping. It counts with
-    /// [`Liveness::Activity`](crate::Liveness::Activity) alone; once for each batch of messages is
-    /// enough.
+    /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic)
+    /// and [`watch`](crate::ConfigBuilder::watch) alone; once for each batch of messages is enough.
     pub fn handle_activity(&self) {
         // After the end activity means nothing.
-        let _ = self.seat().handle_activity();
+        let _ = self.seat().handle_message(false);
+    }
+
+    /// The peer sent a ping. It counts as activity does, and with
+    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts.
+    pub fn handle_ping(&self) {
+        // After the end a ping means nothing.
+        let _ = self.seat().handle_message(true);
     }
 
     /// What has been counted and measured so far; the last figures after the end.

@@ -21,7 +21,7 @@ use std::task::{Context, Wake, Waker};
 
 use crate::config::Config;
 use crate::drive::{LastAnswer, Turns};
-use crate::error::Closed;
+use crate::error::{Closed, PingNowError};
 use crate::grid::Grid;
 use crate::machine::{Events, Handshake, Input, Machine, PongKind, Record, SinkState, Terms, Turn};
 use crate::meter::Progress;
@@ -65,13 +65,22 @@ pub(crate) trait Visited {
         self.visit(|machine| machine.handle_answer(now))
     }
 
-    /// The peer sent something else.
-    fn handle_activity(&self) -> Result<(), Closed> {
+    /// The peer sent something else: a ping, or data.
+    fn handle_message(&self, is_ping: bool) -> Result<(), Closed> {
         if self.visit_quietly(|machine| machine.heeds_activity())? {
             let now = self.now();
-            self.visit(|machine| machine.handle_activity(now, now))?;
+            self.visit(|machine| machine.handle_message(is_ping, now))?;
         }
         Ok(())
+    }
+
+    /// Asks for a ping at once.
+    fn ping_now(&self) -> Result<(), PingNowError> {
+        if self.visit(|machine| machine.ping_now())? {
+            Ok(())
+        } else {
+            Err(PingNowError::Watching)
+        }
     }
 }
 

@@ -39,12 +39,14 @@ macro_rules! with_options {
     ($config:ident, $macro:ident! $($head:tt)+) => {
         $macro!(
             $($head)+
-            interval = ?$config.interval(),
+            interval = (!$config.watches()).then(|| tracing::field::debug($config.interval())),
             timeout = $config.timeout().map(tracing::field::debug),
             adaptive_timeout = $config.adaptive_timeout().map(tracing::field::debug),
             write_timeout = ?$config.write_timeout(),
-            max_missed = $config.max_missed(),
-            liveness = ?$config.liveness(),
+            max_missed = (!$config.watches()).then(|| $config.max_missed()),
+            liveness = (!$config.watches()).then(|| tracing::field::debug($config.liveness())),
+            watch = $config.watch().map(tracing::field::debug),
+            watch_pings = $config.watch_pings().map(tracing::field::debug),
         )
     };
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::{Sink, Stream};
 use futures_pinger::{
     Clock, Closed, Config, ConfigBuilder, Controller, Frame, Instant, KeepAlive, Liveness,
-    MessageKind, PingerSet, PongKind, PongSender, Protocol, Stopped, Timer, pinger,
+    MessageKind, PingNowError, PingerSet, PongKind, PongSender, Protocol, Stopped, Timer, pinger,
 };
 use loom::sync::{Condvar, Mutex, MutexGuard};
 use loom::thread;
@@ -363,10 +363,11 @@ fn a_heartbeat_that_ends_meanwhile_refuses_or_has_taken_the_order() {
             (asked, controller)
         });
         assert_eq!(block_on(heartbeat), Ok(Stopped::PongsEnded));
-        let (_, controller): (Result<(), Closed>, Controller) = steering.join().expect("no panic");
+        let (_, controller): (Result<(), PingNowError>, Controller) =
+            steering.join().expect("no panic");
         ending.join().expect("no panic");
         assert!(!controller.is_alive());
-        assert_eq!(controller.ping_now(), Err(Closed));
+        assert_eq!(controller.ping_now(), Err(PingNowError::Closed));
     });
 }
 

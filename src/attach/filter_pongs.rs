@@ -1,5 +1,6 @@
 //! The reader of a split socket, with the pongs taken out of it.
 
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -48,6 +49,7 @@ impl PongSender {
             protocol,
             pongs: Some(self),
             unreported: 0,
+            pinged: false,
             waited_for: 0,
         }
     }
@@ -65,6 +67,8 @@ pin_project! {
         pongs: Option<PongSender>,
         // Messages since activity was reported.
         unreported: u8,
+        // A ping of the peer is among them.
+        pinged: bool,
         // Messages since the heartbeat has been waiting for the reader.
         waited_for: u32,
     }
@@ -112,7 +116,11 @@ where
             // A batch ends where nothing more is ready, or when it is long.
             if *this.unreported > 0 && (polled.is_pending() || *this.unreported >= BATCH) {
                 *this.unreported = 0;
-                pongs.handle_activity();
+                if mem::take(this.pinged) {
+                    pongs.handle_ping();
+                } else {
+                    pongs.handle_activity();
+                }
             }
             if polled.is_pending() {
                 pongs.note_drained();
@@ -124,8 +132,13 @@ where
                 Some(Err(_)) | None => MessageKind::Close,
             };
             let taken = match kind {
-                MessageKind::Data | MessageKind::Ping(_) => {
+                MessageKind::Data => {
                     *this.unreported += 1;
+                    false
+                }
+                MessageKind::Ping(_) => {
+                    *this.unreported += 1;
+                    *this.pinged = true;
                     false
                 }
                 // A pong has said there what it says of the peer's life.

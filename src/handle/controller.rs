@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::Config;
-use crate::error::Closed;
+use crate::error::{Closed, PingNowError};
 use crate::shared::{Shared, Visited};
 use crate::stats::Stats;
 use crate::sync::Arc;
@@ -21,7 +21,8 @@ use crate::sync::Arc;
 ///
 /// # Errors
 ///
-/// Each call that asks for something returns [`Closed`] once the heartbeat has ended or was dropped.
+/// Each call that asks for something returns [`Closed`] ([`PingNowError::Closed`]) once the heartbeat has
+/// ended or was dropped.
 ///
 /// # Wakeups
 ///
@@ -33,7 +34,7 @@ use crate::sync::Arc;
 /// ```
 /// # futures::executor::block_on(async {
 /// use futures::channel::mpsc;
-/// use futures_pinger::{Closed, Config, Stopped, pinger};
+/// use futures_pinger::{Closed, Config, PingNowError, Stopped, pinger};
 ///
 /// let (outgoing, frames) = mpsc::channel(0);
 /// let (pongs, mut pinger) = pinger(outgoing, Config::default());
@@ -43,7 +44,7 @@ use crate::sync::Arc;
 /// controller.stop()?;
 ///
 /// assert_eq!(pinger.await.unwrap(), Stopped::Requested);
-/// assert_eq!(controller.ping_now(), Err(Closed));
+/// assert_eq!(controller.ping_now(), Err(PingNowError::Closed));
 /// assert_eq!(controller.stats().sent(), 0);
 /// # drop((pongs, frames));
 /// # Ok::<(), Closed>(())
@@ -64,9 +65,10 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// [`Closed`] once the heartbeat has ended.
-    pub fn ping_now(&self) -> Result<(), Closed> {
-        self.shared.visit(|machine| machine.ping_now())?;
+    /// [`PingNowError::Closed`] once the heartbeat has ended, and [`PingNowError::Watching`] where it only
+    /// [watches](crate::ConfigBuilder::watch).
+    pub fn ping_now(&self) -> Result<(), PingNowError> {
+        self.shared.ping_now()?;
         self.shared.mark_called();
         Ok(())
     }
@@ -144,9 +146,9 @@ impl Controller {
         Ok(())
     }
 
-    /// The peer was seen to be active elsewhere: for
-    /// [`Liveness::Activity`](crate::Liveness::Activity), without meaning for the others. Once for
-    /// each batch of messages is enough.
+    /// The peer was seen to be active elsewhere: for [`Liveness::Activity`](crate::Liveness::Activity),
+    /// [`Liveness::Traffic`](crate::Liveness::Traffic) and [`watch`](crate::ConfigBuilder::watch), without
+    /// meaning for the others. Once for each batch of messages is enough.
     ///
     /// # Errors
     ///
@@ -156,7 +158,17 @@ impl Controller {
     ///
     /// The heartbeat is woken once for each ping that this answers.
     pub fn handle_activity(&self) -> Result<(), Closed> {
-        self.shared.handle_activity()
+        self.shared.handle_message(false)
+    }
+
+    /// A ping of the peer was seen elsewhere. It counts as activity does, and with
+    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn handle_ping(&self) -> Result<(), Closed> {
+        self.shared.handle_message(true)
     }
 
     /// What had been counted and measured when the heartbeat last looked at the time; the last figures

@@ -60,9 +60,9 @@ impl PongSender {
         self.shared.handle_answer()
     }
 
-    /// Something else than a pong was read: for
-    /// [`Liveness::Activity`](crate::Liveness::Activity), without meaning for the
-    /// others. Once for each batch of messages is enough.
+    /// Something else than a pong was read: for [`Liveness::Activity`](crate::Liveness::Activity),
+    /// [`Liveness::Traffic`](crate::Liveness::Traffic) and [`watch`](crate::ConfigBuilder::watch), without
+    /// meaning for the others. Once for each batch of messages is enough.
     ///
     /// # Wakeups
     ///
@@ -77,7 +77,29 @@ impl PongSender {
     /// ```
     pub fn handle_activity(&self) {
         // After the end activity means nothing.
-        let _ = self.shared.handle_activity();
+        let _ = self.shared.handle_message(false);
+    }
+
+    /// A ping of the peer was read. It counts as activity does, and with
+    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts. Nothing is answered: the
+    /// WebSocket crate does that, or a [`Ponger`](crate::Ponger).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::{Config, pinger};
+    ///
+    /// # let outgoing = ();
+    /// let config = Config::builder().watch_pings(Duration::from_secs(30)).build()?;
+    /// let (pongs, pinger) = pinger(outgoing, config);
+    /// pongs.handle_ping(); // for each that is read
+    /// # drop(pinger);
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// ```
+    pub fn handle_ping(&self) {
+        // After the end a ping means nothing.
+        let _ = self.shared.handle_message(true);
     }
 
     /// The reader has found nothing more: what it has read by now is all that the peer sent.

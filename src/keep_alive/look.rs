@@ -1,6 +1,7 @@
 //! The heartbeat's turn: from whichever half is polled, the heartbeat reads what it must, writes what is
 //! due, judges, and arms the timer for both.
 
+use std::mem;
 use std::task::{Context, Poll};
 
 use futures_core::{Stream, TryStream};
@@ -154,7 +155,11 @@ where
     /// Whether a message of that kind is for the heartbeat alone.
     pub(super) fn takes(&mut self, kind: MessageKind<'_>, now: Time) -> bool {
         match kind {
-            MessageKind::Data | MessageKind::Ping(_) => false,
+            MessageKind::Data => false,
+            MessageKind::Ping(_) => {
+                *self.pinged = true;
+                false
+            }
             MessageKind::Pong(payload) => self.home.handle_own_pong(&payload, now).is_ours(),
             // An answer is nobody else's, also after the end.
             MessageKind::Answer => {
@@ -455,9 +460,19 @@ where
     pub(super) fn report_activity(&mut self, read: u8, now: Time) {
         if read > *self.reported {
             *self.reported = read;
-            // After the end activity means nothing.
-            let _ = self.home.visit(|machine| machine.handle_activity(now, now));
+            self.report(now);
         }
+    }
+
+    /// Tells the heartbeat that messages were read.
+    fn report(&mut self, now: Time) {
+        let is_ping = mem::take(self.pinged);
+        let awaited = self.home.visit(|machine| {
+            machine.handle_message(is_ping, now);
+            machine.awaited()
+        });
+        // After the end activity means nothing.
+        self.listening.wait_for(awaited.unwrap_or_default());
     }
 
     // --- by another than the reader ---
@@ -470,6 +485,9 @@ where
             return self.check_verdict();
         }
         self.home.stay_awake();
+        // What was read before a ping leaves answers no ping that leaves now.
+        let read = self.read_in_batch();
+        self.report_activity(read, now);
         let (mut input, mut by) = (Input::Drained, By::Passing);
         if *self.closing || self.home.ask(|machine| machine.is_overdue(now)) {
             // What is read here was not read when it came.
@@ -478,7 +496,7 @@ where
             let both = self.home.waker();
             let (reading, read) = self.read_ahead(now, &mut Context::from_waker(&both));
             if read > 0 {
-                let _ = self.home.visit(|machine| machine.handle_activity(now, now));
+                self.report(now);
             }
             input = match reading {
                 Reading::Over => return Ok(()),
@@ -528,7 +546,7 @@ where
         }
         self.listening.end(now);
         if read > 0 {
-            let _ = self.home.visit(|machine| machine.handle_activity(now, now));
+            self.report(now);
         }
         let input = match reading {
             Reading::Full => Input::Unreadable,

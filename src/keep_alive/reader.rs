@@ -78,9 +78,12 @@ where
         let polled = Stream::poll_next(this.socket, cx);
         let taken = match &polled {
             Poll::Ready(Some(Ok(message))) => match this.protocol.classify(message) {
-                kind if matches!(kind, MessageKind::Data)
-                    || matches!(kind, MessageKind::Ping(_)) && !*this.data_only =>
-                {
+                MessageKind::Data => {
+                    *this.credit -= 1;
+                    return polled.map_err(Error::Transport);
+                }
+                MessageKind::Ping(_) if !*this.data_only => {
+                    *this.pinged = true;
                     *this.credit -= 1;
                     return polled.map_err(Error::Transport);
                 }
@@ -304,7 +307,7 @@ where
     }
 
     /// Messages of this batch that were passed on.
-    fn read_in_batch(&self) -> u8 {
+    pub(super) fn read_in_batch(&self) -> u8 {
         self.batch.saturating_sub(*self.credit) * u8::from(!*self.comes_by)
     }
 

@@ -331,6 +331,9 @@ where
         self.home.register_writer(cx);
         let now = Time::of(self.alarm.now());
         self.home.handle_progress(self.progress, now);
+        // What was read before the ping leaves does not answer it.
+        let read = self.read_in_batch();
+        self.report_activity(read, now);
         // Nothing is judged here, and the timer is armed with the next look.
         match self.drive(now, Input::More(0), Then::ComeBack).0 {
             // Pending: the socket wakes us, and a pause does. A pause that came before this task was

@@ -213,9 +213,11 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     /// Whether a deadline, or the checkpoint before it, has passed and is not judged yet.
     pub(crate) fn is_overdue(&self, now: Time) -> bool {
         match self.record.phase {
-            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
-                self.next_judgement().has_come(now)
-            }
+            Phase::Offered(_)
+            | Phase::Refused(_)
+            | Phase::Flushing
+            | Phase::Waiting
+            | Phase::Watching => self.next_judgement().has_come(now),
             _ => false,
         }
     }
@@ -225,7 +227,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
             Phase::NotBegun(Start::Paused) | Phase::Paused => {
                 Snapshot::Fixed(HeartbeatState::Paused)
             }
-            Phase::NotBegun(_) | Phase::Idle | Phase::Due(_) => {
+            Phase::NotBegun(_) | Phase::Idle | Phase::Due(_) | Phase::Watching => {
                 Snapshot::Fixed(HeartbeatState::Idle)
             }
             Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing => {
@@ -256,7 +258,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
 
     #[inline]
     pub(crate) fn heeds_activity(&self) -> bool {
-        matches!(self.config().liveness(), Liveness::Activity { .. })
+        self.config().liveness().max_unproven().is_some()
     }
 
     /// Whether the heartbeat has ended without a timeout: by request, or with its connection.
@@ -279,19 +281,27 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         let timeout = match &self.config().spans().timeout {
             Timeout::Fixed(timeout) => *timeout,
             Timeout::Adaptive(range) => *range.start(),
-            Timeout::Never => self.config().spans().interval,
+            // One of the two is never.
+            Timeout::Never => self
+                .config()
+                .spans()
+                .interval
+                .min(self.config().spans().within),
         };
         Span::nanos(slack(timeout).as_nanos() / 4)
     }
 
-    /// The number of the ping whose pong is waited for, and the deadline and the timeout of that wait;
-    /// both are never where no timeout is set.
+    /// A number for the wait for the peer, and the deadline and the timeout of that wait: for the pong
+    /// of the newest ping (both are never where no timeout is set), or for a sign of life where no pings
+    /// are sent.
     pub(crate) fn awaited(&self) -> Option<(u64, Time, Span)> {
-        if self.record.phase != Phase::Waiting {
-            return None;
-        }
+        let number = match self.record.phase {
+            Phase::Waiting => self.record.issued,
+            Phase::Watching => self.record.waiting_since.since(Time::ORIGIN).as_nanos(),
+            _ => return None,
+        };
         let deadline = self.deadline(self.config())?;
-        Some((self.record.issued, deadline.at, deadline.timeout))
+        Some((number, deadline.at, deadline.timeout))
     }
 
     /// How the heartbeat has ended, unless its connection ended first.
@@ -330,9 +340,11 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     pub(crate) fn next_look(&self) -> Time {
         match self.record.phase {
             Phase::Idle => self.record.due,
-            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
-                self.look_before(self.next_judgement())
-            }
+            Phase::Offered(_)
+            | Phase::Refused(_)
+            | Phase::Flushing
+            | Phase::Waiting
+            | Phase::Watching => self.look_before(self.next_judgement()),
             Phase::Closing(CloseStep::Offered | CloseStep::Flushing) | Phase::Handshake(_) => {
                 self.record.close_deadline()
             }
@@ -373,7 +385,8 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     /// for.
     fn jitter_share(&self) -> u32 {
         // Drawing costs a hash; without jitter nobody looks at it.
-        if self.config().jitter() > 0.0 {
+        let first = self.record.wait_kind == WaitKind::First;
+        if self.config().jitter() > 0.0 || first && self.config().initial_delay_at_random() {
             self.terms.key.draw(self.record.jitter_seed(), self.member)
         } else {
             0
@@ -381,10 +394,9 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     }
 
     fn first_due(&self) -> Time {
-        let delay = self.config().spans().initial_delay;
         // No pong has come yet: the last proof of life is the start.
         let start = self.record.last_proof;
-        start.plus(self.config().jittered(delay, self.jitter_share()))
+        start.plus(self.config().first_wait(self.jitter_share()))
     }
 
     /// The wait for the next ping as this configuration counts it.
@@ -406,6 +418,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         let spans = config.spans();
         match self.record.phase {
             Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing => Some(spans.write_timeout),
+            Phase::Watching => Some(spans.within),
             Phase::Waiting => Some(match &spans.timeout {
                 Timeout::Fixed(timeout) => *timeout,
                 Timeout::Never => Span::NEVER,
@@ -429,12 +442,13 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
 
     /// Until when activity is trusted in place of a pong; none where it never is.
     fn trusted_until(&self) -> Option<Time> {
-        match self.config().liveness() {
-            Liveness::Activity { max_unproven } => {
-                Some(self.record.last_proof.plus(max_unproven.into()))
-            }
-            Liveness::Pong | Liveness::AnyPong => None,
-        }
+        let max_unproven = self.config().liveness().max_unproven()?;
+        Some(self.record.last_proof.plus(max_unproven.into()))
+    }
+
+    /// Whether activity puts off the next ping.
+    fn postpones(&self) -> bool {
+        matches!(self.config().liveness(), Liveness::Activity { .. })
     }
 
     fn trusts_activity(&self, at: Time) -> bool {
@@ -464,7 +478,27 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Start::Pinging => Phase::Due(Cause::Request),
             Start::Paused => Phase::Paused,
         };
-        if start == Start::Resumed {
+        if start != Start::Paused && self.config().watches() {
+            self.start_anew(now);
+        } else if start == Start::Resumed {
+            self.rebase(now);
+        }
+    }
+
+    /// What was before counts no more, and no silence is older than `now`.
+    fn start_anew(&mut self, now: Time) {
+        if self.record.is_unanswered() {
+            self.record.give_up();
+        }
+        self.record.newest = Newest::NotAwaited;
+        self.record.clear_misses();
+        self.record.clear_doublings();
+        self.record.last_proof = self.record.last_proof.max(now);
+        if self.config().watches() {
+            self.record.due = Time::NEVER;
+            self.listen(now);
+        } else {
+            self.record.phase = Phase::Idle;
             self.rebase(now);
         }
     }
@@ -484,7 +518,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 self.record.end_backlog(now);
                 (!self.record.due.has_come(now)).then_some(self.record.due)
             }
-            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
+            Phase::Offered(_)
+            | Phase::Refused(_)
+            | Phase::Flushing
+            | Phase::Waiting
+            | Phase::Watching => {
                 self.record.end_backlog(now);
                 self.note_due(now);
                 let judgement = self.next_judgement();
@@ -564,12 +602,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         let proof = self.record.check(payload, &self.terms.key, self.member);
         match proof {
             Proof::Newest => {
-                let rtt = at.since(self.record.sent_at());
-                let late = self.observe_lateness(at) || self.record.late;
-                // Clocks are read before locks, so that a pong may be stamped before its ping.
-                if !late && at >= self.record.sent_at() {
-                    self.record.rtt.sample(rtt);
-                }
+                let rtt = self.measure(at);
                 self.record.last_proof = self.record.last_proof.max(at);
                 self.record.clear_unread(at);
                 self.answered(at);
@@ -590,9 +623,31 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 }
                 self.record.last_proof = self.record.last_proof.max(at);
                 self.record.enter(proof);
+                if self.record.phase == Phase::Watching {
+                    self.heard(at, false);
+                }
                 PongKind::Stale
             }
             Proof::Nothing => self.handle_unproven(at),
+        }
+    }
+
+    /// Measures the round trip of the newest ping, whose answer came `at` that time.
+    fn measure(&mut self, at: Time) -> Span {
+        let rtt = at.since(self.record.sent_at());
+        let late = self.observe_lateness(at) || self.record.late;
+        // Clocks are read before locks, so that a pong may be stamped before its ping.
+        if !late && at >= self.record.sent_at() {
+            self.record.rtt.sample(rtt);
+        }
+        rtt
+    }
+
+    /// The same for an answer that does not say which ping it answers: an earlier one that has no
+    /// answer may be meant (Karn's rule).
+    fn measure_if_alone(&mut self, at: Time) {
+        if !self.record.is_in_doubt() {
+            self.measure(at);
         }
     }
 
@@ -605,6 +660,28 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     pub(crate) fn handle_activity(&mut self, at: Time, now: Time) {
         if self.heeds_activity() && self.trusts_activity(at) {
             self.active(at, now);
+        }
+    }
+
+    /// The peer sent something else than a pong: a ping, or data.
+    pub(crate) fn handle_message(&mut self, is_ping: bool, at: Time) {
+        if self.record.phase == Phase::Watching {
+            self.heard(at, is_ping);
+        } else {
+            self.handle_activity(at, at);
+        }
+    }
+
+    fn listen(&mut self, since: Time) {
+        let grace = Grace::new(self.config().stall_grace());
+        self.record.listen(since, grace);
+    }
+
+    /// The peer, which is only watched, has sent something: the time of silence begins again.
+    fn heard(&mut self, at: Time, is_ping: bool) {
+        // Clocks are read before locks, so that times may come out of order.
+        if at >= self.record.waiting_since && self.config().counts(is_ping) {
+            self.listen(at);
         }
     }
 
@@ -641,6 +718,10 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         match self.record.phase {
             Phase::NotBegun(_) => return,
             _ if self.record.is_over() => return,
+            Phase::Paused if self.config().watches() => {}
+            // Between pings and watching there is nothing to go on from.
+            _ if self.config().watches() != before.watches() => self.start_anew(now),
+            Phase::Watching => {}
             // While a ping is on its way into the sink, `due` is its own: the next is counted from
             // it.
             Phase::Offered(Cause::Schedule) => {}
@@ -659,7 +740,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    pub(crate) fn ping_now(&mut self) {
+    /// False where no pings are sent.
+    pub(crate) fn ping_now(&mut self) -> bool {
+        if self.config().watches() {
+            return false;
+        }
         match &mut self.record.phase {
             Phase::NotBegun(start @ (Start::Waiting | Start::Resumed)) => *start = Start::Pinging,
             phase @ Phase::Idle => *phase = Phase::Due(Cause::Request),
@@ -669,6 +754,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             }
             _ => {}
         }
+        true
     }
 
     pub(crate) fn pause(&mut self) {
@@ -687,13 +773,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     pub(crate) fn resume(&mut self, now: Time) {
         match &mut self.record.phase {
             Phase::NotBegun(start @ Start::Paused) => *start = Start::Resumed,
-            phase @ Phase::Paused => {
-                *phase = Phase::Idle;
-                self.record.newest = Newest::NotAwaited;
-                self.record.clear_misses();
-                self.record.clear_doublings();
-                self.record.last_proof = self.record.last_proof.max(now);
-                self.rebase(now);
+            Phase::Paused => {
+                self.start_anew(now);
                 self.events.push(|| Event::Resumed);
             }
             _ => {}
@@ -741,7 +822,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// The pong of the newest ping cannot be read, and the sink has taken nothing of the application's for
     /// so long.
     pub(crate) fn handle_blocked_write(&mut self, elapsed: Span, now: Time) {
-        if self.record.phase == Phase::Waiting {
+        if self.is_waiting() {
             self.time_out(TimeoutPhase::Write, elapsed, now);
         }
     }
@@ -752,14 +833,16 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     pub(super) fn write_off_unread(&mut self, now: Time) {
         if self.record.phase == Phase::Waiting && self.record.due.has_come(now) {
             let deadline = self.deadline(self.config());
+            self.record.give_up();
             self.record
                 .write_off_unread(deadline.map_or(now, |deadline| deadline.at));
         }
     }
 
+    /// Whether something of the peer's is waited for: a pong, or a sign of life where no pings are sent.
     #[inline]
     pub(super) fn is_waiting(&self) -> bool {
-        self.record.phase == Phase::Waiting
+        matches!(self.record.phase, Phase::Waiting | Phase::Watching)
     }
 
     /// Whether a frame is to go now that did not before: a ping that is due, or the close frame.
@@ -862,6 +945,9 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// The peer was active: no ping is due before `at` + interval, but for the proof that activity
     /// is no substitute for.
     fn postpone(&mut self, at: Time) {
+        if !self.postpones() {
+            return;
+        }
         let limit = self.trusted_until().unwrap_or(Time::NEVER);
         let wait = Wait::from(at, self.wait(self.config())).until(limit);
         if wait.due > self.record.due {
@@ -878,7 +964,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
         let start = self.record.wait_start(self.wait(before));
         let mut wait = Wait::from(start, self.wait(self.config()));
-        if self.record.wait_kind == WaitKind::Postponed {
+        if self.record.wait_kind == WaitKind::Postponed && self.postpones() {
             if let Some(limit) = self.trusted_until() {
                 // No further than to the end of the trust in activity.
                 wait = wait.until(limit.max(start));
@@ -901,6 +987,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// The newest ping is answered; its pong or a policy says so.
     fn answered(&mut self, at: Time) {
         self.record.clear_misses();
+        self.record.clear_doubt();
         if !self.record.is_unanswered() {
             // A policy has answered it before.
             return;
@@ -935,11 +1022,14 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Liveness::AnyPong => {
                 let answers = self.record.is_unanswered();
                 if answers {
+                    self.measure_if_alone(at);
                     self.answered_by_policy(at);
                 }
                 (answers, true)
             }
-            Liveness::Activity { .. } => (self.trusts_activity(at) && self.active(at, at), false),
+            Liveness::Activity { .. } | Liveness::Traffic { .. } => {
+                (self.trusts_activity(at) && self.active(at, at), false)
+            }
         };
         if answers {
             return PongKind::Accepted { ours };
@@ -954,12 +1044,16 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// is answered, as by its pong.
     pub(crate) fn handle_answer(&mut self, at: Time) -> PongKind {
         if !self.record.is_unanswered() || self.record.is_over() {
+            if self.record.phase == Phase::Watching {
+                self.heard(at, false);
+            }
             if !self.has_ended() {
                 self.count_unsolicited();
             }
             return PongKind::Unsolicited;
         }
         self.record.last_proof = self.record.last_proof.max(at);
+        self.measure_if_alone(at);
         self.answered_by_policy(at);
         self.record.enter(Proof::Newest);
         PongKind::Accepted { ours: true }
@@ -976,7 +1070,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Phase::Due(cause) | Phase::Offered(cause) | Phase::Refused(cause) => {
                 self.record.clear_misses();
                 // Who asked for a ping gets one.
-                if cause != Cause::Request {
+                if cause != Cause::Request && self.postpones() {
                     let offered = matches!(self.record.phase, Phase::Offered(_));
                     self.record.phase = Phase::Idle;
                     self.postpone(at);
@@ -996,6 +1090,10 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                     self.postpone(at);
                 }
                 answers
+            }
+            Phase::Watching => {
+                self.heard(at, false);
+                false
             }
             Phase::NotBegun(_)
             | Phase::Paused
@@ -1069,6 +1167,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                     Phase::Waiting => self.miss(elapsed, now),
                     // The sink's error is what the heartbeat ends with.
                     Phase::Refused(_) => self.disconnect(),
+                    Phase::Watching => self.time_out(TimeoutPhase::Silence, elapsed, now),
                     _ => {
                         self.record.count_blocked(elapsed);
                         self.time_out(TimeoutPhase::Write, elapsed, now);
@@ -1082,6 +1181,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     fn write_off(&mut self, now: Time) {
         if self.record.due.has_come(now) {
             self.record.count_missed();
+            self.record.give_up();
             self.record.newest = Newest::NotAwaited;
             self.record.phase = Phase::Idle;
             let sequence = self.record.issued;
@@ -1091,6 +1191,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     fn miss(&mut self, elapsed: Span, now: Time) {
         self.record.count_missed();
+        self.record.give_up();
         self.record.add_miss();
         self.record.newest = Newest::NotAwaited;
         let (sequence, missed) = (self.record.issued, self.record.misses());
@@ -1108,8 +1209,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     fn time_out(&mut self, phase: TimeoutPhase, elapsed: Span, now: Time) {
         self.record.condemn(phase, elapsed);
+        if self.config().watch_pings().is_some() {
+            self.record.miss_pings();
+        }
         // A sink that could not take the ping will not take the close frame either.
-        let has_sink = phase == TimeoutPhase::Pong || self.dedicated_close;
+        let has_sink = phase != TimeoutPhase::Write || self.dedicated_close;
         if has_sink && self.config().close().is_some() {
             let deadline = now.plus(self.config().spans().close_timeout);
             self.record.close_by(deadline);

@@ -75,6 +75,8 @@ pub(super) enum Phase {
     Flushing,
     /// The flushed ping waits for its answer.
     Waiting,
+    /// No pings are sent: the peer has sent nothing that counts since [`Record::waiting_since`].
+    Watching,
     Paused,
     /// The verdict has fallen, and its close frame is on its way.
     Closing(CloseStep),
@@ -116,7 +118,7 @@ pub(crate) struct Record {
     /// The tag of the newest ping, so that its pong is compared and not hashed.
     pub(super) tag: u64,
     /// Since when the newest ping waits: for the sink since it was offered, for its answer since it
-    /// was flushed.
+    /// was flushed. Where no pings are sent, since when the peer is silent.
     pub(super) waiting_since: Time,
     /// The next point of the grid at which a ping is due.
     pub(super) due: Time,
@@ -182,6 +184,10 @@ struct Rare {
     elapsed: Span,
     timeout: TimeoutPhase,
     close_sent: bool,
+    /// Whether it is pings of the peer that have not come.
+    missed_pings: bool,
+    /// Whether an earlier ping than the newest has no answer, so that one without a payload may be its.
+    in_doubt: bool,
 }
 
 impl Rare {
@@ -207,6 +213,8 @@ impl Rare {
         elapsed: Span::ZERO,
         timeout: TimeoutPhase::Pong,
         close_sent: false,
+        missed_pings: false,
+        in_doubt: false,
     };
 
     /// The time in which no pong could be read is over.
@@ -339,6 +347,17 @@ impl Record {
         self.set_sent_at(at);
         self.sent = false;
         self.phase = Phase::Flushing;
+    }
+
+    /// No pings are sent, and the peer is silent from `since` on.
+    pub(super) fn listen(&mut self, since: Time, grace: Grace) {
+        if let Some(rare) = &mut self.rare {
+            rare.lateness = Span::ZERO;
+            rare.backlog = None;
+        }
+        self.phase = Phase::Watching;
+        self.waiting_since = since;
+        self.begin_deadline(grace);
     }
 
     /// The newest ping is flushed, and waits for its answer.
@@ -495,6 +514,23 @@ impl Record {
         rare.doublings = rare.doublings.saturating_add(1);
     }
 
+    /// The newest ping has no answer, and waits for none any more.
+    pub(super) fn give_up(&mut self) {
+        self.rare_mut().in_doubt = true;
+    }
+
+    /// Whether a ping before the newest was given up, and none was answered since.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.rare().in_doubt
+    }
+
+    #[inline]
+    pub(super) fn clear_doubt(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.in_doubt = false;
+        }
+    }
+
     // --- the counters ---
 
     #[inline]
@@ -568,6 +604,11 @@ impl Record {
         rare.elapsed = elapsed;
     }
 
+    /// What has not come in time are pings of the peer.
+    pub(super) fn miss_pings(&mut self) {
+        self.rare_mut().missed_pings = true;
+    }
+
     /// The close frame of the verdict has until `deadline`.
     pub(super) fn close_by(&mut self, deadline: Time) {
         self.rare_mut().close_deadline = deadline;
@@ -601,6 +642,7 @@ impl Record {
             lateness: rare.lateness,
             reader_away: rare.away_unproved,
             close_sent: rare.close_sent,
+            missed_pings: rare.missed_pings,
         }
     }
 }

@@ -139,10 +139,20 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         if self.has_ended() {
             return Turn::Over(self.verdict());
         }
-        if self.is_waiting() && matches!(input, Input::Behind(_) | Input::Unreadable) {
-            return Turn::Rest(self.record.due);
+        let look = self.next_look();
+        match input {
+            Input::Behind(_) | Input::Unreadable if self.is_waiting() => {
+                if !self.config().watches() {
+                    Turn::Rest(self.record.due)
+                } else if matches!(input, Input::Unreadable) && look.has_come(now) {
+                    // Nothing is judged before somebody reads, who wakes the driver.
+                    Turn::Rest(Time::NEVER)
+                } else {
+                    Turn::Rest(look)
+                }
+            }
+            _ => Turn::Rest(look),
         }
-        Turn::Rest(self.next_look())
     }
 
     /// A sink has failed. Whether the heartbeat was over before: what it ended with stands then, and

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_pinger::{
-    ConfigBuilder, HeartbeatState, Liveness, Output, PongKind, TimeoutPhase, Verdict,
+    ConfigBuilder, HeartbeatState, Liveness, Output, PingNowError, PongKind, TimeoutPhase, Verdict,
 };
 
 use crate::bare::Bare;
@@ -276,7 +276,7 @@ fn paused_it_neither_pings_nor_judges_and_resumed_it_starts_anew() {
     assert_eq!(bare.times(), [s(20)]);
 
     let now = bare.instant();
-    bare.heartbeat.ping_now(now);
+    bare.heartbeat.ping_now(now).expect("it goes on");
     bare.run_until(s(1001));
     assert_eq!(bare.times(), [s(20)], "no ping by request either");
 
@@ -363,7 +363,7 @@ fn a_thousand_requests_make_one_ping_and_the_next_is_due_an_interval_after_it() 
     bare.run_until(s(5));
     for _ in 0..1000 {
         let now = bare.instant();
-        bare.heartbeat.ping_now(now);
+        bare.heartbeat.ping_now(now).expect("it goes on");
         bare.drive();
     }
     assert_eq!(bare.times(), [s(5)]);
@@ -379,7 +379,7 @@ fn a_request_while_a_ping_is_out_makes_no_second_frame() {
     let mut bare = Bare::new(exact());
     bare.run_until(s(25));
     let now = bare.instant();
-    bare.heartbeat.ping_now(now);
+    bare.heartbeat.ping_now(now).expect("it goes on");
     bare.run_until(s(30));
     bare.answer();
     bare.run_until(s(41));
@@ -394,7 +394,7 @@ fn a_request_while_a_ping_is_out_makes_no_second_frame() {
     bare.ready = false;
     bare.run_until(s(25));
     let now = bare.instant();
-    bare.heartbeat.ping_now(now);
+    bare.heartbeat.ping_now(now).expect("it goes on");
     bare.unblock();
     bare.run_until(s(30));
     assert_eq!(bare.times().len(), 1);
@@ -407,7 +407,7 @@ fn a_requested_ping_counts_the_next_from_its_sending() {
     bare.ready = false;
     bare.run_until(s(5));
     let now = bare.instant();
-    bare.heartbeat.ping_now(now);
+    bare.heartbeat.ping_now(now).expect("it goes on");
     bare.drive();
     bare.run_until(s(8));
     bare.unblock();
@@ -427,7 +427,7 @@ fn activity_does_not_cancel_a_requested_ping() {
     bare.ready = false;
     bare.run_until(s(5));
     let now = bare.instant();
-    bare.heartbeat.ping_now(now);
+    bare.heartbeat.ping_now(now).expect("it goes on");
     bare.drive();
     let now = bare.instant();
     bare.heartbeat.handle_activity(now);
@@ -448,7 +448,7 @@ fn stopped_it_is_over_at_once_without_a_frame() {
         bare.heartbeat.stop();
         let now = bare.instant();
         bare.heartbeat.resume(now);
-        bare.heartbeat.ping_now(now);
+        assert_eq!(bare.heartbeat.ping_now(now), Err(PingNowError::Closed));
         let output = bare.heartbeat.poll_output(now);
         assert_eq!(output, Output::Done(Verdict::Requested));
     }
@@ -507,12 +507,13 @@ fn the_counters_after_a_scripted_run_equal_the_script() {
 // contract: J68
 #[test]
 fn policy_answers_are_no_samples() {
-    let mut bare = Bare::new(exact().liveness(Liveness::AnyPong));
+    let max_unproven = s(1000);
+    let mut bare = Bare::new(exact().liveness(Liveness::Activity { max_unproven }));
     bare.run_until(s(21));
     let now = bare.instant();
     assert_eq!(
         bare.heartbeat.handle_pong(b"", now),
-        PongKind::Accepted { ours: true }
+        PongKind::Accepted { ours: false }
     );
     assert_eq!(bare.stats().answered(), 1);
     assert_eq!(bare.stats().smoothed_rtt(), None);
@@ -601,7 +602,7 @@ fn a_request_for_a_ping_that_waits_already_keeps_activity_from_cancelling_it() {
     bare.ready = false;
     bare.run_until(s(21));
     let now = bare.instant();
-    bare.heartbeat.ping_now(now);
+    bare.heartbeat.ping_now(now).expect("it goes on");
     bare.heartbeat.handle_activity(now);
     bare.unblock();
     assert_eq!(bare.times(), [s(21)]);

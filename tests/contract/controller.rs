@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use futures_pinger::{
-    Closed, Config, ConfigBuilder, Controller, Error, HeartbeatState, Liveness, PongKind, Stats,
-    Stopped, TimedOut, TimeoutPhase,
+    Closed, Config, ConfigBuilder, Controller, Error, HeartbeatState, Liveness, PingNowError,
+    PongKind, Stats, Stopped, TimedOut, TimeoutPhase,
 };
 
 use crate::socket::{Kept, Msg};
@@ -439,7 +439,7 @@ fn without_its_controller_the_heartbeat_goes_on() {
 fn without_its_heartbeat_a_controller_says_so_and_keeps_the_last_figures() {
     let refuses = |controller: &Controller| {
         assert!(!controller.is_alive());
-        assert_eq!(controller.ping_now(), Err(Closed));
+        assert_eq!(controller.ping_now(), Err(PingNowError::Closed));
         assert_eq!(controller.set_config(Config::default()), Err(Closed));
         assert_eq!(controller.pause(), Err(Closed));
         assert_eq!(controller.resume(), Err(Closed));

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_pinger::{
-    Config, ConfigBuilder, Controller, Error, HeartbeatState, Liveness, Stats, Verdict,
+    Config, ConfigBuilder, Controller, Error, Frame, HeartbeatState, Liveness, Stats, TimedOut,
+    Verdict,
 };
 
 use crate::bare::Bare;
@@ -103,6 +104,61 @@ impl Surface {
                 let now = bare.instant();
                 bare.heartbeat.handle_activity(now);
             }
+        }
+    }
+
+    /// Something else than a pong arrives, on any surface: a ping of the peer's, or data. A socket is read
+    /// with the next run.
+    pub fn message(&mut self, is_ping: bool) {
+        match self {
+            Self::Rig(Path::Stream, rig) => {
+                // What reads the socket beside the pongs has a controller.
+                let controller = rig.controller();
+                let told = match is_ping {
+                    true => controller.handle_ping(),
+                    false => controller.handle_activity(),
+                };
+                told.expect("it goes on");
+            }
+            Self::Rig(_, rig) if is_ping => rig.reader.handle_ping(),
+            Self::Rig(_, rig) => rig.reader.handle_activity(),
+            Self::KeepAlive(kept) if is_ping => kept.script.receive(Msg::Ping("peer's".into())),
+            Self::KeepAlive(kept) => kept.script.receive(Msg::Data(0)),
+            Self::Bare(bare) => {
+                let now = bare.instant();
+                match is_ping {
+                    true => bare.heartbeat.handle_ping(now),
+                    false => bare.heartbeat.handle_activity(now),
+                }
+                bare.drive();
+            }
+        }
+    }
+
+    /// The phase and the time of the verdict.
+    #[track_caller]
+    pub fn timed_out(&self) -> (Duration, TimedOut) {
+        match self {
+            Self::Rig(_, rig) => rig.verdict(),
+            Self::KeepAlive(kept) => kept.verdict(),
+            Self::Bare(bare) => bare.timed_out(),
+        }
+    }
+
+    /// How many close frames were sent.
+    pub fn closes(&self) -> usize {
+        match self {
+            Self::Rig(_, rig) => {
+                let frames = rig.sink.frames().into_iter();
+                frames
+                    .filter(|(_, frame)| matches!(frame, Frame::Close(_)))
+                    .count()
+            }
+            Self::KeepAlive(kept) => {
+                let sent = kept.script.sent().into_iter();
+                sent.filter(|(_, message)| *message == Msg::Close).count()
+            }
+            Self::Bare(bare) => bare.closes,
         }
     }
 

@@ -314,7 +314,11 @@ fn a_blocked_write_of_the_application_is_on_the_clock_once_a_pong_cannot_be_read
     // The next ping is far away: the deadline of the one that is out comes first.
     let mut kept = Kept::with_lookahead(exact().interval(s(3600)), 0);
     kept.script.receive(Msg::Data(0));
-    kept.alive.as_mut().get_mut().ping_now();
+    kept.alive
+        .as_mut()
+        .get_mut()
+        .ping_now()
+        .expect("it goes on");
     assert_eq!(kept.beat_until(s(1)), None);
     assert_eq!(kept.script.pings(), [s(0)]);
     kept.script.block_flush();
@@ -344,7 +348,11 @@ fn a_write_that_was_given_up_is_asked_for_before_it_is_judged() {
         for number in 0..20 {
             kept.script.receive(Msg::Data(number));
         }
-        kept.alive.as_mut().get_mut().ping_now();
+        kept.alive
+            .as_mut()
+            .get_mut()
+            .ping_now()
+            .expect("it goes on");
         assert_eq!(kept.beat_until(s(1)), None);
         kept.script.block_flush();
         assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
@@ -366,7 +374,11 @@ fn a_write_that_was_given_up_is_asked_for_before_it_is_judged() {
 fn an_error_of_a_write_that_was_given_up_is_yielded_by_the_stream() {
     let mut kept = Kept::with_lookahead(exact().interval(s(3600)), 0);
     kept.script.receive(Msg::Data(0));
-    kept.alive.as_mut().get_mut().ping_now();
+    kept.alive
+        .as_mut()
+        .get_mut()
+        .ping_now()
+        .expect("it goes on");
     assert_eq!(kept.beat_until(s(1)), None);
     kept.script.block_flush();
     assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));

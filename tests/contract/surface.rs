@@ -67,7 +67,7 @@ fn a_keep_alive_shows_its_socket_and_gives_it_back() {
 #[test]
 fn ping_now_before_the_first_poll_of_a_keep_alive_pings_with_it() {
     let mut kept = Kept::new(exact());
-    kept.alive.ping_now();
+    kept.alive.ping_now().expect("it goes on");
     kept.run_until(s(5));
     assert_eq!(kept.script.pings(), [s(0)]);
 }
@@ -78,7 +78,7 @@ fn ping_now_wakes_a_reader_whose_heartbeat_has_waited_for_the_sink_before() {
     kept.answer_after(ms(10));
     kept.run_until(s(25));
     kept.reader_woken();
-    kept.alive.ping_now();
+    kept.alive.ping_now().expect("it goes on");
     kept.run_until(s(26));
     assert_eq!(kept.script.pings().len(), 2);
 }

@@ -170,6 +170,14 @@ impl Reader {
         }
     }
 
+    pub fn handle_ping(&self) {
+        match self {
+            Self::Slot(sender) => lock(sender).as_ref().expect("not ended").handle_ping(),
+            Self::Stream(_) => panic!("a stream has pongs only"),
+            Self::Set(member) => lock(member).as_ref().expect("not ended").handle_ping(),
+        }
+    }
+
     /// The sender itself, where there is one.
     pub fn take(&self) -> PongSender {
         match self {

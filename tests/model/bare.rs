@@ -121,7 +121,8 @@ impl System for Bare {
     fn order(&mut self, order: Order) {
         let now = self.instant();
         match order {
-            Order::PingNow => self.heartbeat.ping_now(now),
+            // After the end there is nothing to ping for.
+            Order::PingNow => drop(self.heartbeat.ping_now(now)),
             Order::Pause => self.heartbeat.pause(now),
             Order::Resume => self.heartbeat.resume(now),
             Order::Configure(config) => self.heartbeat.set_config(config, now),

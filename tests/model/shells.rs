@@ -15,8 +15,8 @@ use futures_pinger::testing::{
     SinkScript, SocketScript, Task, World,
 };
 use futures_pinger::{
-    Config, Controller, Frame, HeartbeatState, KeepAlive, Member, MessageKind, Pinger, PingerSet,
-    PingerSetHandle, PongSender, Pongs, Protocol, Stats, Stopped, pinger,
+    Closed, Config, Controller, Frame, HeartbeatState, KeepAlive, Member, MessageKind, Pinger,
+    PingerSet, PingerSetHandle, PongSender, Pongs, Protocol, Stats, Stopped, pinger,
 };
 
 use crate::script::{Change, End, Step};
@@ -138,7 +138,7 @@ impl<H: Shell + Unpin> System for Run<H> {
         };
         let alive = controller.is_alive();
         let asked = match order {
-            Order::PingNow => controller.ping_now(),
+            Order::PingNow => controller.ping_now().map_err(|_| Closed),
             Order::Pause => controller.pause(),
             Order::Resume => controller.resume(),
             Order::Configure(config) => controller.set_config(config),
