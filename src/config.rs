@@ -1,5 +1,8 @@
 //! What a heartbeat is asked to do: plain data, validated once.
 
+#[cfg(feature = "serde")]
+mod table;
+
 use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -122,6 +125,12 @@ impl Timeout {
 /// A validated configuration; cloning it copies a pointer.
 ///
 /// Each getter is named as its option in [`ConfigBuilder`].
+///
+/// With the feature `serde` it is read from a table of its options, in a file say, and written as one:
+/// `interval = "15s"`, `adaptive_timeout = "500ms..=20s"`, `close = "1011 Ping timeout"`,
+/// `liveness = "activity"` beside `max_unproven = "2m"`, `no_close = true`, and `"never"` for
+/// [`Duration::MAX`]. What a table leaves out has its default; an unknown option, one that another
+/// excludes, and a value that makes no sense are errors that name the option.
 ///
 /// # Examples
 ///
