@@ -633,7 +633,7 @@ impl Turns for Driving<'_> {
                 self.seen.rung = state.bell.rest(self.then == Then::Sleep);
                 self.shared.called.store(false, Ordering::Relaxed);
             }
-            Turn::Close => self.seen.verdict_fell = true,
+            Turn::Close(_) => self.seen.verdict_fell = true,
             _ => {}
         }
         let events = machine.events;

@@ -23,7 +23,7 @@ use futures_pinger::{Config, ConfigBuilder, Liveness};
 
 use crate::model::Model;
 use crate::oracle::Oracle;
-use crate::script::{Change, MILLISECOND, Options, Pong, Step, Time};
+use crate::script::{Change, MILLISECOND, Options, Pong, Rule, Step, Time};
 use crate::system::{Driver, System};
 
 /// More of them find nothing that fewer do not, nor does more time.
@@ -60,10 +60,12 @@ struct Extra {
 impl Extra {
     fn add_to(&self, options: &Options) -> ConfigBuilder {
         let nanos = Duration::from_nanos;
-        let mut builder = options
-            .builder()
-            .granularity(nanos(self.granularity))
-            .jitter(f64::from(self.jitter) / 255.0);
+        let mut builder = options.builder().granularity(nanos(self.granularity));
+        if options.rule.within().is_some() {
+            // The rest is about pings.
+            return builder;
+        }
+        builder = builder.jitter(f64::from(self.jitter) / 255.0);
         if let Some(max_unproven) = self.max_unproven.map(nanos) {
             builder = builder.liveness(Liveness::Activity { max_unproven });
         }
@@ -86,7 +88,9 @@ impl Input {
     ///
     /// If it does what it must not do.
     pub fn run<S: System>(mut self) {
-        self.options.any_pong &= S::KNOWN_BY_ANY_PONG;
+        if !S::KNOWN_BY_ANY_PONG && self.options.rule.is_answered_by_strays() {
+            self.options.rule = Rule::Pong;
+        }
         match &self.config {
             Configured::Plain => self.run_against_the_model::<S>(),
             Configured::With(extra) => {
@@ -185,7 +189,13 @@ fn options(u: &mut Unstructured<'_>) -> Result<Options> {
         write_timeout: if flags & 2 == 0 { timeout } else { time(u)? },
         close_timeout: if flags & 4 == 0 { Some(time(u)?) } else { None },
         max_missed: 1 + u32::from(flags >> 3 & 3),
-        any_pong: flags & 0x60 == 0x60,
+        rule: match flags >> 5 & 3 {
+            0 => Rule::Pong,
+            1 if flags & 1 == 0 => Rule::Watch(time(u)?),
+            1 => Rule::WatchPings(time(u)?),
+            2 => Rule::Traffic(time(u)?),
+            _ => Rule::AnyPong,
+        },
         stall_grace: flags & 0x80 != 0,
     })
 }
@@ -221,7 +231,8 @@ fn step(u: &mut Unstructured<'_>, start: &Options) -> Result<Step> {
             _ => Pong::Earlier(detail >> 2),
         }),
         7 => Step::Strays(detail),
-        8 => Step::Activity,
+        8 if detail & 1 == 0 => Step::Activity,
+        8 => Step::PeerPing,
         9 => Step::Sink(Change::Unblock),
         10 => Step::Sink(match detail & 1 {
             0 => Change::Block,

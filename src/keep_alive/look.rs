@@ -247,6 +247,10 @@ where
                     let (heeds_activity, awaited) = self
                         .home
                         .ask(|machine| (machine.heeds_activity(), machine.awaited()));
+                    if !*self.heeds_activity {
+                        // Pings were of no interest before.
+                        *self.pinged = false;
+                    }
                     *self.heeds_activity = heeds_activity;
                     self.listening.wait_for(awaited);
                     let until = held.unwrap_or(until).min(write_until);

@@ -623,6 +623,10 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 }
                 self.record.last_proof = self.record.last_proof.max(at);
                 self.record.enter(proof);
+                if self.record.unproved <= 1 {
+                    // All that were given up have their answer, or one that came after theirs.
+                    self.record.clear_doubt();
+                }
                 if self.record.phase == Phase::Watching {
                     self.heard(at, false);
                 }
@@ -718,7 +722,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         match self.record.phase {
             Phase::NotBegun(_) => return,
             _ if self.record.is_over() => return,
-            Phase::Paused if self.config().watches() => {}
+            // What follows from it is up to the one who resumes.
+            Phase::Paused if self.config().watches() || before.watches() => {}
             // Between pings and watching there is nothing to go on from.
             _ if self.config().watches() != before.watches() => self.start_anew(now),
             Phase::Watching => {}

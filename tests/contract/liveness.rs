@@ -54,6 +54,23 @@ fn what_came_before_the_ping_was_handed_over_does_not_answer_it() {
 
 // contract: P99
 #[test]
+fn no_ping_is_called_off_by_what_arrives() {
+    for path in [Path::Slot, Path::Set] {
+        let mut rig = Rig::new(path, traffic(s(1000)).timeout(s(5)).max_missed(3));
+        // After the miss at 25 s the next ping is on offer.
+        let sink = rig.sink.clone();
+        rig.at(s(22), move || sink.block());
+        let (sink, reader) = (rig.sink.clone(), rig.reader.clone());
+        rig.at(s(27), move || reader.handle_activity());
+        rig.at(s(28), move || sink.unblock());
+        rig.run_until(s(30));
+        assert_eq!(rig.sink.pings(), [s(20), s(28)], "{path:?}");
+        assert_eq!(rig.stats().answered(), 0, "{path:?}");
+    }
+}
+
+// contract: P99
+#[test]
 fn a_pong_of_any_kind_answers_as_all_else_does() {
     each_surface(&traffic(s(1000)), |mut surface| {
         for ping in 1..4 {
@@ -193,6 +210,22 @@ fn where_an_earlier_ping_has_no_answer_nothing_is_measured() {
         surface.arrives(Bytes::new());
         surface.run_until(s(40) + ms(70));
         assert_eq!(surface.stats().latest_rtt(), Some(ms(70)), "{name}");
+    });
+}
+
+// contract: P106
+#[test]
+fn the_late_pong_of_the_earlier_ping_ends_the_doubt() {
+    each_surface(&any_pong().timeout(s(5)).max_missed(3), |mut surface| {
+        surface.run_until(s(26));
+        let late = surface.payload(0);
+        surface.arrives(late);
+        surface.run_until(s(27));
+        surface.arrives(Bytes::new());
+        surface.run_until(s(27));
+        let name = surface.name();
+        assert_eq!(surface.stats().stale(), 1, "{name}");
+        assert_eq!(surface.stats().latest_rtt(), Some(s(2)), "{name}");
     });
 }
 

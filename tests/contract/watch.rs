@@ -206,6 +206,27 @@ fn the_writers_half_reads_for_a_reader_who_does_not() {
     assert!(kept.script.pings().is_empty());
 }
 
+// The writer's half did not know of a message that its reader had just been given.
+// contract: P100
+#[test]
+fn a_message_that_the_application_is_busy_with_is_no_silence_for_the_writer() {
+    for config in [watch(), watch_pings()] {
+        let mut kept = Kept::new(config);
+        kept.run_until(s(29));
+        kept.script.receive(Msg::Ping("peer's".into()));
+        assert!(kept.read_once());
+        for second in 29..=58 {
+            kept.idle_until(s(second));
+            assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())), "{second}");
+        }
+        for second in 59..100 {
+            kept.idle_until(s(second));
+            let _ = kept.poll_ready();
+        }
+        assert!(matches!(kept.poll_ready(), Poll::Ready(Err(_))));
+    }
+}
+
 // contract: P100
 #[test]
 fn a_local_stall_is_not_the_peers_silence() {
@@ -307,6 +328,19 @@ fn a_pause_stops_the_watch_and_resume_begins_it_anew() {
         surface.run_until(s(131));
         assert_eq!(surface.verdict(), Some(s(130)), "{name}");
     });
+    // Another configuration does not end a pause.
+    each_steered(&watch(), |mut surface, controller| {
+        surface.run_until(s(20));
+        controller.pause().expect("it goes on");
+        for config in [exact(), watch(), exact()] {
+            controller.set_config(build(config)).expect("it goes on");
+            surface.run_until(surface.now() + s(50));
+            assert_eq!(surface.state(), HeartbeatState::Paused);
+        }
+        controller.resume().expect("it goes on");
+        surface.run_until(s(191));
+        assert_eq!(surface.pings(), [s(190)], "{}", surface.name());
+    });
     // Also before it has begun.
     each_steered(&watch(), |mut surface, controller| {
         controller.pause().expect("it goes on");
@@ -361,6 +395,29 @@ fn another_configuration_turns_pings_into_watching_and_back() {
         let at = surface.verdict().expect("a verdict");
         assert!(at <= s(20) + ms(1), "{}: {at:?}", surface.name());
     });
+}
+
+// The close frame was put into a sink that had not flushed a ping from before.
+// contract: P100
+#[test]
+fn the_close_frame_waits_for_a_ping_that_was_in_the_sink_before() {
+    for flushed in [true, false] {
+        let mut rig = Rig::new(Path::Stream, exact());
+        let controller = rig.controller();
+        rig.written_off = 1;
+        rig.sink.block_flush();
+        rig.run_until(s(25));
+        controller.set_config(build(watch())).expect("it goes on");
+        rig.run_until(s(55));
+        rig.assert_alive();
+        if flushed {
+            rig.sink.unblock_flush();
+        }
+        rig.run_until(s(60));
+        let (at, verdict) = rig.verdict();
+        assert_eq!(verdict.close_sent(), flushed);
+        assert_eq!(at, if flushed { s(55) } else { s(56) });
+    }
 }
 
 // contract: P100

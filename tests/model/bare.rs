@@ -110,8 +110,12 @@ impl System for Bare {
         }
     }
 
-    fn activity(&mut self) {
-        self.heartbeat.handle_activity(self.instant());
+    fn activity(&mut self, is_ping: bool) {
+        match is_ping {
+            _ if self.end.is_some() => {}
+            true => self.heartbeat.handle_ping(self.instant()),
+            false => self.heartbeat.handle_activity(self.instant()),
+        }
     }
 
     fn sink(&mut self, change: Change) {

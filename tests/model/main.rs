@@ -3,8 +3,8 @@
 //! `model` says what a heartbeat does, `script` what may happen to it, `system` what goes through
 //! the scripts: another shell joins by one `impl`.
 //!
-//! The model knows `Liveness::Pong` and `AnyPong`, and stalls where there is no grace for them. Of
-//! the rest (`Activity`, the grace, adaptive and absent timeouts, jitter, granularity) `oracle` knows
+//! The model knows `Liveness::Pong`, `AnyPong` and `Traffic`, heartbeats that only watch, and stalls where
+//! there is no grace for them. Of the rest (`Activity`, the grace, adaptive and absent timeouts, jitter, granularity) `oracle` knows
 //! the promises alone: never early, within the bound, one ping in flight. `fuzz` shares all this.
 
 // One crate: what its modules share is their own business.
@@ -31,7 +31,7 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 use crate::bare::Bare;
 use crate::model::Model;
 use crate::oracle::Oracle;
-use crate::script::{Options, Seen, Step};
+use crate::script::{Options, Rule, Seen, Step};
 use crate::shells::{BySlot, ByStream, InSet, Kept, Run};
 use crate::system::{Driver, System};
 
@@ -53,7 +53,9 @@ impl<S: System> ReferenceStateMachine for Against<S> {
 
     fn init_state() -> BoxedStrategy<Model> {
         let options = steps::options().prop_map(|mut options| {
-            options.any_pong &= S::KNOWN_BY_ANY_PONG;
+            if !S::KNOWN_BY_ANY_PONG && options.rule.is_answered_by_strays() {
+                options.rule = Rule::Pong;
+            }
             options
         });
         options.prop_map(Model::new).boxed()
@@ -214,7 +216,7 @@ fn strays_that_came_before_a_ping_answer_that_one_and_no_later_one() {
         interval: second,
         initial_delay: 0,
         timeout: 2 * second,
-        any_pong: true,
+        rule: Rule::AnyPong,
         ..Options::default()
     };
     let mut driver = Driver::<Run<ByStream>>::start(options.config());

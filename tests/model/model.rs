@@ -1,13 +1,13 @@
-//! What a heartbeat does, in 60 lines (lone braces apart) that were written from the contract and not from the
+//! What a heartbeat does, in 80 lines (lone braces apart) that were written from the contract and not from the
 //! code; the line of the contract stands behind its rule. Exact where nothing stalls, or nothing grants a grace.
 
-use crate::script::{Did, End, Options, Phase::{self, *}, Seen, Sent, Sink, Step, Time};
+use crate::script::{Did, End, Options, Phase::{self, *}, Rule, Seen, Sent, Sink, Step, Time};
 #[derive(Debug, Clone, Default)] pub struct Model {
     pub o: Options, pub now: Time, pub phase: Phase, pub seen: Seen, sink: Sink, misses: u32, last: u64,
-    begun: bool, base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64,
+    begun: bool, base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64, proof: Time, doubt: bool,
 }
 impl Model {
-    pub fn new(o: Options) -> Self { let mut new = Self { o, due: o.initial_delay, ..Self::default() }; new.settle(); new } // A2
+    pub fn new(o: Options) -> Self { let mut new = Self { o, due: o.initial_delay, ..Self::default() }; new.watch(); new.settle(); new } // A2
     pub fn step(&mut self, step: &Step) {
         match (step, self.phase) {
             (Step::Pass(time), _) => self.pass(self.now + time),
@@ -18,9 +18,10 @@ impl Model {
             (Step::EndPongs, _) => self.end(End::PongsEnded), // E34
             (Step::PingsNow(1..), Idle | Offered(_)) => { if self.phase == Idle { self.wait(Idle, self.o.write_timeout); } self.phase = Offered("request"); } // J66
             (Step::Pause, _) => self.phase = Paused, // J65
-            (Step::Resume, Paused) => { (self.phase, self.misses, self.open, self.flight) = (Idle, 0, false, None); self.count_from(self.now); }
+            (Step::Resume, Paused) => self.begin_anew(),
             (Step::Configure(o), _) => self.configure(*o), // J63
-            _ => {} // B18: activity means nothing where a pong must answer.
+            (Step::Activity | Step::PeerPing, _) => { self.hear(*step == Step::PeerPing); }
+            _ => {}
         }
         for ping in step.pongs(self.pings, &mut self.last) { self.pong(ping); } // D25, F39: before anything is judged.
         self.settle();
@@ -28,11 +29,25 @@ impl Model {
     fn pass(&mut self, end: Time) { while self.look() <= end { self.now = self.look(); self.settle(); } self.now = end; }
     fn look(&self) -> Time { match self.phase { Idle => self.due, Paused | Gone => Time::MAX, _ => self.deadline } }
     fn wait(&mut self, phase: Phase, time: Time) { (self.phase, self.since, self.deadline) = (phase, self.now, self.now + time); }
+    fn begin_anew(&mut self) { // J65, P100
+        self.doubt |= self.open;
+        (self.phase, self.misses, self.open, self.flight, self.proof) = (Idle, 0, false, None, self.now);
+        if !self.watch() { self.count_from(self.now); }
+    }
+    fn watch(&mut self) -> bool { self.o.rule.within().map(|within| self.wait(Watching, within)).is_some() }
+    fn hear(&mut self, ping: bool) -> bool { match (self.o.rule, self.phase) { // B18: it means nothing where a pong must answer.
+        (Rule::Watch(_), Watching) => { self.watch(); false } // P100
+        (Rule::WatchPings(_), Watching) => { let _ = ping && self.watch(); false }
+        (Rule::Traffic(trusted), Flushing | Waiting) => self.now < self.proof + trusted && self.answer(), // P99, B19
+        (Rule::Traffic(trusted), Idle | Offered(_)) => { if self.now < self.proof + trusted { self.misses = 0; } false }
+        _ => false,
+    } }
     fn count_from(&mut self, base: Time) { (self.begun, self.base, self.due) = (true, base, base + self.o.interval); }
     fn settle(&mut self) { self.write(); if self.now >= self.look() { self.judge(); } self.write(); } // A flush that completes now is in time.
     fn judge(&mut self) { match self.phase {
         Idle => self.wait(Offered("schedule"), self.o.write_timeout), // A3
         Waiting => self.miss(), // D24
+        Watching => self.condemn(), // P100
         _ => self.end(End::NotWritten(self.now - self.since)), // C20, C21, E30
     } }
     fn write(&mut self) { while self.phase != Gone { match (self.sink.poll(matches!(self.phase, Offered(_) | Closing(..))), self.phase) { // C23
@@ -40,7 +55,7 @@ impl Model {
         (Did::Fail, _) => self.end(End::Transport), // E35
         (Did::Take, Closing(..)) => self.seen.frames.push((self.now, Sent::Close(1011))), // E29
         (Did::Take, cause) => self.hand_over(cause == Offered("request")),
-        (Did::Flush, Closing(..)) => self.end(End::Requested), // The verdict: E29.
+        (Did::Flush, Closing(..)) if self.seen.has_closed() => self.end(End::Requested), // The verdict: E29.
         (Did::Flush, phase) => { self.seen.sent = self.pings; if phase == Flushing { self.wait(Waiting, self.o.timeout); self.flight = Some(self.now); } }
     } } }
     fn hand_over(&mut self, requested: bool) {
@@ -49,8 +64,11 @@ impl Model {
         if requested { self.count_from(self.now); } else if self.due <= self.now { self.count_from(self.now - (self.now - self.due) % self.o.interval); } // A4, A5, J66
     }
     fn miss(&mut self) {
-        (self.misses, self.seen.missed, self.open, self.flight) = (self.misses + 1, self.seen.missed + 1, false, None);
+        (self.misses, self.seen.missed, self.open, self.flight, self.doubt) = (self.misses + 1, self.seen.missed + 1, false, None, true);
         if self.misses < self.o.max_missed { return self.wait(Offered("miss"), self.o.write_timeout); } // D26
+        self.condemn();
+    }
+    fn condemn(&mut self) {
         self.phase = Closing(self.now - self.since, self.misses);
         match self.o.close_timeout { Some(time) => self.deadline = self.now + time, None => self.end(End::Requested) } // E29, E31
     }
@@ -59,16 +77,30 @@ impl Model {
         (self.phase, self.open, self.flight, self.seen.end) = (Gone, false, None, Some((self.now, end)));
     }
     fn pong(&mut self, ping: u64) {
-        if ping <= self.proved { return self.seen.unsolicited += u64::from(!self.o.any_pong || !self.answer()); } // B10 to B17
-        (self.proved, self.misses) = (ping, 0); let Some(sent) = self.flight.filter(|_| ping == self.pings) else { return self.seen.stale += 1; }; // B12
-        let late = match self.phase { Flushing | Waiting => self.now > self.deadline, phase => phase == Paused }; if !late { self.seen.rtt = Some(self.now - sent); } // B9
+        if ping <= self.proved { return self.seen.unsolicited += u64::from(!self.stray()); } // B10 to B17
+        (self.proved, self.misses, self.proof) = (ping, 0, self.now);
+        if self.flight.is_none() || ping < self.pings { (self.seen.stale, self.doubt) = (self.seen.stale + 1, self.doubt && ping + 1 < self.pings); if self.phase == Watching { self.hear(false); } return; } // B12
+        self.measure(); // B9
         (_, self.flight) = (self.answer(), None);
     }
+    fn stray(&mut self) -> bool {
+        if self.o.rule != Rule::AnyPong { return self.hear(false); }
+        if self.open && !self.doubt { self.measure(); } // P106
+        self.answer()
+    }
+    fn measure(&mut self) {
+        let late = match self.phase { Flushing | Waiting => self.now > self.deadline, phase => phase == Paused };
+        if let (false, Some(sent)) = (late, self.flight) { self.seen.rtt = Some(self.now - sent); }
+    }
     fn answer(&mut self) -> bool {
+        self.doubt &= !self.open;
         if self.open { (self.misses, self.seen.answered, self.seen.sent) = (0, self.seen.answered + 1, self.pings); if self.phase != Paused { self.phase = Idle; } }
         std::mem::take(&mut self.open)
     }
     fn configure(&mut self, o: Options) {
+        let changes = o.rule.within().is_some() != self.o.rule.within().is_some();
+        if changes && self.phase != Paused { self.o = o; return self.begin_anew(); } // P100
+        if let (Some(within), Watching) = (o.rule.within(), self.phase) { (self.o, self.deadline) = (o, (self.since + within).max(self.now + 1)); return; }
         (self.o, self.deadline) = (o, (self.since + if self.phase == Waiting { o.timeout } else { o.write_timeout }).max(self.now + 1));
         if self.phase != Offered("schedule") { self.due = if !self.begun { o.initial_delay } else { self.base + o.interval }; } // J64
     }

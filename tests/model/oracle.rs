@@ -16,7 +16,7 @@ impl Model {
             Step::Stall(..) => !self.o.stall_grace,
             Step::Configure(options) => options.stall_grace == self.o.stall_grace,
             // More than one poll reads may answer for the next ping too.
-            Step::Strays(60..) => !self.o.any_pong,
+            Step::Strays(60..) => !self.o.rule.is_answered_by_strays(),
             // A socket that has ended ends the wait for its close frame.
             Step::EndPongs => !matches!(self.phase, Phase::Closing(..)),
             _ => true,
@@ -44,6 +44,11 @@ impl Model {
         assert_eq!(seen, expected, "at {} in {:?}", self.now, self.phase);
         assert_eq!(state, self.phase.state(), "at {}", self.now);
     }
+}
+
+/// How long the peer may be silent, where no pings are sent.
+fn watched(config: &Config) -> Option<Duration> {
+    config.watch().or(config.watch_pings())
 }
 
 /// Follows a script, and holds a heartbeat to the invariants and the bound of its docs.
@@ -109,7 +114,7 @@ impl Oracle {
                 self.longest_stall = self.longest_stall.max(time);
                 *pong
             }
-            Step::Pong(_) | Step::Activity => {
+            Step::Pong(_) | Step::Activity | Step::PeerPing => {
                 self.inputs += 1;
                 true
             }
@@ -125,6 +130,9 @@ impl Oracle {
             Step::Pause => true,
             Step::Configure(options) => {
                 if !self.judged {
+                    // A ping that was out is written off where pings begin or end.
+                    let watched = watched(&self.config).is_some();
+                    self.resumes += u64::from(watched != options.rule.within().is_some());
                     self.config = options.config();
                     let delay = self.config.initial_delay();
                     self.delay = delay.saturating_sub(self.config.interval());
@@ -198,20 +206,25 @@ impl Oracle {
         assert!(at <= now);
         match end {
             End::NoPong(elapsed, missed, close_sent) => {
-                let timeout = match config.adaptive_timeout() {
-                    Some(range) => *range.start(),
-                    None => config.timeout().expect("no verdict without a timeout"),
+                let timeout = match (config.adaptive_timeout(), watched(config)) {
+                    (Some(range), _) => *range.start(),
+                    (None, Some(within)) => within,
+                    (None, None) => config.timeout().expect("no verdict without a timeout"),
                 };
                 assert!(Duration::from_nanos(elapsed) >= timeout, "early: {seen:?}");
                 // More where it was lowered meanwhile.
-                assert!(missed >= config.max_missed(), "{seen:?}");
+                let silent = watched(config).is_some();
+                assert!(silent || missed >= config.max_missed(), "{seen:?}");
                 let closed = matches!(last, Some((_, Sent::Close(_))));
                 assert!(closed || !close_sent, "{seen:?}");
                 assert!(config.close().is_some() || !closed, "{seen:?}");
                 let pings = seen.frames.iter().rev();
                 let mut pings = pings.filter(|(_, sent)| matches!(sent, Sent::Ping(_)));
                 let sent = pings.next().map_or(0, |(at, _)| *at);
-                assert!(at >= sent + elapsed, "before the ping was out: {seen:?}");
+                assert!(
+                    silent || at >= sent + elapsed,
+                    "before the ping was out: {seen:?}"
+                );
             }
             End::NotWritten(elapsed) => {
                 let timeout = config.write_timeout();
@@ -237,9 +250,10 @@ impl Oracle {
 
     fn bound(&self) -> Option<Duration> {
         let config = &self.config;
-        let timeout = match config.adaptive_timeout() {
-            Some(range) => *range.end(),
-            None => config.timeout()?,
+        let timeout = match (config.adaptive_timeout(), watched(config)) {
+            (Some(range), _) => *range.end(),
+            (None, Some(within)) => within,
+            (None, None) => config.timeout()?,
         };
         let longest = self.longest_stall;
         let grace = timeout.min(longest) + config.write_timeout().min(longest);

@@ -24,6 +24,8 @@ pub enum Step {
     Strays(u8),
     /// A message that is no pong.
     Activity,
+    /// A ping of the peer's.
+    PeerPing,
     Sink(Change),
     /// So many calls in a row.
     PingsNow(u8),
@@ -189,9 +191,37 @@ pub struct Options {
     /// None: no close frame.
     pub close_timeout: Option<Time>,
     pub max_missed: u32,
-    /// Any pong answers.
-    pub any_pong: bool,
+    pub rule: Rule,
     pub stall_grace: bool,
+}
+
+/// What the peer must do. What only watches makes no use of what is said about pings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rule {
+    #[default]
+    Pong,
+    AnyPong,
+    /// Trusted for so long.
+    Traffic(Time),
+    /// Something comes within that time.
+    Watch(Time),
+    /// A ping comes within that time.
+    WatchPings(Time),
+}
+
+impl Rule {
+    /// How long the peer may be silent, where no pings are sent.
+    pub fn within(self) -> Option<Time> {
+        match self {
+            Self::Watch(within) | Self::WatchPings(within) => Some(within),
+            _ => None,
+        }
+    }
+
+    /// Whether pongs answer that are not the ping's own.
+    pub fn is_answered_by_strays(self) -> bool {
+        matches!(self, Self::AnyPong | Self::Traffic(_))
+    }
 }
 
 impl Default for Options {
@@ -204,7 +234,7 @@ impl Default for Options {
             write_timeout: 20 * second,
             close_timeout: Some(second),
             max_missed: 1,
-            any_pong: false,
+            rule: Rule::Pong,
             stall_grace: true,
         }
     }
@@ -213,19 +243,26 @@ impl Default for Options {
 impl Options {
     pub fn builder(&self) -> ConfigBuilder {
         let nanos = Duration::from_nanos;
-        let liveness = match self.any_pong {
-            true => Liveness::AnyPong,
-            false => Liveness::Pong,
-        };
         let builder = Config::builder()
             .granularity(Duration::ZERO)
-            .interval(nanos(self.interval))
-            .initial_delay(nanos(self.initial_delay))
-            .timeout(nanos(self.timeout))
             .write_timeout(nanos(self.write_timeout))
-            .max_missed(self.max_missed)
-            .liveness(liveness)
             .stall_grace(self.stall_grace);
+        let builder = match self.rule {
+            Rule::Watch(within) => builder.watch(nanos(within)),
+            Rule::WatchPings(within) => builder.watch_pings(nanos(within)),
+            rule => builder
+                .interval(nanos(self.interval))
+                .initial_delay(nanos(self.initial_delay))
+                .timeout(nanos(self.timeout))
+                .max_missed(self.max_missed)
+                .liveness(match rule {
+                    Rule::AnyPong => Liveness::AnyPong,
+                    Rule::Traffic(time) => Liveness::Traffic {
+                        max_unproven: nanos(time),
+                    },
+                    _ => Liveness::Pong,
+                }),
+        };
         match self.close_timeout {
             Some(timeout) => builder.close_timeout(nanos(timeout)),
             None => builder.no_close(),
@@ -255,7 +292,8 @@ pub enum Sent {
 pub enum End {
     /// So long after it was offered.
     NotWritten(Time),
-    /// So long after the flush, with so many misses in a row, and whether the close frame was sent.
+    /// So long after the flush, with so many misses in a row, and whether the close frame was sent. With
+    /// none it is silence, where no pings are sent.
     NoPong(Time, u32, bool),
     Transport,
     PongsEnded,
@@ -272,6 +310,8 @@ pub enum Phase {
     /// The sink has it.
     Flushing,
     Waiting,
+    /// No pings are sent.
+    Watching,
     Paused,
     /// The time without a pong, and the misses in a row, of the verdict that has fallen.
     Closing(Time, u32),
@@ -281,7 +321,7 @@ pub enum Phase {
 impl Phase {
     pub fn state(self) -> HeartbeatState {
         match self {
-            Self::Idle => HeartbeatState::Idle,
+            Self::Idle | Self::Watching => HeartbeatState::Idle,
             Self::Offered(_) | Self::Flushing => HeartbeatState::Sending,
             Self::Waiting => HeartbeatState::Waiting,
             Self::Paused => HeartbeatState::Paused,

@@ -15,8 +15,9 @@ use futures_pinger::testing::{
     SinkScript, SocketScript, Task, World,
 };
 use futures_pinger::{
-    Closed, Config, Controller, Frame, HeartbeatState, KeepAlive, Member, MessageKind, Pinger,
-    PingerSet, PingerSetHandle, PongSender, Pongs, Protocol, Stats, Stopped, pinger,
+    Closed, Config, Controller, Frame, HeartbeatState, KeepAlive, Member, MessageKind,
+    PingNowError, Pinger, PingerSet, PingerSetHandle, PongSender, Pongs, Protocol, Stats, Stopped,
+    pinger,
 };
 
 use crate::script::{Change, End, Step};
@@ -37,7 +38,7 @@ pub trait Shell: Sized + 'static {
     fn stats(&self) -> Stats;
 
     fn pong(script: &Self::Script) -> Arc<dyn Fn(Bytes) + Send + Sync>;
-    fn activity(script: &Self::Script, controller: Option<&Controller>);
+    fn activity(script: &Self::Script, controller: Option<&Controller>, is_ping: bool);
     fn sink(script: &Self::Script, change: Change);
     fn end_pongs(script: &Self::Script);
     fn frames(script: &Self::Script) -> Vec<(Duration, Frame)>;
@@ -124,8 +125,8 @@ impl<H: Shell + Unpin> System for Run<H> {
         H::pong(&self.script)(payload);
     }
 
-    fn activity(&mut self) {
-        H::activity(&self.script, self.controller.as_ref());
+    fn activity(&mut self, is_ping: bool) {
+        H::activity(&self.script, self.controller.as_ref(), is_ping);
     }
 
     fn sink(&mut self, change: Change) {
@@ -138,7 +139,10 @@ impl<H: Shell + Unpin> System for Run<H> {
         };
         let alive = controller.is_alive();
         let asked = match order {
-            Order::PingNow => controller.ping_now().map_err(|_| Closed),
+            Order::PingNow => match controller.ping_now() {
+                Ok(()) | Err(PingNowError::Watching) => Ok(()),
+                Err(_) => Err(Closed),
+            },
             Order::Pause => controller.pause(),
             Order::Resume => controller.resume(),
             Order::Configure(config) => controller.set_config(config),
@@ -319,15 +323,20 @@ impl Shell for InSet {
 
     fn new(world: &World, config: Config) -> (Self, InSetScript) {
         let (outgoing, sink) = world.sink();
+        // Without pings the others had nothing to answer.
+        let pings = config.watch().or(config.watch_pings()).is_none();
         let set = PingerSet::new(config).with_timer(world.timer());
         let others = Arc::new(Mutex::new(Others {
             members: (0..OTHERS).map(|_| None).collect(),
             handle: set.handle(),
             pings: 0,
         }));
-        (0..OTHERS - 1).for_each(|number| Others::join(&others, number));
+        let before = (0..OTHERS - 1).filter(|_| pings);
+        before.for_each(|number| Others::join(&others, number));
         let member = set.insert(Seat::First(outgoing));
-        Others::join(&others, OTHERS - 1);
+        if pings {
+            Others::join(&others, OTHERS - 1);
+        }
         let stats = member.stats();
         let member = Arc::new(Mutex::new(Some(member)));
         let script = InSetScript {
@@ -379,9 +388,12 @@ impl Shell for InSet {
         })
     }
 
-    fn activity(script: &InSetScript, _: Option<&Controller>) {
+    fn activity(script: &InSetScript, _: Option<&Controller>, is_ping: bool) {
         if let Some(member) = &*script.member.lock().expect("no panic") {
-            member.handle_activity();
+            match is_ping {
+                true => member.handle_ping(),
+                false => member.handle_activity(),
+            }
         }
     }
 
@@ -460,9 +472,12 @@ impl Shell for BySlot {
         })
     }
 
-    fn activity(script: &SlotScript, _: Option<&Controller>) {
+    fn activity(script: &SlotScript, _: Option<&Controller>, is_ping: bool) {
         if let Some(pongs) = &*script.pongs.lock().expect("no panic") {
-            pongs.handle_activity();
+            match is_ping {
+                true => pongs.handle_ping(),
+                false => pongs.handle_activity(),
+            }
         }
     }
 
@@ -513,8 +528,13 @@ impl Shell for ByStream {
         Arc::new(move |payload| pongs.push(payload))
     }
 
-    fn activity(_: &Self::Script, controller: Option<&Controller>) {
-        let _ = controller.expect("it has one").handle_activity(); // It may have ended.
+    fn activity(_: &Self::Script, controller: Option<&Controller>, is_ping: bool) {
+        let controller = controller.expect("it has one");
+        // It may have ended.
+        let _ = match is_ping {
+            true => controller.handle_ping(),
+            false => controller.handle_activity(),
+        };
     }
 
     fn sink((sink, _): &Self::Script, change: Change) {
@@ -565,7 +585,7 @@ impl Shell for Kept {
 
     fn can(step: &Step) -> bool {
         match step {
-            Step::Configure(options) => !options.any_pong,
+            Step::Configure(options) => !options.rule.is_answered_by_strays(),
             // Such a ping is offered once more, which is up to the tests of O95.
             Step::Sink(Change::Fail(Fault::Send)) => false,
             _ => true,
@@ -610,8 +630,11 @@ impl Shell for Kept {
         Arc::new(move |payload| script.receive(Frame::Pong(payload)))
     }
 
-    fn activity(script: &Self::Script, _: Option<&Controller>) {
-        script.receive(Frame::Pong(DATA));
+    fn activity(script: &Self::Script, _: Option<&Controller>, is_ping: bool) {
+        script.receive(match is_ping {
+            true => Frame::Ping(DATA),
+            false => Frame::Pong(DATA),
+        });
     }
 
     fn sink(script: &Self::Script, change: Change) {

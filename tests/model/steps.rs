@@ -5,7 +5,7 @@ use std::ops::Range;
 use futures_pinger::testing::Fault;
 use proptest::prelude::*;
 
-use crate::script::{Change, MILLISECOND, Options, Phase, Pong, Step, Time};
+use crate::script::{Change, MILLISECOND, Options, Phase, Pong, Rule, Step, Time};
 
 fn time(range: Range<u64>) -> impl Strategy<Value = Time> {
     // Round ones coincide.
@@ -25,11 +25,11 @@ pub fn options() -> impl Strategy<Value = Options> {
         time(1..8_000),
         prop::option::weighted(0.8, time(1..3_000)),
         1..4_u32,
-        prop::bool::weighted(0.2),
+        rule(),
         any::<bool>(),
     )
         .prop_map(
-            |(interval, delay, timeout, write_timeout, close_timeout, missed, any, grace)| {
+            |(interval, delay, timeout, write_timeout, close_timeout, missed, rule, grace)| {
                 Options {
                     interval,
                     initial_delay: delay,
@@ -37,11 +37,21 @@ pub fn options() -> impl Strategy<Value = Options> {
                     write_timeout,
                     close_timeout,
                     max_missed: missed,
-                    any_pong: any,
+                    rule,
                     stall_grace: grace,
                 }
             },
         )
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    prop_oneof![
+        10 => Just(Rule::Pong),
+        3 => Just(Rule::AnyPong),
+        3 => time(1..60_000).prop_map(Rule::Traffic),
+        2 => time(1..15_000).prop_map(Rule::Watch),
+        2 => time(1..15_000).prop_map(Rule::WatchPings),
+    ]
 }
 
 fn pong() -> impl Strategy<Value = Pong> {
@@ -67,7 +77,7 @@ fn change() -> impl Strategy<Value = Change> {
 /// heartbeat of that `grace` can do with.
 pub fn step(phase: Option<Phase>, grace: bool) -> impl Strategy<Value = Step> {
     let answers = match phase {
-        Some(Phase::Flushing | Phase::Waiting) => 40,
+        Some(Phase::Flushing | Phase::Waiting | Phase::Watching) => 40,
         _ => 15,
     };
     let resumes = match phase {
@@ -82,7 +92,7 @@ pub fn step(phase: Option<Phase>, grace: bool) -> impl Strategy<Value = Step> {
         }),
         answers => pong().prop_map(Step::Pong),
         1 => any::<u8>().prop_map(Step::Strays),
-        2 => Just(Step::Activity),
+        4 => prop_oneof![Just(Step::Activity), Just(Step::PeerPing)],
         6 => change().prop_map(Step::Sink),
         3 => (0..3_u8).prop_map(Step::PingsNow),
         2 => Just(Step::Pause),

@@ -30,7 +30,7 @@ pub trait System: Sized + 'static {
     fn stall_until(&mut self, time: Duration, pong: Option<Bytes>);
 
     fn pong(&mut self, payload: Bytes);
-    fn activity(&mut self);
+    fn activity(&mut self, is_ping: bool);
     fn sink(&mut self, change: Change);
     fn order(&mut self, order: Order);
     fn end_pongs(&mut self);
@@ -68,7 +68,10 @@ impl From<TimedOut> for End {
         let elapsed = nanos(verdict.elapsed());
         match verdict.phase() {
             TimeoutPhase::Write => Self::NotWritten(elapsed),
-            _ => Self::NoPong(elapsed, verdict.missed(), verdict.close_sent()),
+            phase => {
+                assert_eq!(phase == TimeoutPhase::Silence, verdict.missed() == 0);
+                Self::NoPong(elapsed, verdict.missed(), verdict.close_sent())
+            }
         }
     }
 }
@@ -118,7 +121,8 @@ impl<S: System> Driver<S> {
                     self.system.pong(Bytes::from_static(b"stray"));
                 }
             }
-            Step::Activity => self.system.activity(),
+            Step::Activity => self.system.activity(false),
+            Step::PeerPing => self.system.activity(true),
             Step::Sink(change) => self.system.sink(change),
             Step::PingsNow(count) => {
                 for _ in 0..count {
