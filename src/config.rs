@@ -37,7 +37,7 @@ pub enum Liveness {
     #[default]
     Pong,
     /// Any pong answers: for peers that mangle the payload. It is no proof against a peer that
-    /// sends pongs unasked, and it yields no round-trip time.
+    /// sends pongs unasked. Its round trip is measured where no earlier ping lacks its answer.
     AnyPong,
     /// Whatever the peer sends answers, and postpones the next ping: the least traffic on busy
     /// connections. Outgoing data never counts.

@@ -17,6 +17,14 @@
 //!                                                              Closing ── flushed or close_timeout ──► Done(TimedOut, phase Pong)
 //! ```
 //!
+//! With [`watch`](crate::ConfigBuilder::watch) it sends no pings: it waits for the peer's messages alone.
+//!
+//! ```text
+//!   ┌──────────┐ ◄──┐ message (with `watch_pings`: ping)
+//!   │ Watching │ ───┘
+//!   └──────────┘ ── within, nothing came ──► Closing ── flushed or close_timeout ──► Done(TimedOut, phase Silence)
+//! ```
+//!
 //! # Invariants
 //!
 //! 1. One ping is in flight at the most, and nothing is sent after the close frame.
@@ -37,7 +45,8 @@
 //!
 //! Due times lie on a grid: the start + initial delay, then every interval. A ping that leaves late
 //! (a long round trip, a pause, a stall) moves no later one, and what was skipped is not made up
-//! for. Only [`ping_now`](Heartbeat::ping_now), [`resume`](Heartbeat::resume), another interval by
+//! for. With [`initial_delay_at_random`](crate::ConfigBuilder::initial_delay_at_random) the first of them is
+//! drawn evenly from the interval. Only [`ping_now`](Heartbeat::ping_now), [`resume`](Heartbeat::resume), another interval by
 //! [`set_config`](Heartbeat::set_config) and, with
 //! [`Liveness::Activity`](crate::Liveness::Activity), the peer's data start a new
 //! grid.

@@ -51,7 +51,8 @@ pub(crate) enum Snapshot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HeartbeatState {
-    /// Nothing is out; the next ping is not due.
+    /// Nothing is out: the next ping is not due, or the heartbeat only
+    /// [watches](crate::ConfigBuilder::watch).
     Idle,
     /// A ping is on its way into the sink.
     Sending,
@@ -128,7 +129,10 @@ impl Stats {
         self.counters.reader_away.to_duration()
     }
 
-    /// The latest round-trip time: from the flushed ping to its pong.
+    /// The latest round-trip time: from the flushed ping to its pong. A pong of another payload
+    /// ([`Liveness::AnyPong`](crate::Liveness::AnyPong)) and an answer without one
+    /// ([`MessageKind::Answer`](crate::MessageKind::Answer)) are measured where no earlier ping lacks its
+    /// answer (Karn's rule, RFC 6298 §3); data never is.
     #[must_use]
     pub fn latest_rtt(&self) -> Option<Duration> {
         self.rtt.latest()

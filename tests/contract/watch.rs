@@ -165,7 +165,8 @@ fn an_attached_reader_sees_the_peers_pings_and_what_it_has_not_read_is_no_silenc
 // contract: P100
 #[test]
 fn messages_that_the_application_has_not_read_are_no_silence() {
-    let mut kept = Kept::new(watch());
+    // Not by the grace for a stall.
+    let mut kept = Kept::new(watch().stall_grace(false));
     kept.run_until(s(5));
     kept.at(s(20), |script| script.receive(Msg::Data(1)));
     // Not polled for ten times as long.

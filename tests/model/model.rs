@@ -1,4 +1,4 @@
-//! What a heartbeat does, in 80 lines (lone braces apart) that were written from the contract and not from the
+//! What a heartbeat does, in 90 lines (lone braces apart) that were written from the contract and not from the
 //! code; the line of the contract stands behind its rule. Exact where nothing stalls, or nothing grants a grace.
 
 use crate::script::{Did, End, Options, Phase::{self, *}, Rule, Seen, Sent, Sink, Step, Time};
