@@ -230,6 +230,24 @@ fn a_message_that_the_application_is_busy_with_is_no_silence_for_the_writer() {
 
 // contract: P100
 #[test]
+fn a_ping_that_is_kept_from_the_application_counts() {
+    for config in [watch(), watch_pings()] {
+        let mut kept = Kept::new(config).data_only();
+        for second in [20, 45, 74] {
+            kept.at(s(second), |script| {
+                script.receive(Msg::Ping("peer's".into()));
+            });
+        }
+        kept.run_until(s(104) - ms(1));
+        kept.assert_alive();
+        assert_eq!(kept.messages(), []);
+        kept.run_until(s(110));
+        assert_eq!(kept.verdict().0, s(104));
+    }
+}
+
+// contract: P100
+#[test]
 fn a_local_stall_is_not_the_peers_silence() {
     each_path(|path| {
         let mut rig = Rig::new(path, watch());
