@@ -145,7 +145,7 @@ fn an_attached_reader_sees_the_peers_pings_and_what_it_has_not_read_is_no_silenc
     read(&mut rig, s(20), &[Msg::Data(1), ping.clone(), Msg::Data(2)]);
     read(&mut rig, s(49), &[Msg::Data(3)]);
     rig.assert_alive();
-    read(&mut rig, s(49), &[ping.clone()]);
+    read(&mut rig, s(49), std::slice::from_ref(&ping));
     rig.run_until(s(78));
     rig.assert_alive();
     // The application takes a message, and leaves the rest for as long as it likes.
