@@ -376,6 +376,25 @@ fn an_answer_by_policy_and_a_ping_without_a_timeout_are_told() {
 }
 
 #[test]
+fn what_only_watches_tells_its_own_options() {
+    let recorder = Recorder::new(Level::TRACE);
+    let second = Duration::from_secs(1);
+    let watch = || Config::builder().granularity(Duration::ZERO);
+    recorder.record(|| {
+        let mut drive = Drive::new(watch().watch(30 * second));
+        let now = drive.now();
+        let pings = watch().watch_pings(20 * second);
+        drive.heartbeat.set_config(built(pings), now);
+        drive.heartbeat.stop();
+    });
+    let expected = [
+        "DEBUG new configuration write_timeout=20s watch_pings=20s",
+        "DEBUG stopped",
+    ];
+    assert_eq!(recorder.events(), expected);
+}
+
+#[test]
 fn what_the_timers_take_is_no_late_wake() {
     for (late, told) in [(999, 0), (1000, 1)] {
         let recorder = Recorder::new(Level::DEBUG);

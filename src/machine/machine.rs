@@ -385,18 +385,27 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     /// for.
     fn jitter_share(&self) -> u32 {
         // Drawing costs a hash; without jitter nobody looks at it.
-        let first = self.record.wait_kind == WaitKind::First;
-        if self.config().jitter() > 0.0 || first && self.config().initial_delay_at_random() {
-            self.terms.key.draw(self.record.jitter_seed(), self.member)
+        if self.config().jitter() > 0.0 {
+            self.draw()
         } else {
             0
         }
     }
 
+    fn draw(&self) -> u32 {
+        self.terms.key.draw(self.record.jitter_seed(), self.member)
+    }
+
     fn first_due(&self) -> Time {
         // No pong has come yet: the last proof of life is the start.
         let start = self.record.last_proof;
-        start.plus(self.config().first_wait(self.jitter_share()))
+        let config = self.config();
+        let drawn = if config.initial_delay_at_random() {
+            self.draw()
+        } else {
+            self.jitter_share()
+        };
+        start.plus(config.first_wait(drawn))
     }
 
     /// The wait for the next ping as this configuration counts it.
@@ -637,6 +646,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     }
 
     /// Measures the round trip of the newest ping, whose answer came `at` that time.
+    #[inline(always)]
     fn measure(&mut self, at: Time) -> Span {
         let rtt = at.since(self.record.sent_at());
         let late = self.observe_lateness(at) || self.record.late;
@@ -649,6 +659,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     /// The same for an answer that does not say which ping it answers: an earlier one that has no
     /// answer may be meant (Karn's rule).
+    #[cold]
     fn measure_if_alone(&mut self, at: Time) {
         if !self.record.is_in_doubt() {
             self.measure(at);
@@ -991,8 +1002,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     /// The newest ping is answered; its pong or a policy says so.
     fn answered(&mut self, at: Time) {
-        self.record.clear_misses();
-        self.record.clear_doubt();
+        self.record.settle();
         if !self.record.is_unanswered() {
             // A policy has answered it before.
             return;

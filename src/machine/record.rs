@@ -524,7 +524,15 @@ impl Record {
         self.rare().in_doubt
     }
 
+    /// The newest ping is answered, and with it all that came before.
     #[inline]
+    pub(super) fn settle(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.misses = 0;
+            rare.in_doubt = false;
+        }
+    }
+
     pub(super) fn clear_doubt(&mut self) {
         if let Some(rare) = &mut self.rare {
             rare.in_doubt = false;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::channel::mpsc::unbounded;
 use futures::{FutureExt, StreamExt};
-use futures_pinger::{Config, ConfigBuilder, HeartbeatState, Liveness, PingNowError, TimeoutPhase};
+use futures_pinger::{
+    Config, ConfigBuilder, Error, HeartbeatState, Liveness, PingNowError, TimeoutPhase,
+};
 
 use crate::bare::Bare;
 use crate::every_surface::{Surface, build, each_steered, each_surface};
@@ -293,6 +295,30 @@ fn a_flood_without_a_ping_cannot_put_the_verdict_off_for_ever() {
     }
     assert_eq!(kept.verdict().1.phase(), TimeoutPhase::Silence);
     assert!(read >= 65_536, "{read}");
+}
+
+// contract: P100
+#[test]
+fn a_blocked_write_is_judged_where_nothing_can_be_read() {
+    let config = watch().write_timeout(s(10));
+    let mut kept = Kept::with_lookahead(config, 0);
+    assert!(!kept.read_once());
+    kept.script.receive(Msg::Data(1));
+    kept.script.block_flush();
+    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    assert_eq!(kept.start_send(Msg::Data(2)), Ok(()));
+    // From the end of the time of silence on the write is on the clock.
+    for second in 0..40 {
+        kept.idle_until(s(second));
+        assert_eq!(kept.poll_flush(), Poll::Pending, "{second}");
+    }
+    kept.idle_until(s(40));
+    let Poll::Ready(Err(Error::Timeout(verdict))) = kept.poll_flush() else {
+        panic!("no verdict")
+    };
+    assert_eq!(verdict.phase(), TimeoutPhase::Write);
+    assert_eq!(verdict.elapsed(), s(10));
+    assert!(!verdict.close_sent());
 }
 
 // contract: P100
