@@ -198,9 +198,9 @@ pub(crate) fn drive<S: Sinks>(
                         }
                     }))
                 }
-                // What is in the other sink is given up, where there are two.
-                Turn::Close(destination) => {
-                    *in_sink = in_sink.filter(|taken_by| *taken_by == destination);
+                // Either nothing is in the sink, or what is there is given up.
+                Turn::Close => {
+                    *in_sink = None;
                     state = SinkState::Unknown;
                     blocked = false;
                     continue;

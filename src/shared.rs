@@ -577,8 +577,6 @@ pub(crate) enum Then {
 pub(crate) struct Seen {
     /// Whether the timer may have fired since it was polled last.
     pub(crate) rung: bool,
-    /// Whether a verdict has fallen.
-    pub(crate) verdict_fell: bool,
     /// The grid of the configuration in force.
     pub(crate) grid: Grid,
 }
@@ -595,7 +593,6 @@ impl<'a> Driving<'a> {
             last: LastAnswer::NONE,
             seen: Seen {
                 rung: false,
-                verdict_fell: false,
                 grid: Grid::NONE,
             },
         }
@@ -627,14 +624,10 @@ impl Turns for Driving<'_> {
         } else {
             Call::Nobody
         };
-        match turn {
-            Turn::Rest(_) if self.then != Then::ComeBack => {
-                self.seen.grid = machine.grid();
-                self.seen.rung = state.bell.rest(self.then == Then::Sleep);
-                self.shared.called.store(false, Ordering::Relaxed);
-            }
-            Turn::Close(_) => self.seen.verdict_fell = true,
-            _ => {}
+        if matches!(turn, Turn::Rest(_)) && self.then != Then::ComeBack {
+            self.seen.grid = machine.grid();
+            self.seen.rung = state.bell.rest(self.then == Then::Sleep);
+            self.shared.called.store(false, Ordering::Relaxed);
         }
         let events = machine.events;
         self.shared.leave(guard, call, events);

@@ -229,10 +229,6 @@ where
             // The pong of a ping that is out now is not read when it comes.
             self.home.read_late();
         }
-        if seen.verdict_fell {
-            // A writer that is blocked has waited long enough.
-            self.home.wake_writer();
-        }
         match driven {
             // The socket has woken both halves.
             Driven::Yields => None,
@@ -244,9 +240,14 @@ where
                         && then == Then::Sleep
                         && self.ahead.is_empty()
                         && !*self.owes_answer;
-                    let (heeds_activity, awaited) = self
-                        .home
-                        .ask(|machine| (machine.heeds_activity(), machine.awaited()));
+                    let (heeds_activity, awaited, verdict_fell) = self.home.ask(|machine| {
+                        let heeds_activity = machine.heeds_activity();
+                        (heeds_activity, machine.awaited(), machine.is_closing())
+                    });
+                    if verdict_fell {
+                        // A writer that is blocked has waited long enough.
+                        self.home.wake_writer();
+                    }
                     if !*self.heeds_activity {
                         // Pings were of no interest before.
                         *self.pinged = false;

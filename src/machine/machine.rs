@@ -340,11 +340,10 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     pub(crate) fn next_look(&self) -> Time {
         match self.record.phase {
             Phase::Idle => self.record.due,
-            Phase::Offered(_)
-            | Phase::Refused(_)
-            | Phase::Flushing
-            | Phase::Waiting
-            | Phase::Watching => self.look_before(self.next_judgement()),
+            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
+                self.look_before(self.next_judgement())
+            }
+            Phase::Watching => self.record.next_look(self.config().spans().within),
             Phase::Closing(CloseStep::Offered | CloseStep::Flushing) | Phase::Handshake(_) => {
                 self.record.close_deadline()
             }
@@ -527,11 +526,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 self.record.end_backlog(now);
                 (!self.record.due.has_come(now)).then_some(self.record.due)
             }
-            Phase::Offered(_)
-            | Phase::Refused(_)
-            | Phase::Flushing
-            | Phase::Waiting
-            | Phase::Watching => {
+            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing | Phase::Waiting => {
                 self.record.end_backlog(now);
                 self.note_due(now);
                 let judgement = self.next_judgement();
@@ -594,7 +589,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// Counts a pong that means nothing at any time: no clock needs to be read for it.
     #[inline]
     pub(crate) fn handle_stray(&mut self, payload: &[u8]) -> bool {
-        let stray = self.config().liveness() == Liveness::Pong && self.record.is_stray(payload);
+        let strict = matches!(self.config().liveness(), Liveness::Pong);
+        let stray = strict && self.record.is_stray(payload);
         if stray {
             self.count_unsolicited();
         }
@@ -1121,6 +1117,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     // --- deadlines ---
 
     /// Whether this look at the newest ping comes late; a late look is counted once.
+    #[inline(always)]
     pub(super) fn observe_lateness(&mut self, at: Time) -> bool {
         let late = match self.record.phase {
             Phase::Flushing | Phase::Waiting => {

@@ -23,8 +23,8 @@ pub(crate) enum Turn {
     Offer(Destination),
     /// Put this frame into the sink that is ready, and flush it.
     Send(Frame),
-    /// A verdict has fallen, and its close frame is to go to that sink: give up what is in another.
-    Close(Destination),
+    /// Give up what is in the sink: a verdict has fallen, and its close frame is to go to another.
+    Close,
     /// Nothing is to be done before that time.
     Rest(Time),
     /// The heartbeat has ended, with this verdict unless its connection ended first.
@@ -130,8 +130,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
         let closing = self.is_closing();
         if self.offer_due(now) {
-            return if closing {
-                Turn::Close(self.close_to())
+            return if closing && self.dedicated_close {
+                Turn::Close
             } else {
                 Turn::Offer(Destination::Outgoing)
             };
