@@ -683,7 +683,8 @@ impl ConfigBuilder {
 
     /// By how much bytes that move may extend a deadline of a ping, in all, where the heartbeat has a
     /// [`Meter`](crate::Meter): bytes that come in extend the wait for the pong, and bytes that go out
-    /// extend the wait for the sink. Without a meter it changes nothing.
+    /// extend the wait for the sink. With [`watch`](Self::watch) bytes that come in extend the time of
+    /// silence. Without a meter it changes nothing.
     ///
     /// Choose what the largest honest message takes on the slowest line. With [`Duration::MAX`] bytes that
     /// move put a verdict off without end, and with zero they extend nothing.

@@ -692,6 +692,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     fn heard(&mut self, at: Time, is_ping: bool) {
         // Clocks are read before locks, so that times may come out of order.
         if at >= self.record.waiting_since && self.config().counts(is_ping) {
+            self.record.clear_unread(at);
             self.listen(at);
         }
     }

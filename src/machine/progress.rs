@@ -1,4 +1,5 @@
-//! Bytes that move are life: they extend the deadlines of the ping that is out.
+//! Bytes that move are life: they extend the deadlines of the ping that is out, and the time of silence where
+//! no pings are sent.
 //!
 //! The rule stands in the docs of [`Meter`](crate::Meter).
 
@@ -18,7 +19,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     pub(crate) fn handle_progress(&mut self, moved: Moved, now: Time) {
         let moved = match self.record.phase {
             Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing => moved.output,
-            Phase::Waiting => moved.input,
+            Phase::Waiting | Phase::Watching => moved.input,
             _ => return,
         };
         let Some(mut deadline) = self.deadline(self.config()) else {
@@ -136,6 +137,33 @@ mod tests {
         rig.rests((72, 72, 72), 79);
         rig.rests((79, 79, 79), 80);
         rig.is_over((80, 80, 80), TimeoutPhase::Pong);
+    }
+
+    // contract: O97 P100
+    #[test]
+    fn bytes_in_extend_the_time_of_silence_of_what_only_watches() {
+        let mut rig = Rig::new(|config| config);
+        let config = Config::builder().watch(s(20)).progress(s(30)).no_close();
+        let config = config.granularity(s(0)).build().expect("valid");
+        assert_eq!(config.detection_bound(), Some(s(20)));
+        assert_eq!(config.detection_bound_with_meter(), Some(s(50)));
+        rig.terms = Terms::with_key(config, Key::new([42; 16]));
+        rig.record = Record::new();
+        rig.machine().begin(Time::ORIGIN);
+        rig.rests((19, 19, 0), 38);
+        rig.rests((38, 38, 38), 49);
+        rig.machine().handle_message(false, at(40));
+        rig.rests((49, 49, 0), 59);
+        rig.rests((59, 59, 0), 78);
+        rig.rests((78, 78, 0), 89);
+        rig.rests((89, 89, 0), 90);
+        match rig.look(90, 90, 0) {
+            Turn::Over(Some(Verdict::TimedOut(verdict))) => {
+                assert_eq!(verdict.phase(), TimeoutPhase::Silence);
+                assert_eq!(verdict.elapsed(), s(50));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     // contract: O97
