@@ -273,8 +273,8 @@ mod tests {
     fn what_makes_no_sense_is_an_error_that_names_the_option() {
         for (table, error) in [
             (
-                r#"{"intervall": "1s"}"#,
-                "invalid intervall: there is no such option",
+                r#"{"period": "1s"}"#,
+                "invalid period: there is no such option",
             ),
             (
                 r#"{"interval": "0s"}"#,
