@@ -139,7 +139,7 @@ mod tests {
         rig.is_over((80, 80, 80), TimeoutPhase::Pong);
     }
 
-    // contract: O97 P100
+    // contract: O97
     #[test]
     fn bytes_in_extend_the_time_of_silence_of_what_only_watches() {
         let mut rig = Rig::new(|config| config);
