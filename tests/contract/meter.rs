@@ -369,7 +369,11 @@ fn a_blocked_write_of_the_application_has_its_progress_too() {
         let meter = Meter::new();
         kept.alive = Box::pin(Pin::into_inner(kept.alive).with_meter(meter.clone()));
         kept.script.receive(Msg::Data(0));
-        kept.alive.as_mut().get_mut().ping_now().expect("it goes on");
+        kept.alive
+            .as_mut()
+            .get_mut()
+            .ping_now()
+            .expect("it goes on");
         assert_eq!(kept.beat_until(s(1)), None);
         kept.script.block_flush();
         assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
