@@ -39,11 +39,10 @@ impl Listening {
     }
 
     /// The pong that [`Machine::awaited`](crate::machine::Machine::awaited) tells of is waited for, or none.
-    pub(super) fn wait_for(&mut self, awaited: Option<(u64, Time, Span)>) {
+    /// Whether it is that of another ping than before.
+    pub(super) fn wait_for(&mut self, awaited: Option<(u64, Time, Span)>) -> bool {
         self.waiting = awaited.is_some();
-        if let Some((ping, ..)) = awaited {
-            self.turn_to(ping);
-        }
+        awaited.is_some_and(|(ping, ..)| self.turn_to(ping))
     }
 
     /// Whether a pong is waited for, as far as is known.
@@ -51,12 +50,14 @@ impl Listening {
         self.waiting
     }
 
-    fn turn_to(&mut self, ping: u64) {
-        if self.ping != ping {
+    fn turn_to(&mut self, ping: u64) -> bool {
+        let turns = self.ping != ping;
+        if turns {
             self.ping = ping;
             self.total = Span::ZERO;
             self.drained = Time::NEVER;
         }
+        turns
     }
 
     /// The reader waits, unless it does so already. Whether it is of interest when it comes back.
@@ -92,6 +93,11 @@ impl Listening {
         };
         let enough = Span::nanos(timeout.as_nanos() / 2);
         (total < enough).then(|| now.plus(enough.saturating_sub(total)))
+    }
+
+    /// The other half has found no room to read on: what the peer sends may have to wait since.
+    pub(super) const fn found_no_room(&mut self) {
+        self.drained = Time::NEVER;
     }
 
     /// The other half has found nothing more to read. Until when it does not judge a deadline that has

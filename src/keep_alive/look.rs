@@ -180,6 +180,7 @@ where
         (*self.clear, *self.still) = (false, false);
         self.come_by();
         *self.in_sink = None;
+        *self.refused = None;
         self.home.handle_close(way, now);
         // Both halves are to look: their deadline is another one.
         self.home.ring();
@@ -253,7 +254,10 @@ where
                         *self.pinged = false;
                     }
                     *self.heeds_activity = heeds_activity;
-                    self.listening.wait_for(awaited);
+                    if self.listening.wait_for(awaited) && by != By::Reader {
+                        // A reader that waits listens for the pong from now on.
+                        self.home.wake_reader();
+                    }
                     let until = held.unwrap_or(until).min(write_until);
                     self.arm(patience.map_or(until, |patience| until.max(patience)), seen);
                 }
@@ -499,17 +503,29 @@ where
             self.home.read_late();
             by = By::Writer;
             let both = self.home.waker();
+            let was_closing = *self.closing;
+            self.home.answer_call();
             let (reading, read) = self.read_ahead(now, &mut Context::from_waker(&both));
             if read > 0 {
                 self.report(now);
             }
             input = match reading {
                 Reading::Over => return Ok(()),
-                Reading::Drained => Input::Drained,
-                Reading::Full => Input::Unreadable,
-                Reading::More => {
+                // A socket that wakes at once says that the task has had its share, and not that nothing
+                // is ready.
+                Reading::Drained if !self.home.is_called() || *self.closing != was_closing => {
+                    Input::Drained
+                }
+                Reading::Full => {
+                    self.listening.found_no_room();
+                    Input::Unreadable
+                }
+                Reading::Drained | Reading::More => {
                     // We wake ourselves, to go on reading.
                     cx.waker().wake_by_ref();
+                    self.home.mark_called();
+                    // The reader of the same task has no share left either.
+                    *self.batch_passed = true;
                     Input::More(read)
                 }
             };
@@ -533,7 +549,14 @@ where
         if *self.ended || self.ahead.is_over() {
             return Poll::Ready(());
         }
-        let (reading, read) = self.read_ahead(now, cx);
+        let (reading, read) = if *self.closing {
+            self.wake_up(true, cx);
+            // As in `poll_next`: some crates would forget the waker of the writer.
+            let both = self.home.waker();
+            self.read_ahead(now, &mut Context::from_waker(&both))
+        } else {
+            self.read_ahead(now, cx)
+        };
         if reading == Reading::Over {
             return Poll::Ready(());
         }

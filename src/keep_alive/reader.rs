@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use futures_core::{FusedStream, Stream, TryStream};
 use futures_sink::Sink;
 
-use super::look::By;
+use super::look::{By, Reading};
 use super::lookahead::Item;
 use super::{BATCH, KeepAlive, Parts};
 use crate::error::Error;
@@ -89,7 +89,7 @@ where
                 }
                 kind => self.as_mut().takes(kind),
             },
-            Poll::Pending if *this.still && is_known(this.task, cx) => {
+            Poll::Pending if *this.still && !this.home.is_called() && is_known(this.task, cx) => {
                 if !*this.heeds_activity && !this.listening.is_waiting() {
                     *this.credit = *this.batch;
                     *this.batch_passed = false;
@@ -290,7 +290,9 @@ where
         self.wake_up(true, cx);
         if !self.ahead.is_over() && !self.is_plain() {
             self.listening.end(now);
-            if let Some(item) = self.look(now, Input::Behind(0), By::Reader, false) {
+            let input = self.read_behind(now, cx);
+            let item = input.and_then(|input| self.look(now, input, By::Reader, false));
+            if let Some(item) = item {
                 self.ahead.push(item);
             }
         }
@@ -304,6 +306,24 @@ where
             self.come_by();
         }
         item.map_or(Poll::Pending, |item| self.deliver(item))
+    }
+
+    /// What is known of the input behind what was read ahead. The pong of a ping that is to be written off
+    /// is looked for where there is room. None: the stream has failed or ended.
+    fn read_behind(&mut self, now: Time, cx: &mut Context<'_>) -> Option<Input> {
+        if self.home.ask(|machine| machine.leeway(now)).is_none() {
+            // There is nothing to judge, and nothing to write off.
+            return Some(Input::More(0));
+        }
+        self.home.read_late();
+        let (reading, read) = self.read_ahead(now, cx);
+        *self.batch_passed |= read > 0;
+        match reading {
+            Reading::Over => None,
+            Reading::Full => Some(Input::Behind(read)),
+            // Nothing is judged before the reader has taken what there is.
+            Reading::Drained | Reading::More => Some(Input::More(read)),
+        }
     }
 
     /// Messages of this batch that were passed on.

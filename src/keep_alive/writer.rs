@@ -201,7 +201,12 @@ where
             let now = Time::of(this.alarm.now());
             this.close(Handshake::Sent, now);
         }
-        if mem::replace(&mut this.outbox.promise, Promise::None) == Promise::Taken {
+        let promise = mem::replace(&mut this.outbox.promise, Promise::None);
+        if promise != Promise::Reserved && this.is_given_up() {
+            // The readiness came from the end of the connection, and not from the socket.
+            return Ok(());
+        }
+        if promise == Promise::Taken {
             this.outbox.hold(message);
             return Ok(());
         }
@@ -242,12 +247,16 @@ where
             if self.home.is_called() {
                 self.look_from_writer(cx).map_err(Error::Timeout)?;
             }
-            if *self.closing && (*self.ended || self.ahead.is_over()) {
-                // The connection is given up: nothing will be taken any more.
+            if self.is_given_up() {
                 return Poll::Ready(Ok(()));
             }
         }
         polled
+    }
+
+    /// Whether the connection has ended by its closing handshake: nothing will be taken any more.
+    fn is_given_up(&self) -> bool {
+        *self.closing && (*self.ended || self.ahead.is_over())
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
@@ -287,7 +296,13 @@ where
             }
         }
         // Pending: the socket wakes us.
-        self.poll_socket(cx, S::poll_close)
+        ready!(self.poll_socket(cx, S::poll_close))?;
+        if self.home.ask(|machine| machine.owes_close()) {
+            // The peer's close frame was read before, and is answered by this.
+            let now = Time::of(self.alarm.now());
+            self.home.handle_close(Handshake::Sent, now);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Asks the socket's sink for something on behalf of the writer.
@@ -335,7 +350,9 @@ where
         let read = self.read_in_batch();
         self.report_activity(read, now);
         // Nothing is judged here, and the timer is armed with the next look.
-        match self.drive(now, Input::More(0), Then::ComeBack).0 {
+        let driven = self.drive(now, Input::More(0), Then::ComeBack).0;
+        self.call_listener();
+        match driven {
             // Pending: the socket wakes us, and a pause does. A pause that came before this task was
             // registered woke nobody, so the writer asks once more.
             Driven::Rests { blocked: true, .. } if self.waits_for_ours() => Poll::Pending,
@@ -348,6 +365,14 @@ where
                 self.keep(Item::Failed(error));
                 Poll::Ready(())
             }
+        }
+    }
+
+    /// A reader that waits is woken where the writer has sent a ping: it listens for the pong from now on.
+    fn call_listener(&mut self) {
+        let awaited = self.home.ask(|machine| machine.awaited());
+        if self.listening.wait_for(awaited) {
+            self.home.wake_reader();
         }
     }
 
@@ -382,6 +407,7 @@ where
             self.home.handle_progress(self.progress, now);
             // The reader is woken where that makes its deadline an earlier one.
             let _ = self.home.visit(|machine| machine.handle_sent(now));
+            self.call_listener();
         }
     }
 }

@@ -40,10 +40,11 @@ impl Bell {
         self.asleep && reader.is_some_and(|reader| reader.will_wake(cx.waker()))
     }
 
-    /// Whether a call would wake the driver.
+    /// Whether a call would wake the driver. Where the reader is awake, and comes by in its own time, a
+    /// writer that waits is to be woken.
     #[inline]
     pub(crate) const fn is_asleep(&self) -> bool {
-        self.asleep
+        self.asleep || self.writer.is_some()
     }
 
     /// The driver is awake, and this task is woken from now on. The waker that this replaces is to be
@@ -80,13 +81,13 @@ impl Bell {
         mem::replace(&mut self.rung, false)
     }
 
-    /// Something is to be done earlier than the driver sleeps. A driver that is awake sees it anyway.
+    /// Something is to be done earlier than the driver sleeps. A reader that is awake sees it anyway.
     #[must_use = "to be woken without the lock"]
     pub(crate) fn call(&mut self) -> Wakers {
         if mem::replace(&mut self.asleep, false) {
             (self.reader.take(), self.writer.take())
         } else {
-            (None, None)
+            (None, self.writer.take())
         }
     }
 

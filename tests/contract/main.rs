@@ -18,6 +18,7 @@ mod any_pong;
 mod attach;
 mod away;
 mod bare;
+mod between_halves;
 mod bounds;
 mod budget;
 mod budget_of_tokio;
