@@ -1,8 +1,11 @@
 //! Fuzzing: what goes through a heartbeat is decoded from bytes, in the language of `tests/model`,
-//! and held against the same model and the same promises.
+//! and held against the same model and the same promises. What both halves of a socket go through is
+//! decoded and judged as in `tests/halves`.
 
 #[path = "../../tests/model/bare.rs"]
 pub mod bare;
+#[path = "../../tests/halves/lab/mod.rs"]
+pub mod halves;
 #[path = "../../tests/model/model.rs"]
 #[rustfmt::skip]
 pub mod model;
