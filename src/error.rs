@@ -29,14 +29,17 @@ pub enum Error<E> {
     Timeout(TimedOut),
     /// The sink or stream failed before any verdict.
     Transport(E),
+    /// The closing handshake of a [`KeepAlive`](crate::KeepAlive) is complete and its connection has ended,
+    /// so that a message was not sent. The stream ends without an error then.
+    Closed,
 }
 
 impl<E> Error<E> {
-    /// The transport's error, or the verdict.
+    /// The transport's error, or this error where it is another.
     ///
     /// # Errors
     ///
-    /// The [`TimedOut`] where the heartbeat ended by a verdict of its own.
+    /// This error, where it is not the transport's.
     ///
     /// # Examples
     ///
@@ -44,10 +47,10 @@ impl<E> Error<E> {
     /// let error = futures_pinger::Error::Transport("reset by peer");
     /// assert_eq!(error.into_transport(), Ok("reset by peer"));
     /// ```
-    pub fn into_transport(self) -> Result<E, TimedOut> {
+    pub fn into_transport(self) -> Result<E, Self> {
         match self {
             Self::Transport(error) => Ok(error),
-            Self::Timeout(timed_out) => Err(timed_out),
+            other => Err(other),
         }
     }
 }
@@ -63,6 +66,7 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
         match self {
             Self::Timeout(timed_out) => timed_out.fmt(f),
             Self::Transport(error) => error.fmt(f),
+            Self::Closed => f.write_str("the connection is closed"),
         }
     }
 }
@@ -71,8 +75,8 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
 impl<E: StdError + 'static> StdError for Error<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Timeout(_) => None,
             Self::Transport(error) => error.source(),
+            Self::Timeout(_) | Self::Closed => None,
         }
     }
 }
@@ -492,6 +496,7 @@ mod tests {
         );
         let error: Error<std::io::Error> = verdict().into();
         assert_eq!(error.to_string(), verdict().to_string());
-        assert_eq!(error.into_transport().unwrap_err(), verdict());
+        let other = error.into_transport().unwrap_err();
+        assert!(matches!(other, Error::Timeout(timed_out) if timed_out == verdict()));
     }
 }

@@ -181,7 +181,12 @@ where
         let mut this = self.project();
         this.pass_by(cx)?;
         let ready = this.poll_room(cx);
-        this.or_blocked(ready, cx)
+        if ready.is_pending() {
+            ready!(this.or_blocked(ready, cx))?;
+            // The socket has no room, and will have none.
+            return Poll::Ready(Err(Error::Closed));
+        }
+        ready
     }
 
     #[inline(never)]
@@ -203,8 +208,7 @@ where
         }
         let promise = mem::replace(&mut this.outbox.promise, Promise::None);
         if promise != Promise::Reserved && this.is_given_up() {
-            // The readiness came from the end of the connection, and not from the socket.
-            return Ok(());
+            return Err(Error::Closed);
         }
         if promise == Promise::Taken {
             this.outbox.hold(message);

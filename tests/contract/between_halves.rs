@@ -64,9 +64,12 @@ fn after_the_end_of_closing_no_message_goes_into_a_socket_that_is_not_ready() {
         assert_eq!(kept.ended, Some(s(30)));
         kept.script.block();
         for number in 0..3 {
-            assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
-            assert_eq!(kept.start_send(Msg::Data(number)), Ok(()));
+            // A loop that only sends ends here, also where the socket itself would wait for ever.
+            assert_eq!(kept.poll_ready(), Poll::Ready(Err(Error::Closed)));
+            assert_eq!(kept.start_send(Msg::Data(number)), Err(Error::Closed));
         }
+        assert_eq!(kept.poll_flush(), Poll::Ready(Ok(())));
+        assert_eq!(kept.poll_close(), Poll::Ready(Ok(())));
         assert_eq!(kept.script.data(), []);
     }
 }
@@ -198,7 +201,8 @@ fn an_order_wakes_a_writer_that_waits_while_the_reader_is_away() {
 #[test]
 fn a_look_of_the_writer_that_finds_no_room_forgets_the_one_that_found_nothing() {
     let mut kept = Kept::with_lookahead(exact().interval(s(3600)), 1);
-    kept.alive.as_mut().get_mut().ping_now();
+    let asked = kept.alive.as_mut().get_mut().ping_now();
+    asked.expect("alive");
     kept.run_until(s(1));
     let pong = pong(&kept);
     // The checkpoint: there is nothing to read.
