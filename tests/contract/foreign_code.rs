@@ -1,15 +1,21 @@
 //! R. What foreign code may do while it is called: look, give orders, panic, and tell times out of order.
 
+use std::future::Future;
 use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Wake, Waker};
 
-use futures_pinger::{Clock, Error, Frame, HeartbeatState, PongKind, TimeoutPhase};
+use futures_pinger::{
+    Clock, Controller, Error, Frame, HeartbeatState, PongKind, TimeoutPhase, pinger,
+};
 
 use crate::bare::Bare;
 use crate::dial::each_dialled;
 use crate::every_surface::{counters, trusting};
 use crate::hooks::{Boom, Foreign, Handles, KINDS, Kind, PARTS, Part, without_hanging};
-use crate::world::{Path, Rig, exact, ms, s};
+use crate::world::{Path, Rig, World, exact, ms, s};
 
 /// Lives for 100 s with a peer that answers, and is then judged.
 fn live_and_die(foreign: &mut Foreign, what: &str) {
@@ -283,4 +289,36 @@ fn a_visit_past_the_deadline_judges_nothing() {
         assert_eq!(dialled.end, None, "{}", dialled.name);
         assert_eq!((dialled.stats)().answered(), 1, "{}", dialled.name);
     }
+}
+
+/// A waker that asks for the figures of a heartbeat when it is dropped.
+struct Asking(Controller);
+
+impl Wake for Asking {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let _ = self.0.stats();
+    }
+}
+
+// A heartbeat that moves from one task to another drops the waker of the first.
+// contract: R123
+#[test]
+fn a_waker_that_is_replaced_may_call_a_handle_when_it_is_dropped() {
+    without_hanging("a heartbeat that moves", || {
+        let world = World::new();
+        let config = exact().build().expect("valid");
+        let (pongs, pinger) = pinger(futures::sink::drain(), config);
+        let mut pinger = pinger.with_timer(world.timer());
+        let controller = pinger.controller();
+        for _ in 0..3 {
+            let waker = Waker::from(Arc::new(Asking(controller.clone())));
+            let polled = Pin::new(&mut pinger).poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        }
+        drop(pongs);
+    });
 }
