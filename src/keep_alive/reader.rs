@@ -65,6 +65,10 @@ where
     /// The heartbeat has called, or a batch has passed.
     #[inline(never)]
     fn come_in(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<M, E> {
+        if self.home.is_called() {
+            // Whoever has called has taken the waker of this task.
+            *self.as_mut().project().still = false;
+        }
         if let Some(end) = self.as_mut().renew(cx) {
             return end;
         }
@@ -89,7 +93,7 @@ where
                 }
                 kind => self.as_mut().takes(kind),
             },
-            Poll::Pending if *this.still && !this.home.is_called() && is_known(this.task, cx) => {
+            Poll::Pending if *this.still && is_known(this.task, cx) => {
                 if !*this.heeds_activity && !this.listening.is_waiting() {
                     *this.credit = *this.batch;
                     *this.batch_passed = false;
