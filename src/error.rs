@@ -400,6 +400,51 @@ impl fmt::Display for PingNowError {
 
 impl StdError for PingNowError {}
 
+/// Why a [`Probe`](crate::Probe) has no round trip to tell.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures_pinger::ProbeError;
+///
+/// let late = ProbeError::Late { within: Duration::from_secs(5) };
+/// assert_eq!(late.to_string(), "no ping was answered within 5s");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// No ping was answered in the time that was given. The heartbeat goes on: only its own timeout
+    /// judges.
+    Late {
+        /// The time that was given.
+        within: Duration,
+    },
+    /// The heartbeat has ended.
+    Ended,
+    /// The heartbeat is [paused](crate::Controller::pause).
+    Paused,
+    /// A verdict has fallen and its close frame is on its way, or a close frame of the connection itself was
+    /// sent or read.
+    Closing,
+    /// The heartbeat sends no pings: it only [watches](crate::ConfigBuilder::watch).
+    Watching,
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late { within } => write!(f, "no ping was answered within {within:?}"),
+            Self::Ended => Closed.fmt(f),
+            Self::Paused => f.write_str("the heartbeat is paused"),
+            Self::Closing => f.write_str("the connection is closing"),
+            Self::Watching => PingNowError::Watching.fmt(f),
+        }
+    }
+}
+
+impl StdError for ProbeError {}
+
 /// Why a [`PingSender`](crate::PingSender) did not take a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -130,11 +130,11 @@ mod trace;
 pub use attach::{FilterPongs, InspectPings};
 pub use config::{Config, ConfigBuilder, Liveness};
 pub use error::{
-    Closed, Error, Interrupted, InvalidCloseReason, InvalidConfig, PingNowError, SendPingError,
-    TimedOut, TimeoutPhase,
+    Closed, Error, Interrupted, InvalidCloseReason, InvalidConfig, PingNowError, ProbeError,
+    SendPingError, TimedOut, TimeoutPhase,
 };
 pub use frame::{CloseReason, Frame, Ping, Pong};
-pub use handle::{Controller, PongSender, Pongs};
+pub use handle::{Controller, PongSender, Pongs, Probe};
 pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};
 pub use keep_alive::{KeepAlive, ReadHalf, ReuniteError, WriteHalf};
 pub use meter::{Meter, Metered};

@@ -478,9 +478,7 @@ where
             },
             // A runtime may say that nothing is ready because this task has had its share. So what
             // has been read in this turn is followed by another turn before anything is judged.
-            Read::Drained(read) if self.home.ask(|machine| machine.is_overdue(now)) => {
-                Input::More(read)
-            }
+            Read::Drained(read) if self.home.is_overdue(now) => Input::More(read),
             Read::Drained(_) => Input::Drained,
             Read::More => Input::More(self.budget()),
             Read::Ended => {
@@ -528,7 +526,8 @@ where
                     _ => until,
                 };
                 let home = &*self.home;
-                let Seen { grid, rung, .. } = driving.seen();
+                let seen = driving.seen();
+                let (until, Seen { grid, rung, .. }) = (until.min(seen.probes), seen);
                 if self
                     .alarm
                     .as_mut()

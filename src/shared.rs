@@ -12,6 +12,8 @@
 //! 3. No foreign code runs under the lock: clocks are read before it; wakers are woken and dropped,
 //!    and subscribers told, after it.
 
+mod extras;
+mod probes;
 mod reader;
 
 use std::ops::Deref;
@@ -32,6 +34,7 @@ use crate::timer::{Bell, Clock, wake};
 #[cfg(feature = "tracing")]
 use crate::trace::Trace;
 
+use self::extras::Extras;
 pub(crate) use self::reader::{Presence, Reader};
 
 /// What a visitor needs of a heartbeat: [`Shared`] for one that is alone, a seat for a member of a set.
@@ -107,6 +110,8 @@ struct State {
     terms: Terms,
     record: Record,
     bell: Bell,
+    /// None until there is the first of them.
+    extras: Option<Box<Extras>>,
     #[cfg(feature = "tracing")]
     untold: Untold,
 }
@@ -135,6 +140,7 @@ impl Shared {
                 terms: Terms::new(config),
                 record: Record::new(),
                 bell: Bell::new(),
+                extras: None,
                 #[cfg(feature = "tracing")]
                 untold: Untold::default(),
             }),
@@ -153,8 +159,24 @@ impl Shared {
 
     /// The one exit.
     #[inline]
-    #[cfg_attr(not(feature = "tracing"), allow(clippy::needless_pass_by_value))]
     fn leave(&self, state: MutexGuard<'_, State>, call: Call, events: Events) {
+        if state.extras.is_some() {
+            self.leave_with_probes(state, call, events);
+        } else {
+            self.unlock(state, call, events);
+        }
+    }
+
+    #[cold]
+    fn leave_with_probes(&self, mut state: MutexGuard<'_, State>, call: Call, events: Events) {
+        // Dropped last, which wakes the tasks of the probes, also where the driver's waker panics.
+        let _resolved = state.resolved();
+        self.unlock(state, call, events);
+    }
+
+    #[inline]
+    #[cfg_attr(not(feature = "tracing"), allow(clippy::needless_pass_by_value))]
+    fn unlock(&self, state: MutexGuard<'_, State>, call: Call, events: Events) {
         #[cfg(feature = "tracing")]
         let mut state = state;
         #[cfg(feature = "tracing")]
@@ -175,10 +197,12 @@ impl Shared {
 
     #[cold]
     fn wake_driver(&self, mut state: MutexGuard<'_, State>) {
-        let wakers = state.bell.call();
+        // A writer may wait where the reader is awake.
+        let (reader, writer) = (state.bell.call(), state.take_writer());
         self.called.store(true, Ordering::Relaxed);
         drop(state);
-        wake(wakers);
+        wake(reader);
+        wake(writer);
     }
 
     /// Whether something has called for the driver since it went to sleep. A look at it without the lock:
@@ -331,7 +355,12 @@ impl Shared {
         let wakers = self.enter(|state| {
             let mut machine = Machine::new(&state.terms, &mut state.record);
             machine.disconnect();
-            (state.bell.ring(), Call::Nobody, machine.events)
+            let events = machine.events;
+            (
+                (state.bell.ring(), state.take_writer()),
+                Call::Nobody,
+                events,
+            )
         });
         // Dropping a waker can run foreign code, and so can dropping a span.
         drop(wakers);
@@ -393,20 +422,20 @@ impl Shared {
 
     /// This task is woken as well when the driver is.
     pub(crate) fn register_writer(&self, cx: &Context<'_>) {
-        let old = lock(&self.state).bell.register_writer(cx);
+        let old = lock(&self.state).extras_mut().register_writer(cx);
         drop(old);
     }
 
     /// Wakes the writer's task alone.
     pub(crate) fn wake_writer(&self) {
-        let writer = lock(&self.state).bell.take_writer();
-        wake((None, writer));
+        let writer = lock(&self.state).take_writer();
+        wake(writer);
     }
 
     /// Wakes the reader's task alone.
     pub(crate) fn wake_reader(&self) {
         let reader = lock(&self.state).bell.take_reader();
-        wake((reader, None));
+        wake(reader);
     }
 
     /// See [`Turns::expect_wake`].
@@ -422,12 +451,13 @@ impl Shared {
 
     /// The timer, or a sink, has woken.
     pub(crate) fn ring(&self) {
-        let wakers = {
+        let (reader, writer) = {
             let mut state = lock(&self.state);
             self.called.store(true, Ordering::Relaxed);
-            state.bell.ring()
+            (state.bell.ring(), state.take_writer())
         };
-        wake(wakers);
+        wake(reader);
+        wake(writer);
     }
 }
 
@@ -438,13 +468,17 @@ impl State {
         &mut self,
         act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
     ) -> (R, Call, Events) {
+        let asleep = self.is_asleep();
         let mut machine = Machine::new(&self.terms, &mut self.record);
-        if !self.bell.is_asleep() {
+        let (result, earlier) = if asleep {
+            machine.visited(act)
+        } else {
             // The driver is awake, and sees what comes of it before it rests.
-            let result = act(&mut machine);
-            return (result, Call::Nobody, machine.events);
+            (act(&mut machine), false)
+        };
+        if let Some(extras) = &mut self.extras {
+            extras.probes.answer(machine.take_round_trip());
         }
-        let (result, earlier) = machine.visited(act);
         let call = if earlier { Call::Driver } else { Call::Nobody };
         (result, call, machine.events)
     }
@@ -577,6 +611,8 @@ pub(crate) enum Then {
 pub(crate) struct Seen {
     /// Whether the timer may have fired since it was polled last.
     pub(crate) rung: bool,
+    /// When to look at the probes that wait.
+    pub(crate) probes: Time,
     /// The grid of the configuration in force.
     pub(crate) grid: Grid,
 }
@@ -593,6 +629,7 @@ impl<'a> Driving<'a> {
             last: LastAnswer::NONE,
             seen: Seen {
                 rung: false,
+                probes: Time::NEVER,
                 grid: Grid::NONE,
             },
         }
@@ -610,7 +647,7 @@ impl Turns for Driving<'_> {
         let mut guard = lock(&self.shared.state);
         let state = &mut *guard;
         // The driver is asleep where another half writes for it.
-        let asleep = state.bell.is_asleep();
+        let asleep = state.is_asleep();
         let mut machine = Machine::new(&state.terms, &mut state.record);
         machine.dedicated_close = self.dedicated_close;
         let sleeps_until = if asleep {
@@ -624,10 +661,16 @@ impl Turns for Driving<'_> {
         } else {
             Call::Nobody
         };
-        if matches!(turn, Turn::Rest(_)) && self.then != Then::ComeBack {
-            self.seen.grid = machine.grid();
-            self.seen.rung = state.bell.rest(self.then == Then::Sleep);
-            self.shared.called.store(false, Ordering::Relaxed);
+        if let Turn::Rest(_) = turn {
+            if let Some(extras) = &mut state.extras {
+                let unread = matches!(self.input, Input::More(_) | Input::Behind(_));
+                self.seen.probes = extras.probes.look(self.now, machine.grid(), unread);
+            }
+            if self.then != Then::ComeBack {
+                self.seen.grid = machine.grid();
+                self.seen.rung = state.bell.rest(self.then == Then::Sleep);
+                self.shared.called.store(false, Ordering::Relaxed);
+            }
         }
         let events = machine.events;
         self.shared.leave(guard, call, events);

@@ -1,7 +1,9 @@
 //! The handle by which others steer a heartbeat that its task owns.
 
 use std::fmt;
+use std::time::Duration;
 
+use super::probe::Probe;
 use crate::config::Config;
 use crate::error::{Closed, PingNowError};
 use crate::shared::{Shared, Visited};
@@ -71,6 +73,59 @@ impl Controller {
         self.shared.ping_now()?;
         self.shared.mark_called();
         Ok(())
+    }
+
+    /// Sends a ping at once, unless one is out already, and tells its round trip: `within` that time, or an
+    /// error. The next ping is due an interval after a ping that was sent for it.
+    ///
+    /// The ping is an ordinary one, and is judged by the [timeout](crate::ConfigBuilder::timeout) as any
+    /// other; `within` itself judges nothing. Where the ping is missed and another follows
+    /// ([`max_missed`](crate::ConfigBuilder::max_missed)), the probe waits for the answer of that one. What
+    /// answers a ping by the [`Liveness`](crate::Liveness) of the heartbeat ends the probe too, with the time
+    /// from the ping to that answer. Several probes share one ping.
+    ///
+    /// `within` counts from this call, or from the first poll of the heartbeat. `Duration::MAX` waits until
+    /// the heartbeat ends, and `Duration::ZERO` does not wait: the ping is sent nevertheless. A probe has no
+    /// timer, so that its time is looked at by the task of the heartbeat: late by up to the
+    /// [granularity](crate::ConfigBuilder::granularity), where that task is late, and not at all where nobody
+    /// polls it. What has arrived by then is read first, and a stall of this process makes `within` longer, as
+    /// it does with a [timeout](crate::ConfigBuilder::stall_grace).
+    ///
+    /// # Errors
+    ///
+    /// The future is ready with [`ProbeError::Late`](crate::ProbeError::Late) when the time is over, and with
+    /// the other errors as soon as the heartbeat ends, is closing or paused, or only
+    /// [watches](crate::ConfigBuilder::watch).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// use futures::{StreamExt, channel::mpsc};
+    /// use futures_pinger::{Config, Frame, ProbeError, pinger};
+    ///
+    /// let (outgoing, mut frames) = mpsc::channel(0);
+    /// let (pongs, mut pinger) = pinger(outgoing, Config::default());
+    /// let controller = pinger.controller();
+    ///
+    /// let connection = async {
+    ///     let probe = controller.probe(Duration::from_secs(5));
+    ///     // The peer answers the ping.
+    ///     let Some(Frame::Ping(payload)) = frames.next().await else { unreachable!() };
+    ///     pongs.handle_pong(&payload).unwrap();
+    ///     let round_trip = probe.await.unwrap();
+    ///     assert!(round_trip < Duration::from_secs(5));
+    ///
+    ///     let probe = controller.probe(Duration::from_secs(5));
+    ///     controller.stop().unwrap();
+    ///     assert_eq!(probe.await, Err(ProbeError::Ended));
+    /// };
+    /// futures::join!(pinger, connection).0.unwrap();
+    /// # });
+    /// ```
+    pub fn probe(&self, within: Duration) -> Probe {
+        Probe::new(&self.shared, within)
     }
 
     /// Puts another configuration in force; see

@@ -41,7 +41,7 @@ pub(super) enum By {
     Reader,
     /// The writer, which has read for the reader.
     Writer,
-    /// The writer, which has not read, as nothing is to be judged.
+    /// The writer, while nothing is to be judged: it has not read, but for a probe.
     Passing,
 }
 
@@ -338,6 +338,7 @@ where
 
     fn arm(&mut self, until: Time, seen: Seen) {
         let (home, Seen { grid, rung, .. }) = (&*self.home, seen);
+        let until = until.min(seen.probes);
         let alarm = self.alarm.as_mut();
         if alarm.poll_at(until, grid, rung, || home.waker()).is_ready() {
             // The instant has come since `now` was read, or the timer is early. By way of the executor,
@@ -498,10 +499,13 @@ where
         let read = self.read_in_batch();
         self.report_activity(read, now);
         let (mut input, mut by) = (Input::Drained, By::Passing);
-        if *self.closing || self.home.ask(|machine| machine.is_overdue(now)) {
+        let judged = *self.closing || self.home.ask(|machine| machine.is_overdue(now));
+        if judged || self.home.has_probes() {
             // What is read here was not read when it came.
             self.home.read_late();
-            by = By::Writer;
+            if judged {
+                by = By::Writer;
+            }
             let both = self.home.waker();
             let was_closing = *self.closing;
             self.home.answer_call();
@@ -581,7 +585,7 @@ where
             Reading::More => Input::More(read),
             // A runtime may say that nothing is ready because this task has had its share. So what has
             // been read in this turn is followed by another turn before anything is judged.
-            _ if read > 0 && self.home.ask(|machine| machine.is_overdue(now)) => Input::More(read),
+            _ if read > 0 && self.home.is_overdue(now) => Input::More(read),
             _ => Input::Drained,
         };
         let comes_back = matches!(input, Input::More(_));

@@ -409,7 +409,7 @@ where
         *self.batch_began = now;
         // A runtime may say that nothing is ready because this task has had its share. So what has
         // been read in this turn is followed by another turn before anything is judged.
-        let more = any && self.home.ask(|machine| machine.is_overdue(now));
+        let more = any && self.home.is_overdue(now);
         if more {
             // Pending: we wake ourselves.
             cx.waker().wake_by_ref();

@@ -7,7 +7,7 @@ use crate::time::{Span, Time};
 
 /// A deadline with its grace for local stalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     pub(super) at: Time,
     /// The timeout that led to the deadline.
     pub(super) timeout: Span,
@@ -16,7 +16,7 @@ pub(super) struct Deadline {
 
 /// What is left of the grace of a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grace {
+pub(crate) enum Grace {
     /// The deadline is to be looked at once before it is judged, at deadline − slack.
     Checkpoint,
     /// The deadline is judged when it has come. It is extended once by as much as it is seen late.
@@ -29,7 +29,7 @@ pub(super) enum Grace {
 
 /// What a look at a [`Deadline`] shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Check {
+pub(crate) enum Check {
     Early,
     /// A local stall, so long: the deadline has moved.
     Late(Span),
@@ -68,7 +68,7 @@ pub(crate) fn slack(timeout: Span) -> Span {
 }
 
 impl Deadline {
-    pub(super) fn new(waiting_since: Time, timeout: Span, stall_grace: bool) -> Self {
+    pub(crate) fn new(waiting_since: Time, timeout: Span, stall_grace: bool) -> Self {
         Self {
             at: waiting_since.plus(timeout),
             timeout,
@@ -96,11 +96,16 @@ impl Deadline {
     }
 
     /// When to look at the deadline next.
-    pub(super) fn next_look(&self) -> Time {
+    pub(crate) fn next_look(&self) -> Time {
         self.grace.next_look(self.at, self.timeout)
     }
 
-    pub(super) fn look(&mut self, now: Time, grid: Grid) -> Check {
+    /// When a deadline is judged although input is left that was not read.
+    pub(crate) fn read_by(&self) -> Time {
+        self.at.plus(slack(self.timeout))
+    }
+
+    pub(crate) fn look(&mut self, now: Time, grid: Grid) -> Check {
         if !self.next_look().has_come(now) {
             return Check::Early;
         }

@@ -9,7 +9,7 @@ use super::proof::{Key, Proof, payload};
 use super::record::{Cause, CloseStep, End, Handshake, Newest, Phase, Record, Start, WaitKind};
 use super::schedule::Wait;
 use crate::config::{Config, Liveness, Timeout};
-use crate::error::{TimedOut, TimeoutPhase};
+use crate::error::{ProbeError, TimedOut, TimeoutPhase};
 use crate::frame::Frame;
 use crate::grid::Grid;
 use crate::stats::{HeartbeatState, Snapshot, Stats};
@@ -219,6 +219,17 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
             | Phase::Waiting
             | Phase::Watching => self.next_judgement().has_come(now),
             _ => false,
+        }
+    }
+
+    /// Why no ping is answered any more, or for now, if that is so.
+    pub(crate) fn refuses_probe(&self) -> Option<ProbeError> {
+        match self.record.phase {
+            Phase::NotBegun(Start::Paused) | Phase::Paused => Some(ProbeError::Paused),
+            Phase::Closing(_) | Phase::Handshake(_) => Some(ProbeError::Closing),
+            Phase::Ended(_) => Some(ProbeError::Ended),
+            _ if self.config().watches() => Some(ProbeError::Watching),
+            _ => None,
         }
     }
 
@@ -753,6 +764,22 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
+    /// A probe asks for a ping, and for the next answer to one.
+    pub(crate) fn probe(&mut self) -> Result<(), ProbeError> {
+        if let Some(error) = self.refuses_probe() {
+            return Err(error);
+        }
+        self.ping_now();
+        self.record.await_answer();
+        Ok(())
+    }
+
+    /// The round trip of the ping that was answered since this was asked last, or a probe was made.
+    pub(crate) fn take_round_trip(&mut self) -> Option<Span> {
+        let answered_at = self.record.take_answer()?;
+        Some(answered_at.since(self.record.sent_at()))
+    }
+
     /// False where no pings are sent.
     pub(crate) fn ping_now(&mut self) -> bool {
         if self.config().watches() {
@@ -999,12 +1026,10 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     /// The newest ping is answered; its pong or a policy says so.
     fn answered(&mut self, at: Time) {
-        self.record.settle();
-        if !self.record.is_unanswered() {
+        if !self.record.settle(at) {
             // A policy has answered it before.
             return;
         }
-        self.record.clear_doublings();
         self.record.count_answered();
         // The ping has reached the peer, whatever the flush says.
         self.record.sent = true;

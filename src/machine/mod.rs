@@ -22,7 +22,7 @@ mod record;
 mod schedule;
 mod turn;
 
-pub(crate) use self::deadline::slack;
+pub(crate) use self::deadline::{Check, Deadline, slack};
 #[cfg(feature = "tracing")]
 pub(crate) use self::event::Event;
 pub(crate) use self::event::Events;

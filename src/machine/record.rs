@@ -167,6 +167,8 @@ struct Rare {
     backlog: Option<u32>,
     /// When the newest ping was handed to the sink or flushed, where this is not `waiting_since`.
     sent_at: Option<Time>,
+    /// When a ping was answered since a probe has asked; for those who probe.
+    answered_at: Option<Time>,
     /// The deadline as a grace has moved it.
     moved_to: Option<Time>,
     /// The start of the wait that ends at `due`, where `due` is never.
@@ -203,6 +205,7 @@ impl Rare {
         lateness: Span::ZERO,
         backlog: None,
         sent_at: None,
+        answered_at: None,
         moved_to: None,
         wait_start: Time::ORIGIN,
         unread_deadline: None,
@@ -514,6 +517,16 @@ impl Record {
         rare.doublings = rare.doublings.saturating_add(1);
     }
 
+    /// From now on [`take_answer`](Self::take_answer) tells of answers.
+    pub(super) fn await_answer(&mut self) {
+        self.rare_mut().answered_at = None;
+    }
+
+    /// When a ping was answered that was not told of yet.
+    pub(super) fn take_answer(&mut self) -> Option<Time> {
+        self.rare.as_mut()?.answered_at.take()
+    }
+
     /// The newest ping has no answer, and waits for none any more.
     pub(super) fn give_up(&mut self) {
         self.rare_mut().in_doubt = true;
@@ -524,13 +537,19 @@ impl Record {
         self.rare().in_doubt
     }
 
-    /// The newest ping is answered, and with it all that came before.
+    /// The newest ping is answered, and with it all that came before. Whether this is its first answer.
     #[inline]
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, at: Time) -> bool {
+        let first = self.is_unanswered();
         if let Some(rare) = &mut self.rare {
             rare.misses = 0;
             rare.in_doubt = false;
+            if first {
+                rare.doublings = 0;
+                rare.answered_at = Some(at);
+            }
         }
+        first
     }
 
     pub(super) fn clear_doubt(&mut self) {

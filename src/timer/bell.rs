@@ -3,11 +3,7 @@
 use std::mem;
 use std::task::{Context, Waker};
 
-/// Wakers that were taken out of a [`Bell`]: the reader's, and the writer's. They are to be woken, or
-/// dropped, without the lock: both can run foreign code.
-pub(crate) type Wakers = (Option<Waker>, Option<Box<Waker>>);
-
-/// The tasks that drive a heartbeat. The owner keeps it behind its own lock, next to what the driver
+/// The task that drives a heartbeat. The owner keeps the bell behind its own lock, next to what the driver
 /// drives, and hands out a waker that calls [`ring`](Self::ring).
 ///
 /// While the driver sleeps and its bell has not rung, neither clock nor timer needs to be asked: the
@@ -19,8 +15,6 @@ pub(crate) struct Bell {
     /// Whether the timer may have fired since it was polled last.
     rung: bool,
     reader: Option<Waker>,
-    /// Boxed, as few have one: a task of its own that is blocked while it writes.
-    writer: Option<Box<Waker>>,
 }
 
 impl Bell {
@@ -29,7 +23,6 @@ impl Bell {
             asleep: false,
             rung: false,
             reader: None,
-            writer: None,
         }
     }
 
@@ -40,11 +33,10 @@ impl Bell {
         self.asleep && reader.is_some_and(|reader| reader.will_wake(cx.waker()))
     }
 
-    /// Whether a call would wake the driver. Where the reader is awake, and comes by in its own time, a
-    /// writer that waits is to be woken.
+    /// Whether a call would wake the driver.
     #[inline]
     pub(crate) const fn is_asleep(&self) -> bool {
-        self.asleep || self.writer.is_some()
+        self.asleep
     }
 
     /// The driver is awake, and this task is woken from now on. The waker that this replaces is to be
@@ -56,15 +48,6 @@ impl Bell {
         match &mut self.reader {
             Some(known) if known.will_wake(cx.waker()) => None,
             reader => reader.replace(cx.waker().clone()),
-        }
-    }
-
-    /// This task is woken as well from now on.
-    #[must_use = "to be dropped without the lock"]
-    pub(crate) fn register_writer(&mut self, cx: &Context<'_>) -> Option<Box<Waker>> {
-        match &mut self.writer {
-            Some(known) if known.will_wake(cx.waker()) => None,
-            writer => writer.replace(Box::new(cx.waker().clone())),
         }
     }
 
@@ -83,20 +66,20 @@ impl Bell {
 
     /// Something is to be done earlier than the driver sleeps. A reader that is awake sees it anyway.
     #[must_use = "to be woken without the lock"]
-    pub(crate) fn call(&mut self) -> Wakers {
+    pub(crate) fn call(&mut self) -> Option<Waker> {
         if mem::replace(&mut self.asleep, false) {
-            (self.reader.take(), self.writer.take())
+            self.reader.take()
         } else {
-            (None, self.writer.take())
+            None
         }
     }
 
     /// The timer, or a sink, has woken. A driver that is awake looks once more.
     #[must_use = "to be woken without the lock"]
-    pub(crate) const fn ring(&mut self) -> Wakers {
+    pub(crate) const fn ring(&mut self) -> Option<Waker> {
         self.rung = true;
         self.asleep = false;
-        (self.reader.take(), self.writer.take())
+        self.reader.take()
     }
 
     /// The reader's task, to be woken for something that is of no interest to the writer.
@@ -104,21 +87,12 @@ impl Bell {
     pub(crate) const fn take_reader(&mut self) -> Option<Waker> {
         self.reader.take()
     }
-
-    /// The writer's task, to be woken for something that is of no interest to the reader.
-    #[must_use = "to be woken without the lock"]
-    pub(crate) const fn take_writer(&mut self) -> Option<Box<Waker>> {
-        self.writer.take()
-    }
 }
 
-/// Wakes those who were taken.
+/// Wakes a task that was taken, without a lock: a waker is foreign code.
 #[inline]
-pub(crate) fn wake((reader, writer): Wakers) {
-    if let Some(reader) = reader {
-        reader.wake();
-    }
-    if let Some(writer) = writer {
-        writer.wake();
+pub(crate) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }

@@ -42,6 +42,7 @@ mod meter;
 mod orders;
 mod pipe;
 mod ponger;
+mod probe;
 mod protocols;
 mod refused;
 mod run_while;

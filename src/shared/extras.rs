@@ -1,0 +1,49 @@
+//! What few heartbeats have, in an allocation of its own.
+
+use std::task::{Context, Waker};
+
+use super::State;
+use super::probes::Probes;
+
+/// What few heartbeats have.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// A task of its own that is blocked while it writes: it is woken as well when the driver is.
+    pub(super) writer: Option<Waker>,
+    pub(super) probes: Probes,
+}
+
+impl Extras {
+    /// This task is woken as well from now on.
+    #[must_use = "to be dropped without the lock"]
+    pub(super) fn register_writer(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        match &mut self.writer {
+            Some(known) if known.will_wake(cx.waker()) => None,
+            writer => writer.replace(cx.waker().clone()),
+        }
+    }
+}
+
+impl State {
+    #[cold]
+    pub(super) fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Whether a call would wake a task. Where the reader is awake, and comes by in its own time, a writer
+    /// that waits is to be woken.
+    #[inline]
+    pub(super) fn is_asleep(&self) -> bool {
+        let writer = self
+            .extras
+            .as_ref()
+            .and_then(|extras| extras.writer.as_ref());
+        self.bell.is_asleep() || writer.is_some()
+    }
+
+    /// The writer's task, to be woken without the lock.
+    #[inline]
+    pub(super) fn take_writer(&mut self) -> Option<Waker> {
+        self.extras.as_mut()?.writer.take()
+    }
+}

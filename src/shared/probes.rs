@@ -1,0 +1,211 @@
+//! The probes that wait for a round trip.
+//!
+//! A probe has no timer of its own: the driver looks at its deadline. Who answers a ping, or ends the
+//! heartbeat, resolves the probes under the lock, and wakes their tasks without it.
+
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::{Call, Shared, State};
+use crate::error::ProbeError;
+use crate::grid::Grid;
+use crate::machine::{Check, Deadline, Machine};
+use crate::sync::lock;
+use crate::time::{Span, Time};
+
+/// What a probe has come to.
+type Outcome = Result<Duration, ProbeError>;
+
+/// The tasks of probes that are resolved. Dropping it wakes them all, also where one of them panics.
+#[derive(Default)]
+pub(super) struct Resolved(Vec<Waker>);
+
+impl Drop for Resolved {
+    fn drop(&mut self) {
+        /// What is left when a waker panics.
+        struct Rest<'a>(&'a mut Vec<Waker>);
+
+        impl Drop for Rest<'_> {
+            fn drop(&mut self) {
+                self.0.drain(..).for_each(Waker::wake);
+            }
+        }
+
+        let rest = Rest(&mut self.0);
+        while let Some(waker) = rest.0.pop() {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    /// How many were made; the newest has this number.
+    made: u64,
+    list: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    within: Duration,
+    /// None before the driver has seen the probe, where the heartbeat has not begun.
+    deadline: Option<Deadline>,
+    outcome: Option<Outcome>,
+    waker: Option<Waker>,
+}
+
+/// The deadline of a probe. A stall of this process is not the peer's silence here either.
+fn deadline(since: Time, within: Duration) -> Deadline {
+    Deadline::new(since, within.into(), true)
+}
+
+impl Probes {
+    /// A probe more. Its time runs from `since` on, or from when the driver sees it.
+    fn add(&mut self, within: Duration, since: Option<Time>) -> u64 {
+        self.made += 1;
+        self.list.push(Entry {
+            number: self.made,
+            within,
+            deadline: since.map(|since| deadline(since, within)),
+            outcome: None,
+            waker: None,
+        });
+        self.made
+    }
+
+    /// Those that wait come to that.
+    fn resolve(&mut self, outcome: Outcome) {
+        for entry in &mut self.list {
+            entry.outcome.get_or_insert(outcome);
+        }
+    }
+
+    /// A ping was answered, if it has a `round_trip`.
+    #[cold]
+    pub(super) fn answer(&mut self, round_trip: Option<Span>) {
+        if let Some(round_trip) = round_trip {
+            self.resolve(Ok(round_trip.to_duration()));
+        }
+    }
+
+    /// The driver looks at the deadlines; it has `unread` input left or not. When it must look next.
+    #[cold]
+    pub(super) fn look(&mut self, now: Time, grid: Grid, unread: bool) -> Time {
+        let mut next = Time::NEVER;
+        for entry in &mut self.list {
+            if entry.outcome.is_some() {
+                continue;
+            }
+            let within = entry.within;
+            let deadline = entry.deadline.get_or_insert_with(|| deadline(now, within));
+            // The answer may be in what is not read yet.
+            let from = if unread {
+                deadline.read_by()
+            } else {
+                Time::ORIGIN
+            };
+            if from.has_come(now) && matches!(deadline.look(now, grid), Check::Expired(_)) {
+                entry.outcome = Some(Err(ProbeError::Late { within }));
+            } else {
+                next = next.min(deadline.next_look().max(from));
+            }
+        }
+        next
+    }
+
+    /// Those that wait.
+    fn waiting(&self) -> impl Iterator<Item = &Entry> {
+        self.list.iter().filter(|entry| entry.outcome.is_none())
+    }
+
+    /// Whether a deadline is to be looked at.
+    fn is_overdue(&self, now: Time) -> bool {
+        let mut deadlines = self.waiting().filter_map(|entry| entry.deadline);
+        deadlines.any(|deadline| deadline.next_look().has_come(now))
+    }
+
+    /// Takes a probe off the list.
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let place = self.list.iter().position(|entry| entry.number == number)?;
+        Some(self.list.swap_remove(place))
+    }
+}
+
+impl State {
+    /// Probes cannot wait for a heartbeat that answers none. The wakers of all that are resolved.
+    #[cold]
+    pub(super) fn resolved(&mut self) -> Resolved {
+        let Some(probes) = self.extras.as_mut().map(|extras| &mut extras.probes) else {
+            return Resolved::default();
+        };
+        if let Some(error) = Machine::new(&self.terms, &self.record).refuses_probe() {
+            probes.resolve(Err(error));
+        }
+        let resolved = probes
+            .list
+            .iter_mut()
+            .filter(|entry| entry.outcome.is_some());
+        Resolved(resolved.filter_map(|entry| entry.waker.take()).collect())
+    }
+}
+
+impl Shared {
+    /// Asks for a ping, unless one is out, and waits for its answer. The number of the probe.
+    pub(crate) fn probe(&self, within: Duration) -> Result<u64, ProbeError> {
+        let begun = self.begun.get();
+        let since = begun.map(|begun| Time::of(begun.clock.now()));
+        self.enter(|state| {
+            let (asked, _, events) = state.visit(|machine| machine.probe());
+            if let Err(error) = asked {
+                return (Err(error), Call::Nobody, events);
+            }
+            let number = state.extras_mut().probes.add(within, since);
+            // The driver may sleep for longer than the probe waits.
+            (Ok(number), Call::Driver, events)
+        })
+    }
+
+    /// What the probe has come to; then it is off the list. Else this task is woken.
+    pub(crate) fn poll_probe(&self, number: u64, cx: &Context<'_>) -> Poll<Outcome> {
+        let waker = cx.waker().clone();
+        let mut state = lock(&self.state);
+        let probes = &mut state.extras_mut().probes;
+        let entry = probes.list.iter_mut().find(|entry| entry.number == number);
+        let entry = entry.expect("a probe is on the list until it is ready, or dropped");
+        let old = entry.waker.replace(waker);
+        let outcome = entry.outcome;
+        if outcome.is_some() {
+            let entry = probes.remove(number);
+            drop(state);
+            // Dropping a waker can run foreign code.
+            drop(entry);
+        } else {
+            drop(state);
+        }
+        drop(old);
+        // Pending: whoever answers a ping, or ends the heartbeat, wakes us, and the driver at the deadline.
+        outcome.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// The probe is dropped.
+    pub(crate) fn forget_probe(&self, number: u64) {
+        let entry = lock(&self.state).extras_mut().probes.remove(number);
+        drop(entry);
+    }
+
+    /// Whether a probe waits.
+    pub(crate) fn has_probes(&self) -> bool {
+        let state = lock(&self.state);
+        let probes = state.extras.as_ref().map(|extras| &extras.probes);
+        probes.is_some_and(|probes| probes.waiting().next().is_some())
+    }
+
+    /// Whether something has passed that is not judged yet: a deadline of a ping, or of a probe.
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
+        let state = lock(&self.state);
+        let probes = state.extras.as_ref().map(|extras| &extras.probes);
+        Machine::new(&state.terms, &state.record).is_overdue(now)
+            || probes.is_some_and(|probes| probes.is_overdue(now))
+    }
+}
