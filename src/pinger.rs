@@ -367,6 +367,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        this.home.note_sleep(this.alarm.asleep());
         if this.home.wake_up(this.last.blocked, cx) {
             // Pending: as `poll_on` says.
             return this.poll_on(None, cx);

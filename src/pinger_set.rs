@@ -316,7 +316,13 @@ where
         let this = self.project();
         let handle = &this.owner.0;
         let hub = &handle.hub;
-        if !hub.wake_up(this.driver.is_none(), cx) {
+        let (asleep, interval) = (this.alarm.asleep(), hub.terms.config.spans().interval);
+        let now = || Time::of(this.alarm.now());
+        let must = match this.driver {
+            Some(driver) => driver.note_sleep(asleep, interval, now),
+            None => true,
+        };
+        if !hub.wake_up(must, cx) {
             // Pending: the timer wakes us, and whoever has news: an insert, a drop of a member, a
             // sink, a pong that a ping has waited for.
             return Poll::Pending;
@@ -326,7 +332,9 @@ where
         let grid = Grid {
             step: hub.terms.config.spans().granularity,
         };
-        let driver = this.driver.get_or_insert_with(|| Driver::new(grid, now));
+        let driver = this
+            .driver
+            .get_or_insert_with(|| Driver::new(grid, now, asleep));
 
         driver.hear(hub, &handle.arrivals);
         match driver.drive(hub, now) {

@@ -29,7 +29,7 @@ use crate::machine::{Events, Handshake, Input, Machine, PongKind, Record, SinkSt
 use crate::meter::Progress;
 use crate::stats::Stats;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, lock};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::timer::{Bell, Clock, wake};
 #[cfg(feature = "tracing")]
 use crate::trace::Trace;
@@ -406,6 +406,30 @@ impl Shared {
         // Only the driver gets here: nobody waits for anybody.
         self.begun.get_or_init(|| Begun { clock });
         self.enter(|state| state.visit(|machine| machine.begin(now)));
+    }
+
+    /// The driver is polled, and the machine has been in suspend for so long. After a long sleep one ping
+    /// leaves at once. Whether it was that long.
+    #[inline]
+    pub(crate) fn note_sleep(&self, asleep: Span) -> bool {
+        asleep > Span::ZERO && self.compare_sleep(asleep)
+    }
+
+    #[cold]
+    fn compare_sleep(&self, asleep: Span) -> bool {
+        let begun = self.begun.get().is_some();
+        self.enter(|state| {
+            let known = &mut state.extras_mut().asleep;
+            let grown = asleep.saturating_sub(*known);
+            *known = asleep.max(*known);
+            state.visit(|machine| {
+                let slept = begun && grown > machine.config().spans().interval;
+                if slept {
+                    machine.ping_now();
+                }
+                slept
+            })
+        })
     }
 
     /// The driver is polled. False if a poll by this task has nothing to look at, unless it `must`;

@@ -54,6 +54,7 @@ where
     /// The time, and the begin of the heartbeat with the first poll of either half. Whether it is the
     /// first.
     pub(super) fn begin(&mut self) -> (Time, bool) {
+        self.home.note_sleep(self.alarm.asleep());
         let now = Time::of(self.alarm.now());
         let alarm = self.alarm.as_ref();
         let first = self.home.begin(|| now, || alarm.clock());

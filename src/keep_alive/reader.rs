@@ -93,7 +93,11 @@ where
                 }
                 kind => self.as_mut().takes(kind),
             },
-            Poll::Pending if *this.still && is_known(this.task, cx) => {
+            Poll::Pending
+                if *this.still
+                    && is_known(this.task, cx)
+                    && !this.home.note_sleep(this.alarm.asleep()) =>
+            {
                 if !*this.heeds_activity && !this.listening.is_waiting() {
                     *this.credit = *this.batch;
                     *this.batch_passed = false;
@@ -398,6 +402,7 @@ where
         }
         let heeded = any && self.home.ask(|machine| machine.heeds_activity());
         let must = heeded || self.last.blocked || self.in_sink.is_some() || *self.closing;
+        self.home.note_sleep(self.alarm.asleep());
         let awake = self.wake_up(must, cx);
         let now = Time::of(self.alarm.now());
         if !awake {

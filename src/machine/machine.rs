@@ -764,6 +764,13 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
+    /// A ping is due `by` then at the latest, unless one is out.
+    pub(crate) fn ping_by(&mut self, by: Time) {
+        if self.record.phase == Phase::Idle {
+            self.record.due = self.record.due.min(by);
+        }
+    }
+
     /// A probe asks for a ping, and for the next answer to one.
     pub(crate) fn probe(&mut self) -> Result<(), ProbeError> {
         if let Some(error) = self.refuses_probe() {

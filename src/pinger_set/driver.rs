@@ -16,7 +16,7 @@ use crate::frame::Frame;
 use crate::grid::Grid;
 use crate::machine::{Destination, Verdict};
 use crate::sync::{Mutex, lock};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// Members that are looked at in one poll; then others have their turn.
 const BUDGET: u32 = 1024;
@@ -24,6 +24,9 @@ const BUDGET: u32 = 1024;
 /// How many members are looked at in one poll before the `Pending` of a sink is taken for a yield. tokio lets a
 /// task do four times as much.
 const TRUSTED: u32 = 32;
+
+/// Members that ping in one step of the grid when the machine has slept.
+const AWAKENED: u64 = 1024;
 
 /// Room that a list of news keeps when it is empty.
 const KEPT: usize = 64;
@@ -42,6 +45,12 @@ pub(super) struct Driver<Si> {
     yielded: Option<(u32, LastAnswer)>,
     /// What is left to be done in a chunk whose sinks are ready: its number, and a bit for each seat.
     woken: Option<(u32, u64)>,
+    /// How long the machine had been in suspend at the latest poll.
+    asleep: Span,
+    /// The step of the grid.
+    step: Span,
+    /// The machine has slept: the next seat that is to ping soon, and the time for the first of them.
+    awakened: Option<(u32, Time)>,
 }
 
 /// What the driver keeps for the seats of a chunk: the sinks, which are nobody else's.
@@ -80,7 +89,7 @@ enum Task<Si> {
 }
 
 impl<Si> Driver<Si> {
-    pub(super) fn new(grid: Grid, now: Time) -> Self {
+    pub(super) fn new(grid: Grid, now: Time, asleep: Span) -> Self {
         Self {
             agenda: Agenda::new(grid, now),
             news: News::default(),
@@ -90,7 +99,37 @@ impl<Si> Driver<Si> {
             heard: false,
             yielded: None,
             woken: None,
+            asleep,
+            step: grid.step,
+            awakened: None,
         }
+    }
+
+    /// The machine has been in suspend for so long. Whether it has slept for more than the interval since the
+    /// latest poll: then each member is to ping soon.
+    pub(super) fn note_sleep(
+        &mut self,
+        asleep: Span,
+        interval: Span,
+        now: impl FnOnce() -> Time,
+    ) -> bool {
+        let slept = asleep.saturating_sub(self.asleep) > interval;
+        self.asleep = asleep.max(self.asleep);
+        if slept {
+            self.awakened = Some((0, now()));
+        }
+        slept
+    }
+
+    /// The next member that pings soon as the machine has slept: so many in each step of the grid.
+    fn next_awakened(&mut self) -> Option<u32> {
+        let (seat, from) = self.awakened.take()?;
+        let lane = self.lanes.get((seat / CHUNK) as usize)?;
+        let steps = u64::from(seat) / AWAKENED;
+        let wait = Span::nanos(self.step.as_nanos().saturating_mul(steps));
+        lane.chunk.ping_by(seat, from.plus(wait));
+        self.awakened = Some((seat + 1, from));
+        Some(seat)
     }
 
     fn lane(&mut self, seat: u32) -> &mut Lane<Si> {
@@ -127,7 +166,8 @@ impl<Si> Driver<Si> {
     }
 
     fn next_look(&mut self, now: Time) -> Option<Task<Si>> {
-        self.agenda.expire(now).map(Task::Look)
+        let seat = self.agenda.expire(now);
+        seat.or_else(|| self.next_awakened()).map(Task::Look)
     }
 
     fn next_news(&mut self) -> Option<Task<Si>> {

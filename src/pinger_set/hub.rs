@@ -434,6 +434,11 @@ impl Chunk {
         self.seats().id(seat)
     }
 
+    /// See [`Machine::ping_by`].
+    pub(super) fn ping_by(&self, seat: u32, by: Time) {
+        self.machine(&mut self.seats(), seat).ping_by(by);
+    }
+
     /// Its sink is gone, and so is its member.
     pub(super) fn vacate(&self, seat: u32) {
         self.hub.vacate(seat);

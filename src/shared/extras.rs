@@ -4,6 +4,7 @@ use std::task::{Context, Waker};
 
 use super::State;
 use super::probes::Probes;
+use crate::time::Span;
 
 /// What few heartbeats have.
 #[derive(Debug, Default)]
@@ -11,6 +12,8 @@ pub(super) struct Extras {
     /// A task of its own that is blocked while it writes: it is woken as well when the driver is.
     pub(super) writer: Option<Waker>,
     pub(super) probes: Probes,
+    /// How long the machine had been in suspend when the driver looked last.
+    pub(super) asleep: Span,
 }
 
 impl Extras {

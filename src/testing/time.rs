@@ -64,6 +64,7 @@ struct Agenda {
     timers: BTreeMap<u64, Armed>,
     made: u64,
     resets: usize,
+    asleep: Duration,
     /// Timers fire so much before their deadline, once for each.
     early: Duration,
     stalls: Vec<Range<Duration>>,
@@ -214,6 +215,15 @@ impl Time {
 
     pub(super) fn resets(&self) -> usize {
         lock(&self.agenda).resets
+    }
+
+    pub(super) fn suspend(&self, sleep: Duration) {
+        let asleep = &mut lock(&self.agenda).asleep;
+        *asleep = asleep.saturating_add(sleep);
+    }
+
+    pub(super) fn asleep(&self) -> Duration {
+        lock(&self.agenda).asleep
     }
 
     pub(super) fn early_timers(&self, early: Duration) {

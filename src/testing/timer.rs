@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use super::time::Time;
 use crate::time::Instant;
@@ -47,6 +48,10 @@ impl Timer for ManualTimer {
 
     fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.time.poll_elapsed(self.id, cx)
+    }
+
+    fn asleep(&self) -> Duration {
+        self.time.asleep()
     }
 }
 

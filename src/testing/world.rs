@@ -163,6 +163,25 @@ impl World {
         self.time.set_spurious_polls(polls);
     }
 
+    /// The machine was in suspend for so long, just now: its clock stood still, and with it the timers and
+    /// the network of this world. [`Timer::asleep`](crate::Timer::asleep) tells of it, and nobody is woken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::Timer;
+    /// use futures_pinger::testing::World;
+    ///
+    /// let (world, night) = (World::new(), Duration::from_secs(8 * 3600));
+    /// world.suspend(night);
+    /// assert_eq!(world.timer().asleep(), night);
+    /// assert_eq!(world.elapsed(), Duration::ZERO);
+    /// ```
+    pub fn suspend(&self, sleep: Duration) {
+        self.time.suspend(sleep);
+    }
+
     /// Gives each poll a waker of its own, and the ones before wake nobody: a future must keep the
     /// waker of its latest poll. False unless set.
     pub fn fresh_wakers(&self, fresh: bool) {

@@ -41,6 +41,12 @@ impl<T: Timer> Alarm<T> {
         self.timer.now()
     }
 
+    /// See [`Timer::asleep`].
+    #[inline]
+    pub(crate) fn asleep(&self) -> Span {
+        self.timer.asleep().into()
+    }
+
     pub(crate) fn clock(&self) -> Clock {
         self.timer.clock()
     }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::interface::{Clock, Timer};
+use super::suspend::asleep;
 use crate::time::Instant;
 
 /// The timer of async-io's reactor: for smol, async-std, and all that run on it.
@@ -51,6 +53,11 @@ impl Timer for AsyncIoTimer {
             // Never armed: nothing will ever elapse.
             None => Poll::Pending,
         }
+    }
+
+    #[inline]
+    fn asleep(&self) -> Duration {
+        asleep()
     }
 }
 

@@ -4,15 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-#[cfg(any(
-    test,
-    all(feature = "wasm", target_family = "wasm", target_os = "unknown")
-))]
 use std::time::Duration;
 
 use futures_timer::Delay;
 
 use super::interface::{Clock, Timer};
+use super::suspend::asleep;
 use crate::time::Instant;
 
 /// The timer of the `futures-timer` crate, which needs no runtime. The default.
@@ -63,6 +60,11 @@ impl Timer for FuturesTimer {
             // Never armed: nothing will ever elapse.
             None => Poll::Pending,
         }
+    }
+
+    #[inline]
+    fn asleep(&self) -> Duration {
+        asleep()
     }
 }
 

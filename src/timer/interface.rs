@@ -5,6 +5,7 @@ use std::ops::DerefMut;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::time::Instant;
 
@@ -144,6 +145,60 @@ pub trait Timer {
     /// polled before the first [`reset`](Self::reset), nor again after it was ready before the
     /// next.
     fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The time that the machine has spent in suspend so far, counted from any fixed point; zero, unless the
+    /// timer can tell.
+    ///
+    /// Where it has grown by more than the interval since a heartbeat looked last, one ping leaves at once,
+    /// unless one is out: connections rarely survive a long sleep. The sleep itself judges nothing. A heartbeat
+    /// looks when it is polled, so that the timer must wake it after the sleep: one on a clock that stands
+    /// still meanwhile does so as late as without a sleep.
+    ///
+    /// The timers of this crate can tell with the feature `suspend`, on Linux and Android. That was not tried
+    /// with a real suspend.
+    ///
+    /// # Examples
+    ///
+    /// A timer on a clock that stands still while the machine sleeps, beside one that goes on:
+    ///
+    /// ```
+    /// use std::pin::Pin;
+    /// use std::task::{Context, Poll};
+    /// use std::time::Duration;
+    /// use futures_pinger::{Clock, FuturesTimer, Instant, Timer};
+    ///
+    /// struct Laptop {
+    ///     timer: FuturesTimer,
+    ///     /// The time from the start of the machine, its sleeps included.
+    ///     uptime: fn() -> Duration,
+    ///     start: Instant,
+    /// }
+    ///
+    /// impl Timer for Laptop {
+    ///     fn clock(&self) -> Clock {
+    ///         self.timer.clock()
+    ///     }
+    ///
+    ///     fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+    ///         Pin::new(&mut self.timer).reset(deadline);
+    ///     }
+    ///
+    ///     fn poll_elapsed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    ///         Pin::new(&mut self.timer).poll_elapsed(cx)
+    ///     }
+    ///
+    ///     fn asleep(&self) -> Duration {
+    ///         let uptime = (self.uptime)();
+    ///         uptime.saturating_sub(self.now().saturating_duration_since(self.start))
+    ///     }
+    /// }
+    /// # let start = Clock::system().now();
+    /// # let laptop = Laptop { timer: FuturesTimer::new(), uptime: || Duration::from_secs(60), start };
+    /// # assert!(laptop.asleep() > Duration::from_secs(30));
+    /// ```
+    fn asleep(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl<T: Timer + Unpin + ?Sized> Timer for &mut T {
@@ -162,6 +217,10 @@ impl<T: Timer + Unpin + ?Sized> Timer for &mut T {
     fn poll_elapsed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut **self).poll_elapsed(cx)
     }
+
+    fn asleep(&self) -> Duration {
+        (**self).asleep()
+    }
 }
 
 impl<T: Timer + Unpin + ?Sized> Timer for Box<T> {
@@ -179,6 +238,10 @@ impl<T: Timer + Unpin + ?Sized> Timer for Box<T> {
 
     fn poll_elapsed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut **self).poll_elapsed(cx)
+    }
+
+    fn asleep(&self) -> Duration {
+        (**self).asleep()
     }
 }
 
@@ -201,5 +264,9 @@ where
 
     fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.as_deref_mut().poll_elapsed(cx)
+    }
+
+    fn asleep(&self) -> Duration {
+        (**self).asleep()
     }
 }

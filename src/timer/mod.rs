@@ -10,6 +10,9 @@
 //! [`FuturesTimer`] and [`from_fn`] work in browsers and Node too, with the feature `wasm`;
 //! [`TokioTimer`] is not there on that target, as tokio has no clock on it.
 //!
+//! With the feature `suspend`, on Linux and Android, the first three tell how long the machine was
+//! [asleep](Timer::asleep).
+//!
 //! All of them are armed when they are first needed, so a heartbeat may be built outside of the
 //! runtime it is polled in.
 
@@ -20,6 +23,7 @@ mod bell;
 mod from_fn;
 mod futures_timer;
 mod interface;
+mod suspend;
 mod time_line;
 #[cfg(all(
     feature = "tokio",

@@ -4,10 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Sleep;
 
 use super::interface::{Clock, Timer};
+use super::suspend::asleep;
 use crate::time::Instant;
 
 /// tokio's timer and tokio's clock: under `tokio::time::pause` a heartbeat runs in virtual time.
@@ -69,6 +71,11 @@ impl Timer for TokioTimer {
             // Never armed: nothing will ever elapse.
             None => Poll::Pending,
         }
+    }
+
+    #[inline]
+    fn asleep(&self) -> Duration {
+        asleep()
     }
 }
 

@@ -53,6 +53,7 @@ mod socket;
 mod split;
 mod stalls;
 mod surface;
+mod suspend;
 mod verification;
 mod wakeups;
 mod watch;
