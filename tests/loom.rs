@@ -18,7 +18,8 @@ use bytes::Bytes;
 use futures::{Sink, Stream};
 use futures_pinger::{
     Clock, Closed, Config, ConfigBuilder, Controller, Frame, Instant, KeepAlive, Liveness,
-    MessageKind, PingNowError, PingerSet, PongKind, PongSender, Protocol, Stopped, Timer, pinger,
+    MessageKind, PingNowError, PingerSet, PongKind, PongSender, ProbeError, Protocol, Stopped,
+    Timer, pinger,
 };
 use loom::sync::{Condvar, Mutex, MutexGuard};
 use loom::thread;
@@ -392,6 +393,113 @@ fn a_shorter_interval_from_another_thread_moves_the_timer() {
         });
         other.join().expect("no panic");
         drop(pongs);
+    });
+}
+
+// --- probes ---
+
+// contract: P101
+#[test]
+fn a_probe_gets_the_pong_that_comes_at_any_moment() {
+    model_of_three(|| {
+        let (hand, reader) = (Hand::new(), Reader::default());
+        let peer = Peer(|ping| reader.answer(ping, || ()));
+        let (pongs, heartbeat) = pinger(peer, build(config()));
+        reader.sender.set(Some(pongs));
+        let mut heartbeat = heartbeat.with_timer(hand.timer());
+        let controller = heartbeat.controller();
+        let probing = thread::spawn(move || {
+            let round_trip = block_on(controller.probe(Duration::MAX));
+            controller.stop().expect("nobody else stops it");
+            round_trip
+        });
+        assert_eq!(block_on(heartbeat), Ok(Stopped::Requested));
+        assert_eq!(probing.join().expect("no panic"), Ok(Duration::ZERO));
+        drop(reader.join());
+    });
+}
+
+// contract: P101
+#[test]
+fn a_probe_learns_that_the_heartbeat_is_dropped_or_paused() {
+    fn ends(end: fn(Pin<Box<dyn Future<Output = ()>>>, &Controller), error: ProbeError) {
+        model_of_two(move || {
+            let (pongs, heartbeat) = pinger(Peer(|_| ()), build(config()));
+            let mut heartbeat = heartbeat.with_timer(Still);
+            let controller = heartbeat.controller();
+            let other = controller.clone();
+            let mut heartbeat: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async {
+                let _ = heartbeat.await;
+            });
+            let polled = Task::new().poll(|cx| heartbeat.as_mut().poll(cx));
+            assert!(polled.is_pending());
+            let probing = thread::spawn(move || block_on(controller.probe(Duration::MAX)));
+            end(heartbeat, &other);
+            assert_eq!(probing.join().expect("no panic"), Err(error));
+            drop(pongs);
+        });
+    }
+
+    ends(|heartbeat, _| drop(heartbeat), ProbeError::Ended);
+    ends(
+        |heartbeat, controller| {
+            controller.pause().expect("it runs");
+            // It goes on while the probe is asked for.
+            std::mem::forget(heartbeat);
+        },
+        ProbeError::Paused,
+    );
+}
+
+// contract: P101
+#[test]
+fn the_time_of_a_probe_moves_the_timer() {
+    model_of_two(|| {
+        let hand = Hand::new();
+        let (pongs, heartbeat) = pinger(Peer(|_| ()), build(config()));
+        let mut heartbeat = heartbeat.with_timer(hand.timer());
+        let controller = heartbeat.controller();
+        let within = Duration::from_secs(1);
+        let probing = thread::spawn(move || {
+            let probe = controller.probe(within);
+            // The checkpoint, and the deadline.
+            hand.fire();
+            hand.fire();
+            let outcome = block_on(probe);
+            controller.stop().expect("nobody else stops it");
+            outcome
+        });
+        assert_eq!(block_on(heartbeat), Ok(Stopped::Requested));
+        let outcome = probing.join().expect("no panic");
+        assert_eq!(outcome, Err(ProbeError::Late { within }));
+        drop(pongs);
+    });
+}
+
+// contract: P101
+#[test]
+fn a_probe_that_is_dropped_while_it_is_answered_does_no_harm() {
+    model_of_three(|| {
+        let (hand, reader) = (Hand::new(), Reader::default());
+        let peer = Peer(|ping| reader.answer(ping, || ()));
+        let (pongs, heartbeat) = pinger(peer, build(config()));
+        reader.sender.set(Some(pongs));
+        let mut heartbeat = heartbeat.with_timer(hand.timer());
+        let controller = heartbeat.controller();
+        let (mut dropped, probe) = (
+            controller.probe(Duration::MAX),
+            controller.probe(Duration::MAX),
+        );
+        let probing = thread::spawn(move || {
+            let _ = Task::new().poll(|cx| Pin::new(&mut dropped).poll(cx));
+            drop(dropped);
+            let round_trip = block_on(probe);
+            controller.stop().expect("nobody else stops it");
+            round_trip
+        });
+        assert_eq!(block_on(heartbeat), Ok(Stopped::Requested));
+        assert_eq!(probing.join().expect("no panic"), Ok(Duration::ZERO));
+        drop(reader.join());
     });
 }
 
