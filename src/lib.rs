@@ -53,8 +53,9 @@
 //! All may be on at once. For others, and for pings above the protocol, implement [`Protocol`].
 //!
 //! The features `tokio` and `async-io` add [timers](Timer), `tokio` and `futures-io` the traits under
-//! which a [`Metered`] transport reads and writes, `serde` reads a [`Config`] from a table of its options
-//! and writes it as one; `wasm` and `tracing` are below, and
+//! which a [`Metered`] transport reads and writes, `suspend` lets the timers tell how long the machine was
+//! [asleep](Timer::asleep) (on Linux and Android; elsewhere it changes nothing), `serde` reads a [`Config`]
+//! from a table of its options and writes it as one; `wasm` and `tracing` are below, and
 //! `test-util` adds the module `testing`: virtual time and scripted peers for your own tests.
 //!
 //! # Browsers and Node

@@ -121,6 +121,9 @@ impl<Si> PingerSet<Si> {
 impl<Si, T> PingerSet<Si, T> {
     /// Keeps time by `timer`. Choose it before the first poll: the times of one clock mean nothing to
     /// another.
+    ///
+    /// Where the timer tells that the machine [has slept](Timer::asleep), all members ping that have no ping
+    /// out, 1024 of them in each step of the [granularity](crate::ConfigBuilder::granularity).
     pub fn with_timer<T2>(self, timer: T2) -> PingerSet<Si, T2> {
         PingerSet {
             owner: self.owner,

@@ -7,7 +7,7 @@
 //!
 //! 1. A visit compares, on leaving, when the driver must look next with what the driver sleeps for.
 //!    Earlier, or something to send: the driver is woken. Else nobody is. So a pong that answers a
-//!    ping wakes nobody while the next ping is not due.
+//!    ping wakes nobody while the next ping is not due, but the tasks of the probes that wait for it.
 //! 2. Only the driver judges deadlines; a visit never does.
 //! 3. No foreign code runs under the lock: clocks are read before it; wakers are woken and dropped,
 //!    and subscribers told, after it.

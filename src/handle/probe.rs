@@ -17,6 +17,11 @@ use crate::sync::Arc;
 ///
 /// It may be sent to another task or thread, and does not keep the heartbeat alive.
 ///
+/// # Wakeups
+///
+/// Its task is woken once, by whoever reads the answer or ends the heartbeat, or by the task of the heartbeat
+/// when the time is over. On a [`KeepAlive`](crate::KeepAlive) the answer must be read by one of the halves.
+///
 /// # Cancel safety
 ///
 /// Dropping a probe changes nothing: the ping is on its way.

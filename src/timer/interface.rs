@@ -154,8 +154,8 @@ pub trait Timer {
     /// looks when it is polled, so that the timer must wake it after the sleep: one on a clock that stands
     /// still meanwhile does so as late as without a sleep.
     ///
-    /// The timers of this crate can tell with the feature `suspend`, on Linux and Android. That was not tried
-    /// with a real suspend.
+    /// The timers of this crate but [`from_fn`](crate::from_fn()) can tell with the feature `suspend`, on Linux
+    /// and Android. That was not tried with a real suspend.
     ///
     /// # Examples
     ///

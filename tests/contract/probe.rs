@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::FusedFuture;
 use futures::{FutureExt, SinkExt, StreamExt};
-use futures_pinger::{Config, Controller, KeepAlive, Liveness, Probe, ProbeError, Rfc6455, pinger};
+use futures_pinger::{Config, Controller, KeepAlive, Liveness, Probe, ProbeError, Rfc6455};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::every_surface::{Surface, build, counters, each_steered, trusting};
@@ -401,24 +401,28 @@ fn what_has_arrived_is_read_before_the_time_is_over() {
         rig.run_until(s(8));
         assert_eq!(asked.outcome(), Some(Ok(s(3))), "{path:?}");
     }
-    // Behind what an application reads that was away.
-    let mut kept = Kept::new(exact());
-    let controller = kept.alive.controller();
-    kept.run_until(s(5));
-    let mut asked = Asked::new(&controller, s(3));
-    kept.run_until(s(5));
-    for number in 0..40 {
-        kept.script.receive(Msg::Data(number));
+    // By a reader that the timer wakes, or that was away.
+    for (unread, time) in [(0, s(8)), (40, s(19))] {
+        let mut kept = Kept::new(exact());
+        let controller = kept.alive.controller();
+        kept.run_until(s(5));
+        let mut asked = Asked::new(&controller, s(3));
+        kept.run_until(s(5));
+        let mut surface = Surface::KeepAlive(Box::new(kept));
+        let pong = surface.payload(0);
+        let Surface::KeepAlive(kept) = &mut surface else {
+            unreachable!("it is one")
+        };
+        // Its tasks are polled at the checkpoint, and then not before that time.
+        kept.run_until(s(8) - ms(1));
+        for number in 0..unread {
+            kept.script.receive(Msg::Data(number));
+        }
+        kept.at(s(8), move |script| script.receive(Msg::Pong(pong)));
+        kept.idle_until(time);
+        kept.run_until(time);
+        assert_eq!(asked.outcome(), Some(Ok(time - s(5))), "{unread}");
     }
-    let payload = Surface::KeepAlive(Box::new(kept));
-    let pong = payload.payload(0);
-    let Surface::KeepAlive(mut kept) = payload else {
-        unreachable!("it is one")
-    };
-    kept.script.receive(Msg::Pong(pong));
-    kept.idle_until(s(19));
-    kept.run_until(s(19));
-    assert_eq!(asked.outcome(), Some(Ok(s(14))));
     // But not for ever.
     let mut kept = Kept::new(exact());
     let controller = kept.alive.controller();
