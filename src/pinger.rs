@@ -527,12 +527,11 @@ where
                     _ => until,
                 };
                 let home = &*self.home;
-                let seen = driving.seen();
-                let (until, Seen { grid, rung, .. }) = (until.min(seen.probes), seen);
+                let Seen { grid, rung, probes } = driving.seen();
                 if self
                     .alarm
                     .as_mut()
-                    .poll_at(until, grid, rung, || waker)
+                    .poll_at(until.min(probes), grid, rung, || waker)
                     .is_ready()
                 {
                     // The instant has come since `now` was read, or the timer is early. By way of

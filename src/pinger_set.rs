@@ -10,6 +10,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
@@ -322,7 +323,8 @@ where
         let (asleep, interval) = (this.alarm.asleep(), hub.terms.config.spans().interval);
         let now = || Time::of(this.alarm.now());
         let must = match this.driver {
-            Some(driver) => driver.note_sleep(asleep, interval, now),
+            Some(_) if asleep == Duration::ZERO => false,
+            Some(driver) => driver.note_sleep(asleep.into(), interval, now),
             None => true,
         };
         if !hub.wake_up(must, cx) {
@@ -337,7 +339,7 @@ where
         };
         let driver = this
             .driver
-            .get_or_insert_with(|| Driver::new(grid, now, asleep));
+            .get_or_insert_with(|| Driver::new(grid, now, asleep.into()));
 
         driver.hear(hub, &handle.arrivals);
         match driver.drive(hub, now) {

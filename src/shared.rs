@@ -20,6 +20,7 @@ use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::drive::{LastAnswer, Turns};
@@ -411,8 +412,8 @@ impl Shared {
     /// The driver is polled, and the machine has been in suspend for so long. After a long sleep one ping
     /// leaves at once. Whether it was that long.
     #[inline]
-    pub(crate) fn note_sleep(&self, asleep: Span) -> bool {
-        asleep > Span::ZERO && self.compare_sleep(asleep)
+    pub(crate) fn note_sleep(&self, asleep: Duration) -> bool {
+        asleep > Duration::ZERO && self.compare_sleep(asleep.into())
     }
 
     #[cold]
@@ -500,9 +501,6 @@ impl State {
             // The driver is awake, and sees what comes of it before it rests.
             (act(&mut machine), false)
         };
-        if let Some(extras) = &mut self.extras {
-            extras.probes.answer(machine.take_round_trip());
-        }
         let call = if earlier { Call::Driver } else { Call::Nobody };
         (result, call, machine.events)
     }
@@ -687,8 +685,7 @@ impl Turns for Driving<'_> {
         };
         if let Turn::Rest(_) = turn {
             if let Some(extras) = &mut state.extras {
-                let unread = matches!(self.input, Input::More(_) | Input::Behind(_));
-                self.seen.probes = extras.probes.look(self.now, machine.grid(), unread);
+                self.seen.probes = extras.probes.look(self.now, machine.grid(), self.input);
             }
             if self.then != Then::ComeBack {
                 self.seen.grid = machine.grid();

@@ -338,8 +338,8 @@ where
     }
 
     fn arm(&mut self, until: Time, seen: Seen) {
-        let (home, Seen { grid, rung, .. }) = (&*self.home, seen);
-        let until = until.min(seen.probes);
+        let (home, Seen { grid, rung, probes }) = (&*self.home, seen);
+        let until = until.min(probes);
         let alarm = self.alarm.as_mut();
         if alarm.poll_at(until, grid, rung, || home.waker()).is_ready() {
             // The instant has come since `now` was read, or the timer is early. By way of the executor,

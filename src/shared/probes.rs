@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::{Call, Shared, State};
 use crate::error::ProbeError;
 use crate::grid::Grid;
-use crate::machine::{Check, Deadline, Machine};
+use crate::machine::{Check, Deadline, Input, Machine};
 use crate::sync::lock;
-use crate::time::{Span, Time};
+use crate::time::Time;
 
 /// What a probe has come to.
 type Outcome = Result<Duration, ProbeError>;
@@ -81,17 +81,11 @@ impl Probes {
         }
     }
 
-    /// A ping was answered, if it has a `round_trip`.
+    /// The driver looks at the deadlines, knowing that of its input. When it must look next.
     #[cold]
-    pub(super) fn answer(&mut self, round_trip: Option<Span>) {
-        if let Some(round_trip) = round_trip {
-            self.resolve(Ok(round_trip.to_duration()));
-        }
-    }
-
-    /// The driver looks at the deadlines; it has `unread` input left or not. When it must look next.
-    #[cold]
-    pub(super) fn look(&mut self, now: Time, grid: Grid, unread: bool) -> Time {
+    pub(super) fn look(&mut self, now: Time, grid: Grid, input: Input) -> Time {
+        // The answer may be in what is not read yet.
+        let unread = matches!(input, Input::More(_) | Input::Behind(_));
         let mut next = Time::NEVER;
         for entry in &mut self.list {
             if entry.outcome.is_some() {
@@ -99,7 +93,6 @@ impl Probes {
             }
             let within = entry.within;
             let deadline = entry.deadline.get_or_insert_with(|| deadline(now, within));
-            // The answer may be in what is not read yet.
             let from = if unread {
                 deadline.read_by()
             } else {
@@ -133,13 +126,16 @@ impl Probes {
 }
 
 impl State {
-    /// Probes cannot wait for a heartbeat that answers none. The wakers of all that are resolved.
-    #[cold]
+    /// Resolves the probes where a ping was answered, or none will be. The wakers of all that are resolved.
     pub(super) fn resolved(&mut self) -> Resolved {
         let Some(probes) = self.extras.as_mut().map(|extras| &mut extras.probes) else {
             return Resolved::default();
         };
-        if let Some(error) = Machine::new(&self.terms, &self.record).refuses_probe() {
+        let mut machine = Machine::new(&self.terms, &mut self.record);
+        if let Some(round_trip) = machine.take_round_trip() {
+            probes.resolve(Ok(round_trip.to_duration()));
+        }
+        if let Some(error) = machine.refuses_probe() {
             probes.resolve(Err(error));
         }
         let resolved = probes

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -43,8 +44,8 @@ impl<T: Timer> Alarm<T> {
 
     /// See [`Timer::asleep`].
     #[inline]
-    pub(crate) fn asleep(&self) -> Span {
-        self.timer.asleep().into()
+    pub(crate) fn asleep(&self) -> Duration {
+        self.timer.asleep()
     }
 
     pub(crate) fn clock(&self) -> Clock {
