@@ -60,6 +60,8 @@ pub enum Job {
 pub enum End {
     TimedOut(TimedOut),
     Transport,
+    /// The closing handshake has ended the connection of a writer.
+    Closed,
     /// The stream has ended without an error.
     None,
 }
@@ -68,6 +70,7 @@ impl From<Error<Broken>> for End {
     fn from(error: Error<Broken>) -> Self {
         match error {
             Error::Timeout(verdict) => Self::TimedOut(verdict),
+            Error::Closed => Self::Closed,
             _ => Self::Transport,
         }
     }

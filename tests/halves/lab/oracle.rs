@@ -125,6 +125,10 @@ impl Oracle {
             Event::ReaderEnded(end) => self.see_the_end_of_the_stream(*end, now, app, link),
             Event::WriterEnded(end) => match end {
                 End::TimedOut(verdict) => self.see_verdict(*verdict, now, app, link),
+                End::Closed => assert!(
+                    app.has_closed || link.close_read.is_some(),
+                    "the writer was told of an end at {now:?} that nobody began"
+                ),
                 _ => assert!(
                     link.is_broken() || link.close_read.is_some(),
                     "the writer failed for no reason at {now:?}"
@@ -188,6 +192,7 @@ impl Oracle {
         self.check_yielded(link.read, link, "at the end of the stream");
         match end {
             End::TimedOut(verdict) => self.see_verdict(verdict, now, app, link),
+            End::Closed => panic!("the stream was told of what is the writer's"),
             End::Transport => {
                 self.report.failed = true;
                 let refused = link.was_refused.is_some() && self.closing_since.is_none();
