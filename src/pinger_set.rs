@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::frame::Frame;
 use crate::grid::Grid;
 use crate::machine::PongKind;
-use crate::shared::Visited;
+use crate::shared::{Reader, Visited};
 use crate::stats::Stats;
 use crate::sync::{Mutex, lock};
 use crate::time::Time;
@@ -242,6 +242,9 @@ impl fmt::Display for MemberId {
 }
 
 /// A connection's place in a [`PingerSet`], for whoever reads from it. Dropping it leaves the set.
+///
+/// Whoever reads the socket calls [`handle_pong`](Self::handle_pong) for each pong, or wraps the stream of
+/// messages by [`attach`](Self::attach).
 pub struct Member {
     chunk: Arc<Chunk>,
     id: MemberId,
@@ -300,6 +303,18 @@ impl Member {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.chunk.stats(self.id.seat)
+    }
+
+    /// Whoever reads the attached stream.
+    #[inline]
+    pub(crate) fn reader(&self) -> &Reader {
+        self.chunk.reader(self.id.seat)
+    }
+
+    /// The driver is to look at once: the reader is back.
+    #[cold]
+    pub(crate) fn ring(&self) {
+        self.chunk.call(self.id.seat);
     }
 }
 

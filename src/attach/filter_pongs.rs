@@ -9,7 +9,10 @@ use pin_project_lite::pin_project;
 
 use crate::error::Closed;
 use crate::handle::PongSender;
+use crate::machine::BACKLOG_LIMIT;
+use crate::pinger_set::Member;
 use crate::protocol::{MessageKind, Protocol};
+use crate::shared::Reader;
 
 /// Messages between two reports of activity.
 const BATCH: u8 = 64;
@@ -44,19 +47,133 @@ impl PongSender {
     /// # }).unwrap();
     /// ```
     pub fn attach<St, P>(self, incoming: St, protocol: P) -> FilterPongs<St, P> {
-        FilterPongs {
-            incoming,
-            protocol,
-            pongs: Some(self),
-            unreported: 0,
-            pinged: false,
-            waited_for: 0,
+        FilterPongs::new(incoming, protocol, Handle::Sender(self))
+    }
+}
+
+impl Member {
+    /// Puts itself between the socket and its reader, as [`PongSender::attach`] does: pongs that answer the
+    /// member's pings are consumed, all else is passed through, and counts as activity. A missing pong is not
+    /// judged while the reader is away with a message.
+    ///
+    /// The member leaves the set once a close frame, an error or the end of the stream is read, and when the
+    /// adapter is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::{StreamExt, stream};
+    /// use futures_pinger::{Config, PingerSet, Rfc6455};
+    /// use tungstenite_0_30::{Error, Message};
+    ///
+    /// # let outgoing = futures::sink::drain::<futures_pinger::Frame>();
+    /// # let incoming = stream::iter([Ok::<_, Error>(Message::text("data"))]);
+    /// let set = PingerSet::new(Config::default());
+    /// let member = set.insert(outgoing);
+    /// let mut incoming = member.attach(incoming, Rfc6455);
+    /// assert_eq!(incoming.next().await.unwrap()?, Message::text("data"));
+    /// assert_eq!(set.len(), 1);
+    /// drop(incoming);
+    /// assert!(set.is_empty());
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn attach<St, P>(self, incoming: St, protocol: P) -> FilterPongs<St, P> {
+        FilterPongs::new(incoming, protocol, Handle::Member(self))
+    }
+}
+
+/// Takes the pongs of a heartbeat that is alone, or of a member of a set.
+#[derive(Debug)]
+enum Handle {
+    Sender(PongSender),
+    Member(Member),
+}
+
+impl Handle {
+    /// Whether the pong is the heartbeat's.
+    fn handle_pong(&self, payload: &[u8]) -> bool {
+        match self {
+            Self::Sender(pongs) => match pongs.handle_pong(payload) {
+                Ok(kind) => kind.is_ours(),
+                // The heartbeat has ended; a pong that is read is the reader's.
+                Err(Closed) => false,
+            },
+            Self::Member(member) => member.handle_pong(payload).is_ours(),
+        }
+    }
+
+    fn handle_answer(&self) {
+        match self {
+            // An answer that comes after the end means nothing.
+            Self::Sender(pongs) => drop(pongs.handle_answer()),
+            Self::Member(member) => drop(member.handle_answer()),
+        }
+    }
+
+    fn handle_activity(&self) {
+        match self {
+            Self::Sender(pongs) => pongs.handle_activity(),
+            Self::Member(member) => member.handle_activity(),
+        }
+    }
+
+    fn handle_ping(&self) {
+        match self {
+            Self::Sender(pongs) => pongs.handle_ping(),
+            Self::Member(member) => member.handle_ping(),
+        }
+    }
+
+    #[inline]
+    fn reader(&self) -> &Reader {
+        match self {
+            Self::Sender(pongs) => pongs.reader(),
+            Self::Member(member) => member.reader(),
+        }
+    }
+
+    /// The heartbeat has waited for the reader, who is back.
+    #[cold]
+    fn ring(&self) {
+        match self {
+            Self::Sender(pongs) => pongs.ring(),
+            Self::Member(member) => member.ring(),
+        }
+    }
+
+    /// The reader has found nothing more: what it has read by now is all that the peer sent.
+    #[inline]
+    fn note_drained(&self) {
+        if self.reader().returns() {
+            self.ring();
+        }
+    }
+
+    /// The reader leaves with an item, its `waited_for`-th while the heartbeat waits for it.
+    #[inline]
+    fn note_item(&self, waited_for: &mut u32) {
+        if self.reader().leaves() {
+            self.note_wait(waited_for);
+        } else {
+            *waited_for = 0;
+        }
+    }
+
+    #[cold]
+    fn note_wait(&self, waited_for: &mut u32) {
+        *waited_for += 1;
+        if *waited_for == BACKLOG_LIMIT {
+            *waited_for = 0;
+            self.reader().floods();
+            self.ring();
         }
     }
 }
 
 pin_project! {
-    /// The stream that [`PongSender::attach`] makes.
+    /// The stream that [`PongSender::attach`] and [`Member::attach`] make.
     #[derive(Debug)]
     #[must_use = "streams do nothing unless polled"]
     pub struct FilterPongs<St, P> {
@@ -64,7 +181,7 @@ pin_project! {
         incoming: St,
         protocol: P,
         // None once no further pong can come.
-        pongs: Option<PongSender>,
+        pongs: Option<Handle>,
         // Messages since activity was reported.
         unreported: u8,
         // A ping of the peer is among them.
@@ -75,6 +192,17 @@ pin_project! {
 }
 
 impl<St, P> FilterPongs<St, P> {
+    const fn new(incoming: St, protocol: P, pongs: Handle) -> Self {
+        Self {
+            incoming,
+            protocol,
+            pongs: Some(pongs),
+            unreported: 0,
+            pinged: false,
+            waited_for: 0,
+        }
+    }
+
     /// The stream of messages.
     pub fn get_ref(&self) -> &St {
         &self.incoming
@@ -142,14 +270,10 @@ where
                     false
                 }
                 // A pong has said there what it says of the peer's life.
-                MessageKind::Pong(payload) => match pongs.handle_pong(&payload) {
-                    Ok(kind) => kind.is_ours(),
-                    // The heartbeat has ended; a pong that is read is the reader's.
-                    Err(Closed) => false,
-                },
+                MessageKind::Pong(payload) => pongs.handle_pong(&payload),
                 MessageKind::Answer => {
                     // An answer is nobody else's, also after the end.
-                    let _ = pongs.handle_answer();
+                    pongs.handle_answer();
                     true
                 }
                 MessageKind::Close => {

@@ -10,8 +10,8 @@ use futures_sink::Sink;
 
 use crate::error::Closed;
 use crate::frame::Pong;
-use crate::machine::{BACKLOG_LIMIT, PongKind};
-use crate::shared::{Shared, Visited};
+use crate::machine::PongKind;
+use crate::shared::{Reader, Shared, Visited};
 use crate::sync::Arc;
 
 /// Takes the peer's pongs; from [`pinger()`](crate::pinger()).
@@ -102,32 +102,16 @@ impl PongSender {
         let _ = self.shared.handle_message(true);
     }
 
-    /// The reader has found nothing more: what it has read by now is all that the peer sent.
+    /// Whoever reads the attached stream.
     #[inline]
-    pub(crate) fn note_drained(&self) {
-        if self.shared.reader.returns() {
-            self.shared.ring();
-        }
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.shared.reader
     }
 
-    /// The reader leaves with an item, its `waited_for`-th while the heartbeat waits for it.
-    #[inline]
-    pub(crate) fn note_item(&self, waited_for: &mut u32) {
-        if self.shared.reader.leaves() {
-            self.note_wait(waited_for);
-        } else {
-            *waited_for = 0;
-        }
-    }
-
+    /// The driver is to look at once: the reader is back.
     #[cold]
-    fn note_wait(&self, waited_for: &mut u32) {
-        *waited_for += 1;
-        if *waited_for == BACKLOG_LIMIT {
-            *waited_for = 0;
-            self.shared.reader.floods();
-            self.shared.ring();
-        }
+    pub(crate) fn ring(&self) {
+        self.shared.ring();
     }
 
     /// Whether the heartbeat has ended.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::drive::Turns;
 use crate::error::Closed;
 use crate::machine::{Input, Machine, Record, SinkState, Terms, Turn};
-use crate::shared::Visited;
+use crate::shared::{Presence, Reader, Visited};
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::Time;
@@ -115,6 +115,7 @@ impl Hub {
         }
         let seat = state.vacant.pop().unwrap_or_else(|| state.furnish(self));
         let chunk = Arc::clone(&state.chunks[(seat / CHUNK) as usize]);
+        chunk.reader(seat).begins();
         let id = chunk.seats().join(seat);
         state.members += 1;
         state.news.arrived = true;
@@ -223,6 +224,8 @@ pub(super) struct Chunk {
     woken: AtomicBool,
     /// Whether its waker has been woken since a sink was about to be polled.
     called: AtomicBool,
+    /// By seat: whoever reads the stream that the member is attached to.
+    readers: [Reader; CHUNK as usize],
     seats: Mutex<Seats>,
 }
 
@@ -303,6 +306,11 @@ impl Turns for Look<'_> {
             return Turn::Over(None);
         }
         let mut machine = self.chunk.machine(seats, self.seat);
+        // Under the lock: a reader that comes back later finds that the driver is not told of the seat.
+        let reader = self.chunk.reader(self.seat);
+        if !reader.is_reading() {
+            return turn_without_reader(&mut machine, reader, self.now, sent, sink);
+        }
         machine.turn(self.now, sent, sink, &mut Input::Drained)
     }
 
@@ -324,6 +332,34 @@ impl Turns for Look<'_> {
         let seats = &mut *self.chunk.seats();
         self.left = seats.left & bit(self.seat) != 0;
         self.chunk.machine(seats, self.seat).fail()
+    }
+}
+
+/// One turn for a member whose reader is away, or was.
+#[cold]
+fn turn_without_reader(
+    machine: &mut Machine<'_, &mut Record>,
+    reader: &Reader,
+    now: Time,
+    sent: bool,
+    sink: SinkState,
+) -> Turn {
+    let mut leeway = None;
+    let presence = reader.find(|| {
+        leeway = machine.leeway(now);
+        leeway.is_some()
+    });
+    let mut input = match presence {
+        Presence::Reading => Input::Drained,
+        Presence::Away => Input::More(0),
+        Presence::Missed => Input::Unreadable,
+    };
+    match (machine.turn(now, sent, sink, &mut input), presence, leeway) {
+        // The reader, when it comes back, calls before.
+        (Turn::Rest(until), Presence::Away, Some(leeway)) => {
+            Turn::Rest(until.max(now.plus(leeway)))
+        }
+        (turn, ..) => turn,
     }
 }
 
@@ -359,6 +395,7 @@ impl Chunk {
             hub: Arc::clone(hub),
             woken: AtomicBool::new(false),
             called: AtomicBool::new(false),
+            readers: std::array::from_fn(|_| Reader::new()),
             seats: Mutex::new(seats),
         })
     }
@@ -376,6 +413,19 @@ impl Chunk {
     pub(super) fn stats(&self, seat: u32) -> Stats {
         let seats = &mut *self.seats();
         self.machine(seats, seat).stats()
+    }
+
+    #[inline]
+    pub(super) fn reader(&self, seat: u32) -> &Reader {
+        &self.readers[place(seat)]
+    }
+
+    /// The driver is to look at that member.
+    pub(super) fn call(&self, seat: u32) {
+        let untold = self.seats().tell(seat);
+        if untold {
+            self.hub.tell(|state| state.news.due.push(seat));
+        }
     }
 
     /// The member has left: the driver is to give up its sink.

@@ -32,6 +32,17 @@ impl Reader {
         Self(AtomicU8::new(READING))
     }
 
+    /// Another reader takes its place.
+    pub(crate) fn begins(&self) {
+        self.0.store(READING, Ordering::Relaxed);
+    }
+
+    /// Whether the reader is known to have read everything, or to be nobody that we know of.
+    #[inline]
+    pub(crate) fn is_reading(&self) -> bool {
+        self.0.load(Ordering::Acquire) == READING
+    }
+
     /// An item was given to the application. Whether the heartbeat waits for the reader.
     #[inline]
     pub(crate) fn leaves(&self) -> bool {

@@ -10,6 +10,7 @@
 
 mod dial;
 mod every_surface;
+mod gateway;
 mod hooks;
 mod world;
 

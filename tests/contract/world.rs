@@ -14,8 +14,8 @@ use futures::{Sink, Stream, StreamExt};
 use futures_pinger::testing::{Answer, PongScript, Task};
 pub use futures_pinger::testing::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World};
 use futures_pinger::{
-    Closed, Config, ConfigBuilder, Controller, Error, Frame, Member, Pinger, PingerSet, Pong,
-    PongKind, PongSender, Stats, Stopped, TimedOut, pinger,
+    Closed, Config, ConfigBuilder, Controller, Error, FilterPongs, Frame, Member, Pinger,
+    PingerSet, Pong, PongKind, PongSender, Stats, Stopped, TimedOut, pinger,
 };
 
 /// Whole seconds.
@@ -183,6 +183,18 @@ impl Reader {
         match self {
             Self::Slot(sender) => lock(sender).take().expect("not ended"),
             Self::Stream(_) | Self::Set(_) => panic!("it has no sender"),
+        }
+    }
+
+    /// The reader's stream, with the pongs taken out of it.
+    pub fn attach<St, P>(&self, incoming: St, protocol: P) -> FilterPongs<St, P> {
+        match self {
+            Self::Slot(_) => self.take().attach(incoming, protocol),
+            Self::Stream(_) => panic!("it has no sender"),
+            Self::Set(member) => {
+                let member = lock(member).take().expect("not ended");
+                member.attach(incoming, protocol)
+            }
         }
     }
 
