@@ -240,7 +240,7 @@ impl Wake for Woken {
 /// Members of a set, in groups that are due at the same step, with the other ends of their channels.
 struct Fleet {
     time: VirtualTime,
-    set: PingerSet<ChannelSink<Frame>, VirtualTime>,
+    set: PingerSet<ChannelSink<Frame>, (), VirtualTime>,
     groups: VecDeque<Vec<(Member, mpsc::Receiver<Frame>)>>,
     woken: Arc<Woken>,
     waker: Waker,

@@ -138,10 +138,10 @@ async fn run(connections: usize, config: Config) -> bool {
     let driver = tokio::spawn({
         let (mut set, report) = (set, Arc::clone(&report));
         async move {
-            while let Some((id, _)) = set.next().await {
+            while let Some(departure) = set.next().await {
                 let now = report.clock.now();
                 let mut found = report.found.lock().expect("nobody panics");
-                found.insert(id, now);
+                found.insert(departure.id, now);
             }
         }
     });

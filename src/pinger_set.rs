@@ -1,6 +1,7 @@
 //! Every heartbeat of a process in one future: one task, one timer, a few words for each member.
 
 mod agenda;
+mod departure;
 mod driver;
 mod hub;
 mod wheel;
@@ -16,10 +17,11 @@ use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
+pub use self::departure::{Departure, End};
 use self::driver::{Driver, Progress};
-use self::hub::{Chunk, Hub, Seat};
+use self::hub::{Arrival, Chunk, Hub, Seat};
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Closed, PingNowError};
 use crate::frame::Frame;
 use crate::grid::Grid;
 use crate::machine::PongKind;
@@ -30,11 +32,14 @@ use crate::time::Time;
 use crate::timer::{Alarm, FuturesTimer, Timer};
 
 pin_project! {
-    /// The heartbeats of many connections in one [`Stream`], which yields those that fail.
+    /// The heartbeats of many connections in one [`Stream`], which yields a [`Departure`] for each that fails.
     ///
     /// **Poll it**: it is the one place where pings are sent and deadlines are judged. Each item is a
     /// member whose peer is gone or whose sink has failed; the stream never ends. One task, one timer
     /// and one waker serve all members, in a few words for each.
+    ///
+    /// A member may have a key of type `K`, which comes back with its departure: the number of a connection,
+    /// say. The set never looks at a key. Its [handle](PingerSetHandle) steers each member by its [`MemberId`].
     ///
     /// Each member behaves as a [`Pinger`](crate::Pinger) over [`pinger`](crate::pinger()) does, with
     /// the set's configuration. Frames go to the member's own sink: usually the sending half of a small
@@ -72,7 +77,7 @@ pin_project! {
     /// use std::time::Duration;
     /// use futures::StreamExt;
     /// use futures::channel::mpsc;
-    /// use futures_pinger::{Config, Error, Frame, PingerSet};
+    /// use futures_pinger::{Config, End, Error, Frame, PingerSet};
     ///
     /// # futures::executor::block_on(async {
     /// let config = Config::builder()
@@ -87,24 +92,24 @@ pin_project! {
     /// // member.handle_pong(&payload) for each pong that is read
     ///
     /// // This one never answers.
-    /// let (id, error) = set.select_next_some().await;
-    /// assert_eq!(id, member.id());
-    /// assert!(matches!(error, Error::Timeout(_)));
+    /// let departure = set.select_next_some().await;
+    /// assert_eq!(departure.id, member.id());
+    /// assert!(matches!(departure.end, End::Failed(Error::Timeout(_))));
     /// assert!(matches!(frames.next().await, Some(Frame::Ping(_))));
     /// assert!(matches!(frames.next().await, Some(Frame::Close(_))));
     /// # Ok::<(), futures_pinger::InvalidConfig>(())
     /// # }).unwrap();
     /// ```
     #[must_use = "streams do nothing unless polled"]
-    pub struct PingerSet<Si, T = FuturesTimer> {
-        owner: Owner<Si>,
+    pub struct PingerSet<Si, K = (), T = FuturesTimer> {
+        owner: Owner<Si, K>,
         #[pin]
         alarm: Alarm<T>,
-        driver: Option<Driver<Si>>,
+        driver: Option<Driver<Si, K>>,
     }
 }
 
-impl<Si> PingerSet<Si> {
+impl<Si, K> PingerSet<Si, K> {
     /// A set whose members all have this configuration.
     pub fn new(config: Config) -> Self {
         let handle = PingerSetHandle {
@@ -119,13 +124,21 @@ impl<Si> PingerSet<Si> {
     }
 }
 
-impl<Si, T> PingerSet<Si, T> {
+impl<Si, T> PingerSet<Si, (), T> {
+    /// Lets a connection in: its pings and its close frame go to `outgoing`. Its heartbeat begins with
+    /// the next poll.
+    pub fn insert(&self, outgoing: Si) -> Member {
+        self.insert_keyed((), outgoing)
+    }
+}
+
+impl<Si, K, T> PingerSet<Si, K, T> {
     /// Keeps time by `timer`. Choose it before the first poll: the times of one clock mean nothing to
     /// another.
     ///
     /// Where the timer tells that the machine [has slept](Timer::asleep), all members ping that have no ping
     /// out, 1024 of them in each step of the [granularity](crate::ConfigBuilder::granularity).
-    pub fn with_timer<T2>(self, timer: T2) -> PingerSet<Si, T2> {
+    pub fn with_timer<T2>(self, timer: T2) -> PingerSet<Si, K, T2> {
         PingerSet {
             owner: self.owner,
             alarm: Alarm::new(timer),
@@ -133,18 +146,37 @@ impl<Si, T> PingerSet<Si, T> {
         }
     }
 
-    /// Lets a connection in: its pings and its close frame go to `outgoing`. Its heartbeat begins with
-    /// the next poll.
-    pub fn insert(&self, outgoing: Si) -> Member {
-        match self.owner.0.insert(outgoing) {
+    /// Lets a connection in, as `insert` does; `key` comes back with its [`Departure`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// # use std::time::Duration;
+    /// use futures::StreamExt;
+    /// use futures::channel::mpsc;
+    /// use futures_pinger::{Config, Frame, PingerSet};
+    ///
+    /// # let config = Config::builder().initial_delay(Duration::ZERO).build().unwrap();
+    /// let mut set = PingerSet::new(config);
+    /// let (outgoing, frames) = mpsc::channel::<Frame>(1);
+    /// let member = set.insert_keyed("alice", outgoing);
+    ///
+    /// drop(frames); // Her connection fails.
+    /// assert_eq!(set.select_next_some().await.key, "alice");
+    /// # drop(member);
+    /// # });
+    /// ```
+    pub fn insert_keyed(&self, key: K, outgoing: Si) -> Member {
+        match self.owner.0.insert_keyed(key, outgoing) {
             Ok(member) => member,
             Err(_) => unreachable!("a set is open as long as it is there"),
         }
     }
 
-    /// A handle that lets connections in from anywhere.
+    /// A handle that lets connections in and steers them, from anywhere.
     #[must_use]
-    pub fn handle(&self) -> PingerSetHandle<Si> {
+    pub fn handle(&self) -> PingerSetHandle<Si, K> {
         self.owner.0.clone()
     }
 
@@ -168,9 +200,9 @@ impl<Si, T> PingerSet<Si, T> {
 }
 
 /// With it the set ends for all that have a handle.
-struct Owner<Si>(PingerSetHandle<Si>);
+struct Owner<Si, K>(PingerSetHandle<Si, K>);
 
-impl<Si> Drop for Owner<Si> {
+impl<Si, K> Drop for Owner<Si, K> {
     fn drop(&mut self) {
         self.0.hub.close();
         let arrivals = mem::take(&mut *lock(&self.0.arrivals));
@@ -179,11 +211,19 @@ impl<Si> Drop for Owner<Si> {
     }
 }
 
-/// Lets connections into a [`PingerSet`] from any task or thread. It does not keep the set alive.
-pub struct PingerSetHandle<Si> {
+/// Lets connections into a [`PingerSet`], and steers each by its [`MemberId`], from any task or thread. It does
+/// not keep the set alive.
+///
+/// An order takes as long for a million members as for one, and acts at once, as those of a
+/// [`Controller`](crate::Controller) do. An id is of use in the set that it comes from alone.
+///
+/// # Errors
+///
+/// Each order for a member returns [`Closed`] ([`PingNowError::Closed`]) once its heartbeat has ended, or its [`Member`] was dropped.
+pub struct PingerSetHandle<Si, K = ()> {
     hub: Arc<Hub>,
-    /// Seats and sinks of members that the driver has not seen yet.
-    arrivals: Arc<Mutex<Vec<(u32, Si)>>>,
+    /// Members that the driver has not seen yet.
+    arrivals: Arc<Mutex<Vec<Arrival<Si, K>>>>,
 }
 
 impl<Si> PingerSetHandle<Si> {
@@ -194,15 +234,90 @@ impl<Si> PingerSetHandle<Si> {
     ///
     /// The sink, once the set is gone.
     pub fn insert(&self, outgoing: Si) -> Result<Member, Si> {
-        let mut outgoing = Some(outgoing);
+        self.insert_keyed((), outgoing)
+            .map_err(|((), outgoing)| outgoing)
+    }
+}
+
+impl<Si, K> PingerSetHandle<Si, K> {
+    /// Lets a connection in, as `insert` does; `key` comes back with its [`Departure`].
+    ///
+    /// # Errors
+    ///
+    /// The key and the sink, once the set is gone.
+    pub fn insert_keyed(&self, key: K, outgoing: Si) -> Result<Member, (K, Si)> {
+        let mut parts = Some((key, outgoing));
         let admitted = self.hub.admit(|seat| {
-            lock(&self.arrivals).extend(outgoing.take().map(|sink| (seat, sink)));
+            let arrival = parts.take().map(|(key, sink)| Arrival { seat, sink, key });
+            lock(&self.arrivals).extend(arrival);
         });
-        match (admitted, outgoing) {
+        match (admitted, parts) {
             (Some(member), _) => Ok(member),
-            (None, Some(outgoing)) => Err(outgoing),
+            (None, Some(parts)) => Err(parts),
             (None, None) => unreachable!("it is taken by who is admitted"),
         }
+    }
+
+    /// What has been counted and measured so far of that member.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended; its last figures are those of its [`Departure`].
+    pub fn stats(&self, id: MemberId) -> Result<Stats, Closed> {
+        let chunk = self.hub.find(id)?;
+        Seat { chunk: &chunk, id }.visit_quietly(|machine| machine.stats())
+    }
+
+    /// Sends a ping to that member at once: see [`Controller::ping_now`](crate::Controller::ping_now).
+    ///
+    /// # Errors
+    ///
+    /// [`PingNowError::Closed`] once the heartbeat has ended, and [`PingNowError::Watching`] where it only
+    /// [watches](crate::ConfigBuilder::watch).
+    pub fn ping_now(&self, id: MemberId) -> Result<(), PingNowError> {
+        let chunk = self.hub.find(id)?;
+        Seat { chunk: &chunk, id }.ping_now()
+    }
+
+    /// No pings to that member and no verdicts until [`resume`](Self::resume): see
+    /// [`Controller::pause`](crate::Controller::pause).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn pause(&self, id: MemberId) -> Result<(), Closed> {
+        let chunk = self.hub.find(id)?;
+        Seat { chunk: &chunk, id }.visit(|machine| machine.pause())
+    }
+
+    /// Goes on after a [`pause`](Self::pause) as if the heartbeat were new: see
+    /// [`Controller::resume`](crate::Controller::resume).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::{Closed, Config, Frame, PingerSet};
+    ///
+    /// # let outgoing = futures::sink::drain::<Frame>();
+    /// let set = PingerSet::new(Config::default());
+    /// let handle = set.handle();
+    /// let member = set.insert(outgoing);
+    /// let id = member.id();
+    /// handle.pause(id)?; // A phone goes to sleep,
+    /// handle.resume(id)?; // and wakes up.
+    /// drop(member);
+    /// assert_eq!(handle.resume(id), Err(Closed));
+    /// # Ok::<(), Closed>(())
+    /// ```
+    pub fn resume(&self, id: MemberId) -> Result<(), Closed> {
+        let chunk = self.hub.find(id)?;
+        let seat = Seat { chunk: &chunk, id };
+        let now = seat.now();
+        seat.visit(|machine| machine.resume(now))
     }
 
     /// How many heartbeats there are: members that have neither failed nor left. None once the set is
@@ -219,7 +334,7 @@ impl<Si> PingerSetHandle<Si> {
     }
 }
 
-impl<Si> Clone for PingerSetHandle<Si> {
+impl<Si, K> Clone for PingerSetHandle<Si, K> {
     fn clone(&self) -> Self {
         Self {
             hub: Arc::clone(&self.hub),
@@ -254,7 +369,7 @@ impl Member {
     fn seat(&self) -> Seat<'_> {
         Seat {
             chunk: &self.chunk,
-            seat: self.id.seat,
+            id: self.id,
         }
     }
 
@@ -324,12 +439,12 @@ impl Drop for Member {
     }
 }
 
-impl<Si, T> Stream for PingerSet<Si, T>
+impl<Si, K, T> Stream for PingerSet<Si, K, T>
 where
     Si: Sink<Frame> + Unpin,
     T: Timer,
 {
-    type Item = (MemberId, Error<Si::Error>);
+    type Item = Departure<K, Si::Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.project();
@@ -358,7 +473,7 @@ where
 
         driver.hear(hub, &handle.arrivals);
         match driver.drive(hub, now) {
-            Progress::Failed(id, error) => return Poll::Ready(Some((id, error))),
+            Progress::Departed(departure) => return Poll::Ready(Some(departure)),
             Progress::Busy => {}
             Progress::Resting => {
                 if let Some(rung) = hub.rest() {
@@ -380,7 +495,7 @@ where
 }
 
 /// It never ends.
-impl<Si, T> FusedStream for PingerSet<Si, T>
+impl<Si, K, T> FusedStream for PingerSet<Si, K, T>
 where
     Si: Sink<Frame> + Unpin,
     T: Timer,
@@ -390,7 +505,7 @@ where
     }
 }
 
-impl<Si, T> fmt::Debug for PingerSet<Si, T> {
+impl<Si, K, T> fmt::Debug for PingerSet<Si, K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PingerSet")
             .field("len", &self.len())
@@ -398,7 +513,7 @@ impl<Si, T> fmt::Debug for PingerSet<Si, T> {
     }
 }
 
-impl<Si> fmt::Debug for PingerSetHandle<Si> {
+impl<Si, K> fmt::Debug for PingerSetHandle<Si, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PingerSetHandle")
             .field("len", &self.len())

@@ -1037,8 +1037,10 @@ fn a_half_that_waits_for_the_other_is_woken() {
 // --- a set ---
 
 /// Polls a set until `done`; no member of the set fails.
-fn drive_until<Si, T: Timer>(set: PingerSet<Si, T>, done: impl Fn(&PingerSet<Si, T>) -> bool)
-where
+fn drive_until<Si, T: Timer>(
+    set: PingerSet<Si, (), T>,
+    done: impl Fn(&PingerSet<Si, (), T>) -> bool,
+) where
     Si: Sink<Frame, Error = ()> + Unpin,
 {
     let mut set = pin!(set);
@@ -1048,7 +1050,7 @@ where
     });
 }
 
-fn set<Si>(config: ConfigBuilder) -> PingerSet<Si, Still> {
+fn set<Si>(config: ConfigBuilder) -> PingerSet<Si, (), Still> {
     PingerSet::new(build(config)).with_timer(Still)
 }
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures_pinger::{
-    Config, Error, Frame, Member, PingerSet, PingerSetHandle, PongSender, Timer, pinger,
+    Config, End, Error, Frame, Member, PingerSet, PingerSetHandle, PongSender, Timer, pinger,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -346,7 +346,7 @@ struct Set<R: Runtime> {
     runtime: R,
     run: Run,
     handle: PingerSetHandle<ChannelSink<Frame>>,
-    set: Option<PingerSet<ChannelSink<Frame>, R::Timer>>,
+    set: Option<PingerSet<ChannelSink<Frame>, (), R::Timer>>,
 }
 
 impl<R: Runtime> Fleet for Set<R> {
@@ -374,8 +374,10 @@ impl<R: Runtime> Fleet for Set<R> {
         let (mut set, run) = (self.set.take().expect("launched once"), self.run);
         self.runtime.spawn(async move {
             let begun = Instant::now();
-            while let Some((_, error)) = set.next().await {
-                verdict(begun, run, overdue(&error, run));
+            while let Some(departure) = set.next().await {
+                if let End::Failed(error) = departure.end {
+                    verdict(begun, run, overdue(&error, run));
+                }
             }
         });
     }

@@ -7,9 +7,9 @@ use std::task::{Context, Waker};
 
 use futures_sink::Sink;
 
-use super::MemberId;
 use super::agenda::Agenda;
-use super::hub::{CHUNK, Chunk, Hub, Look, News, bit, place};
+use super::departure::{Departure, End};
+use super::hub::{Arrival, CHUNK, Chunk, Hub, Look, News, bit, place};
 use crate::drive::{Driven, LastAnswer, drive};
 use crate::error::Error;
 use crate::frame::Frame;
@@ -31,12 +31,12 @@ const AWAKENED: u64 = 1024;
 /// Room that a list of news keeps when it is empty.
 const KEPT: usize = 64;
 
-pub(super) struct Driver<Si> {
+pub(super) struct Driver<Si, K> {
     pub(super) agenda: Agenda,
     news: News,
     /// Newcomers that have not begun.
-    arrivals: Vec<(u32, Si)>,
-    lanes: Vec<Lane<Si>>,
+    arrivals: Vec<Arrival<Si, K>>,
+    lanes: Vec<Lane<Si, K>>,
     /// The last task came from the news.
     newsy: bool,
     /// All news up to this poll was taken.
@@ -53,11 +53,11 @@ pub(super) struct Driver<Si> {
     awakened: Option<(u32, Time)>,
 }
 
-/// What the driver keeps for the seats of a chunk: the sinks, which are nobody else's.
-struct Lane<Si> {
+/// What the driver keeps for the seats of a chunk: the sinks, which are nobody else's, and the keys.
+struct Lane<Si, K> {
     chunk: Arc<Chunk>,
     waker: Waker,
-    sinks: Box<[Option<Si>; CHUNK as usize]>,
+    sinks: Box<[Option<(Si, K)>; CHUNK as usize]>,
     /// By seat: a frame of ours is in the sink and not flushed.
     in_sink: u64,
     /// By seat: the sink is to wake us.
@@ -67,28 +67,28 @@ struct Lane<Si> {
 }
 
 /// What the driver has come to.
-pub(super) enum Progress<E> {
-    Failed(MemberId, Error<E>),
+pub(super) enum Progress<K, E> {
+    Departed(Departure<K, E>),
     /// The budget is spent, a sink has yielded, or news is left: there is more.
     Busy,
     Resting,
 }
 
 /// Why a poll ends with a member.
-enum Stop<E> {
-    Failed(Error<E>),
+enum Stop<K, E> {
+    Departed(Departure<K, E>),
     /// The sink of the member has yielded.
     Yielded,
 }
 
 /// What is next on the driver's list.
-enum Task<Si> {
-    Start(u32, Si),
+enum Task<Si, K> {
+    Start(Arrival<Si, K>),
     Remove(u32),
     Look(u32),
 }
 
-impl<Si> Driver<Si> {
+impl<Si, K> Driver<Si, K> {
     pub(super) fn new(grid: Grid, now: Time, asleep: Span) -> Self {
         Self {
             agenda: Agenda::new(grid, now),
@@ -132,13 +132,13 @@ impl<Si> Driver<Si> {
         Some(seat)
     }
 
-    fn lane(&mut self, seat: u32) -> &mut Lane<Si> {
+    fn lane(&mut self, seat: u32) -> &mut Lane<Si, K> {
         &mut self.lanes[(seat / CHUNK) as usize]
     }
 
     /// Takes the news, once all that came before is dealt with: so one who has left is found among
     /// those who came.
-    pub(super) fn hear(&mut self, hub: &Hub, arrivals: &Mutex<Vec<(u32, Si)>>) {
+    pub(super) fn hear(&mut self, hub: &Hub, arrivals: &Mutex<Vec<Arrival<Si, K>>>) {
         self.news.arrived = false;
         self.heard = self.arrivals.is_empty() && self.news.is_empty();
         // A million who came at once leave no room behind that nobody needs again.
@@ -156,7 +156,7 @@ impl<Si> Driver<Si> {
     }
 
     /// From the news and from the agenda in turns: neither keeps the other waiting.
-    fn next_task(&mut self, now: Time) -> Option<Task<Si>> {
+    fn next_task(&mut self, now: Time) -> Option<Task<Si, K>> {
         self.newsy = !self.newsy;
         if self.newsy {
             self.next_news().or_else(|| self.next_look(now))
@@ -165,14 +165,14 @@ impl<Si> Driver<Si> {
         }
     }
 
-    fn next_look(&mut self, now: Time) -> Option<Task<Si>> {
+    fn next_look(&mut self, now: Time) -> Option<Task<Si, K>> {
         let seat = self.agenda.expire(now);
         seat.or_else(|| self.next_awakened()).map(Task::Look)
     }
 
-    fn next_news(&mut self) -> Option<Task<Si>> {
-        if let Some((seat, sink)) = self.arrivals.pop() {
-            return Some(Task::Start(seat, sink));
+    fn next_news(&mut self) -> Option<Task<Si, K>> {
+        if let Some(arrival) = self.arrivals.pop() {
+            return Some(Task::Start(arrival));
         }
         if let Some(seat) = self.news.left.pop() {
             return Some(Task::Remove(seat));
@@ -203,8 +203,8 @@ impl<Si> Driver<Si> {
     }
 }
 
-impl<Si: Sink<Frame> + Unpin> Driver<Si> {
-    pub(super) fn drive(&mut self, hub: &Hub, now: Time) -> Progress<Si::Error> {
+impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
+    pub(super) fn drive(&mut self, hub: &Hub, now: Time) -> Progress<K, Si::Error> {
         if self.yielded.is_some() {
             if let Some(progress) = self.ask_first(hub, now) {
                 return progress;
@@ -215,8 +215,9 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
                 None if self.heard => return Progress::Resting,
                 // What came meanwhile has woken us once, and was not taken.
                 None => return Progress::Busy,
-                Some(Task::Start(seat, sink)) => {
-                    if !self.start(hub, seat, sink, now) {
+                Some(Task::Start(arrival)) => {
+                    let seat = arrival.seat;
+                    if !self.start(hub, arrival, now) {
                         continue;
                     }
                     seat
@@ -237,7 +238,7 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
     /// Looks at the member whose sink has yielded in the last poll. What the poll comes to, if it ends with
     /// that.
     #[cold]
-    fn ask_first(&mut self, hub: &Hub, now: Time) -> Option<Progress<Si::Error>> {
+    fn ask_first(&mut self, hub: &Hub, now: Time) -> Option<Progress<K, Si::Error>> {
         let (seat, last) = self.yielded.take()?;
         if !last.blocked {
             self.lane(seat).chunk.begin_write(seat, now);
@@ -254,13 +255,12 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
         &mut self,
         seat: u32,
         mut last: LastAnswer,
-        stop: Stop<Si::Error>,
-    ) -> Progress<Si::Error> {
-        let lane = self.lane(seat);
+        stop: Stop<K, Si::Error>,
+    ) -> Progress<K, Si::Error> {
         match stop {
-            Stop::Failed(error) => Progress::Failed(lane.chunk.id(seat), error),
+            Stop::Departed(departure) => Progress::Departed(departure),
             Stop::Yielded => {
-                last.blocked = lane.blocked & bit(seat) != 0;
+                last.blocked = self.lane(seat).blocked & bit(seat) != 0;
                 last.yields();
                 // Other sinks would yield, too.
                 self.yielded = Some((seat, last));
@@ -269,27 +269,28 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
         }
     }
 
-    fn start(&mut self, hub: &Hub, seat: u32, sink: Si, now: Time) -> bool {
+    fn start(&mut self, hub: &Hub, arrival: Arrival<Si, K>, now: Time) -> bool {
+        let Arrival { seat, sink, key } = arrival;
         let number = (seat / CHUNK) as usize;
         while self.lanes.len() <= number {
             let chunk = hub.chunk(self.lanes.len());
             self.lanes.push(Lane::new(chunk));
         }
         let lane = self.lane(seat);
-        lane.sinks[place(seat)] = Some(sink);
+        lane.sinks[place(seat)] = Some((sink, key));
         lane.chunk.start(seat, now)
     }
 
     /// The member has left.
     fn remove(&mut self, seat: u32) {
-        let sink = self.give_up(seat);
+        let parts = self.give_up(seat);
         self.lane(seat).chunk.vacate(seat);
         // Last, as in `look`: it is foreign code, which may panic.
-        drop(sink);
+        drop(parts);
     }
 
-    /// Its sink is to be dropped.
-    fn give_up(&mut self, seat: u32) -> Option<Si> {
+    /// Its sink is to be dropped, and its key.
+    fn give_up(&mut self, seat: u32) -> Option<(Si, K)> {
         self.agenda.disarm(seat);
         let lane = self.lane(seat);
         let bit = bit(seat);
@@ -308,26 +309,39 @@ impl<Si: Sink<Frame> + Unpin> Driver<Si> {
         seat: u32,
         now: Time,
         comes_late: bool,
-    ) -> Option<Stop<Si::Error>> {
-        let error = match self.lane(seat).look(seat, now, comes_late)? {
+    ) -> Option<Stop<K, Si::Error>> {
+        let end = match self.lane(seat).look(seat, now, comes_late)? {
             Driven::Rests { until, .. } => {
                 self.agenda.arm(seat, until);
                 return None;
             }
             Driven::Yields => return Some(Stop::Yielded),
-            Driven::Over(Some(Verdict::TimedOut(timed_out))) => Error::Timeout(timed_out),
+            Driven::Over(Some(Verdict::TimedOut(timed_out))) => End::Failed(timed_out.into()),
             // The member has left.
             Driven::Over(_) => return None,
-            Driven::Failed(error) => Error::Transport(error),
+            Driven::Failed(error) => End::Failed(Error::Transport(error)),
         };
-        let sink = self.give_up(seat);
+        self.depart(hub, seat, end)
+    }
+
+    /// The heartbeat of a member has ended.
+    #[cold]
+    fn depart(&mut self, hub: &Hub, seat: u32, end: End<Si::Error>) -> Option<Stop<K, Si::Error>> {
+        let (sink, key) = self.give_up(seat)?;
         hub.uncount();
+        let chunk = &self.lane(seat).chunk;
+        let (id, stats) = (chunk.id(seat), chunk.stats(seat));
         drop(sink);
-        Some(Stop::Failed(error))
+        Some(Stop::Departed(Departure {
+            id,
+            key,
+            stats,
+            end,
+        }))
     }
 }
 
-impl<Si> Lane<Si> {
+impl<Si, K> Lane<Si, K> {
     fn new(chunk: Arc<Chunk>) -> Self {
         Self {
             waker: Waker::from(Arc::clone(&chunk)),
@@ -340,12 +354,13 @@ impl<Si> Lane<Si> {
     }
 }
 
-impl<Si: Sink<Frame> + Unpin> Lane<Si> {
+impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
     /// None where the member has left.
     #[inline]
     fn look(&mut self, seat: u32, now: Time, comes_late: bool) -> Option<Driven<Si::Error>> {
         let bit = bit(seat);
-        let mut sink = Pin::new(self.sinks[place(seat)].as_mut()?);
+        let (sink, _) = self.sinks[place(seat)].as_mut()?;
+        let mut sink = Pin::new(sink);
         let mut in_sink = (self.in_sink & bit != 0).then_some(Destination::Outgoing);
         let mut look = Look {
             chunk: &self.chunk,

@@ -51,6 +51,13 @@ struct State {
     bell: Bell,
 }
 
+/// A member that the driver has not seen yet.
+pub(super) struct Arrival<Si, K> {
+    pub(super) seat: u32,
+    pub(super) sink: Si,
+    pub(super) key: K,
+}
+
 /// What the driver is to look at. Each seat, and each chunk, is in a list once at the most.
 #[derive(Default)]
 pub(super) struct News {
@@ -157,6 +164,13 @@ impl Hub {
         mem::swap(into, &mut self.state().news);
     }
 
+    /// The chunk in which that member is, or was.
+    pub(super) fn find(&self, id: MemberId) -> Result<Arc<Chunk>, Closed> {
+        let state = self.state();
+        let chunk = state.chunks.get((id.seat / CHUNK) as usize);
+        chunk.map(Arc::clone).ok_or(Closed)
+    }
+
     pub(super) fn chunk(&self, number: usize) -> Arc<Chunk> {
         Arc::clone(&self.state().chunks[number])
     }
@@ -243,22 +257,35 @@ struct Seats {
 /// A member's seat, as the member visits it from any thread.
 pub(super) struct Seat<'a> {
     pub(super) chunk: &'a Chunk,
-    pub(super) seat: u32,
+    pub(super) id: MemberId,
+}
+
+impl Seat<'_> {
+    /// The machine of the member, unless its heartbeat has ended, and the seat may be another's.
+    #[inline]
+    fn enter<'a>(&'a self, seats: &'a mut Seats) -> Result<Machine<'a, &'a mut Record>, Closed> {
+        if seats.id(self.id.seat) != self.id {
+            return Err(Closed);
+        }
+        let machine = self.chunk.machine(seats, self.id.seat);
+        if machine.has_ended() {
+            return Err(Closed);
+        }
+        Ok(machine)
+    }
 }
 
 impl Visited for Seat<'_> {
     fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed> {
         let (result, earlier) = {
             let seats = &mut *self.chunk.seats();
-            let mut machine = self.chunk.machine(seats, self.seat);
-            if machine.has_ended() {
-                return Err(Closed);
-            }
-            let (result, earlier) = machine.visited(act);
-            (result, earlier && seats.tell(self.seat))
+            let (result, earlier) = self.enter(seats)?.visited(act);
+            (result, earlier && seats.tell(self.id.seat))
         };
         if earlier {
-            self.chunk.hub.tell(|state| state.news.due.push(self.seat));
+            self.chunk
+                .hub
+                .tell(|state| state.news.due.push(self.id.seat));
         }
         Ok(result)
     }
@@ -268,11 +295,7 @@ impl Visited for Seat<'_> {
         act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
     ) -> Result<R, Closed> {
         let seats = &mut *self.chunk.seats();
-        let mut machine = self.chunk.machine(seats, self.seat);
-        if machine.has_ended() {
-            return Err(Closed);
-        }
-        Ok(act(&mut machine))
+        Ok(act(&mut self.enter(seats)?))
     }
 
     fn now(&self) -> Time {

@@ -164,10 +164,10 @@ fn a_dead_peer_gets_its_verdict_once_the_reader_is_back() {
     });
 }
 
-// contract: O130
+// contract: O130 Q113
 #[test]
 fn the_statistics_and_the_verdict_say_how_long_the_reader_was_away() {
-    [Path::Slot].into_iter().for_each(|path| {
+    each_reader(|path| {
         let mut away = Away::new(path, exact());
         away.read_until(s(25));
         assert_eq!(away.rig.stats().reader_away(), s(0));
@@ -243,10 +243,10 @@ fn a_reader_that_comes_back_between_puts_no_verdict_off() {
 }
 
 /// The message comes between the checkpoint and the deadline, and the pong behind it.
-// contract: O130
+// contract: O130 Q113
 #[test]
 fn a_pong_behind_a_message_of_the_last_moment_is_not_missing() {
-    [Path::Slot].into_iter().for_each(|path| {
+    each_reader(|path| {
         for timeout in [s(5), s(20), s(30)] {
             let mut away = Away::new(path, exact().timeout(timeout));
             let last_moment = s(20) + timeout - ms(100);

@@ -352,7 +352,7 @@ impl<F: Future + Unpin> Future for Within<F> {
     }
 }
 
-type Set = PingerSet<Budgeted<ScriptedSink>, ManualTimer>;
+type Set = PingerSet<Budgeted<ScriptedSink>, (), ManualTimer>;
 
 /// A set, which yields nothing.
 struct Quiet(Set);

@@ -5,19 +5,23 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{FutureExt, StreamExt};
-use futures_pinger::testing::Task;
-use futures_pinger::{ConfigBuilder, Error, Member, MemberId, PingerSet, PingerSetHandle};
+use futures_pinger::testing::{Answer, Task};
+use futures_pinger::{
+    Closed, ConfigBuilder, Departure, End, Error, HeartbeatState, Member, PingNowError, PingerSet,
+    PingerSetHandle, TimeoutPhase,
+};
 
 use crate::socket::{Msg, Plain};
-use crate::world::{Broken, ManualTimer, ScriptedSink, SinkScript, World, exact, s};
+use crate::world::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World, exact, s};
 
-type Set = PingerSet<ScriptedSink, ManualTimer>;
-type Ends = Rc<RefCell<Vec<(Duration, MemberId, Error<Broken>)>>>;
+type Set = PingerSet<ScriptedSink, &'static str, ManualTimer>;
+type Ends = Rc<RefCell<Vec<(Duration, Departure<&'static str, Broken>)>>>;
 
 /// Polls the set, which never ends.
 struct Driver {
@@ -31,9 +35,9 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Infallible> {
         while let Poll::Ready(item) = self.set.poll_next_unpin(cx) {
-            let (id, error) = item.expect("a set never ends");
+            let departure = item.expect("a set never ends");
             let at = self.world.elapsed();
-            self.ends.borrow_mut().push((at, id, error));
+            self.ends.borrow_mut().push((at, departure));
         }
         Poll::Pending
     }
@@ -42,7 +46,7 @@ impl Future for Driver {
 /// A set in a [`World`], and what it has yielded.
 struct Gateway {
     world: World,
-    handle: PingerSetHandle<ScriptedSink>,
+    handle: PingerSetHandle<ScriptedSink, &'static str>,
     task: Task<Driver>,
     ends: Ends,
 }
@@ -67,8 +71,15 @@ impl Gateway {
     }
 
     fn join(&self) -> (Member, SinkScript) {
+        self.join_as("somebody")
+    }
+
+    fn join_as(&self, key: &'static str) -> (Member, SinkScript) {
         let (outgoing, sink) = self.world.sink();
-        let member = self.handle.insert(outgoing).expect("the set is there");
+        let inserted = self.handle.insert_keyed(key, outgoing);
+        let Ok(member) = inserted else {
+            panic!("the set is there");
+        };
         (member, sink)
     }
 
@@ -148,6 +159,128 @@ fn the_next_member_of_a_seat_has_a_reader_of_its_own() {
     let (silent, _) = gateway.join();
     gateway.run_until(s(200));
     let ends = gateway.ends.borrow();
-    let ends: Vec<_> = ends.iter().map(|(at, id, _)| (*at, *id)).collect();
+    let ends: Vec<_> = ends.iter().map(|(at, end)| (*at, end.id)).collect();
     assert_eq!(ends, [(s(86), silent.id())]);
+}
+
+// --- 109: keys, departures, and orders by id ---
+
+/// The peer of a member that is held answers after no time.
+fn answer(member: &Arc<Member>, sink: &SinkScript) {
+    let member = Arc::clone(member);
+    let peer = sink.peer(move |payload| {
+        member.handle_pong(&payload);
+    });
+    peer.answer(|_| Answer::After(Duration::ZERO));
+}
+
+// contract: Q109
+#[test]
+fn a_departure_tells_who_it_is_with_key_figures_and_cause() {
+    let mut gateway = Gateway::new(exact().timeout(s(5)));
+    let (dead, _) = gateway.join_as("dead");
+    let (broken, sink) = gateway.join_as("broken");
+    let (alive, answering) = gateway.join_as("alive");
+    let alive = Arc::new(alive);
+    answer(&alive, &answering);
+    let (leaving, _) = gateway.join_as("leaving");
+    gateway.world.at(s(3), move || drop(leaving));
+    sink.fail(Fault::Ready);
+    gateway.run_until(s(50));
+
+    let ends = gateway.ends.borrow();
+    let [(at, first), (later, second)] = &ends[..] else {
+        panic!("two have failed, and one who has left yields nothing: {ends:?}");
+    };
+    assert_eq!((*at, first.key, first.id), (s(20), "broken", broken.id()));
+    assert_eq!(first.end, End::Failed(Error::Transport(Broken)));
+    assert_eq!(first.stats.sent(), 0);
+    assert_eq!((*later, second.key, second.id), (s(25), "dead", dead.id()));
+    assert_eq!((second.stats.sent(), second.stats.missed()), (1, 1));
+    let End::Failed(Error::Timeout(verdict)) = &second.end else {
+        panic!("a verdict: {second:?}");
+    };
+    assert_eq!(verdict.phase(), TimeoutPhase::Pong);
+}
+
+// contract: Q109
+#[test]
+fn a_key_is_given_back_with_its_sink_once_the_set_is_gone() {
+    let gateway = Gateway::new(exact());
+    let (world, handle) = (gateway.world.clone(), gateway.handle.clone());
+    drop(gateway);
+    let (outgoing, _) = world.sink();
+    let refused = handle.insert_keyed("late", outgoing).map(|_| ());
+    let (key, _sink) = refused.expect_err("the set is gone");
+    assert_eq!(key, "late");
+}
+
+// contract: Q109
+#[test]
+fn the_handle_steers_a_member_also_after_attach_has_taken_it() {
+    let mut gateway = Gateway::new(exact());
+    let (member, sink) = gateway.join();
+    let id = member.id();
+    let (socket, stream) = incoming();
+    let mut reader = member.attach(stream, Plain);
+    let handle = gateway.handle.clone();
+    let mut answer = |ping: usize| {
+        let pong = Msg::Pong(sink.payload(ping));
+        socket.unbounded_send(Ok(pong)).expect("attached");
+        assert!(reader.next().now_or_never().is_none());
+    };
+    gateway.run_until(s(3));
+    assert_eq!(handle.ping_now(id), Ok(()));
+    gateway.run_until(s(3));
+    assert_eq!(sink.pings(), [s(3)]);
+    answer(0);
+    let stats = handle.stats(id).expect("it is there");
+    assert_eq!((stats.sent(), stats.answered()), (1, 1));
+
+    assert_eq!(handle.pause(id), Ok(()));
+    gateway.run_until(s(100));
+    assert_eq!(sink.pings(), [s(3)], "no ping while it is paused");
+    let paused = handle.stats(id).expect("it is there");
+    let state = paused.state_at(gateway.world.instant(s(100)));
+    assert_eq!(state, HeartbeatState::Paused);
+    assert_eq!(handle.resume(id), Ok(()));
+    gateway.run_until(s(120));
+    assert_eq!(sink.pings(), [s(3), s(120)]);
+    answer(1);
+    gateway.run_until(s(139));
+    assert!(gateway.ends.borrow().is_empty());
+}
+
+// contract: Q109
+#[test]
+fn an_id_that_is_gone_is_an_error_and_never_another_member() {
+    let mut gateway = Gateway::new(exact());
+    let (member, _) = gateway.join();
+    let old = member.id();
+    gateway.run_until(s(1));
+    drop(member);
+    let all_closed = |gateway: &Gateway| {
+        let handle = &gateway.handle;
+        assert_eq!(handle.stats(old).map(drop), Err(Closed));
+        assert_eq!(handle.ping_now(old), Err(PingNowError::Closed));
+        assert_eq!(handle.pause(old), Err(Closed));
+        assert_eq!(handle.resume(old), Err(Closed));
+    };
+    all_closed(&gateway);
+    gateway.run_until(s(2));
+    let (member, sink) = gateway.join();
+    assert_ne!(member.id(), old);
+    all_closed(&gateway);
+    gateway.run_until(s(21));
+    all_closed(&gateway);
+    assert!(sink.pings().is_empty(), "the seat is another's");
+    gateway.run_until(s(22));
+    assert_eq!(sink.pings(), [s(22)]);
+    gateway.run_until(s(42));
+    assert_eq!(gateway.ends.borrow().len(), 1);
+    assert_eq!(
+        gateway.handle.ping_now(member.id()),
+        Err(PingNowError::Closed),
+        "it has failed"
+    );
 }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use futures_pinger::testing::{ScriptedSocket, SocketScript};
 use futures_pinger::{
-    Clock, Config, ConfigBuilder, Controller, Error, Frame, Instant, KeepAlive, Member, PingerSet,
-    PongSender, Stats, Timer, pinger,
+    Clock, Config, ConfigBuilder, Controller, Departure, End, Error, Frame, Instant, KeepAlive,
+    Member, PingerSet, PongSender, Stats, Timer, pinger,
 };
 
 use crate::every_surface::build;
@@ -349,7 +349,11 @@ impl Foreign {
                 let watched = Arc::clone(&member);
                 let id = member.id();
                 let driver = move |cx: &mut Context<'_>| match set.poll_next_unpin(cx) {
-                    Poll::Ready(Some((ended, error))) if ended == id => Poll::Ready(Some(error)),
+                    Poll::Ready(Some(Departure {
+                        id: ended,
+                        end: End::Failed(error),
+                        ..
+                    })) if ended == id => Poll::Ready(Some(error)),
                     Poll::Ready(_) | Poll::Pending => Poll::Pending,
                 };
                 let handles = Handles::Set {

@@ -20,7 +20,7 @@ use futures::stream::FusedStream;
 use futures::{Sink, StreamExt};
 use futures_pinger::testing::{Answer, Task};
 use futures_pinger::{
-    Clock, Config, ConfigBuilder, Error, Frame, HeartbeatState, Instant, Liveness, Member,
+    Clock, Config, ConfigBuilder, End, Error, Frame, HeartbeatState, Instant, Liveness, Member,
     MemberId, PingerSet, PingerSetHandle, PongKind, Timer,
 };
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ use crate::world::{
     Broken, Fault, ManualTimer, Path, Rig, ScriptedSink, SinkScript, World, exact, ms, s,
 };
 
-type Set<Si> = PingerSet<Si, ManualTimer>;
+type Set<Si> = PingerSet<Si, (), ManualTimer>;
 type Ends = Rc<RefCell<Vec<(Duration, MemberId, Error<Broken>)>>>;
 
 /// A set in a [`World`], and the ends of its members.
@@ -57,8 +57,11 @@ impl<Si: Sink<Frame, Error = Broken> + Unpin> Future for Watch<Si> {
             return Poll::Pending;
         };
         while let Poll::Ready(item) = set.poll_next_unpin(cx) {
-            let (id, error) = item.expect("a set never ends");
-            let end = (self.world.elapsed(), id, error);
+            let departure = item.expect("a set never ends");
+            let End::Failed(error) = departure.end else {
+                panic!("nobody closes it");
+            };
+            let end = (self.world.elapsed(), departure.id, error);
             self.ends.borrow_mut().push(end);
         }
         assert!(!set.is_terminated());
@@ -1295,7 +1298,7 @@ fn a_clock_that_goes_backwards_makes_no_verdict_early_and_no_round_trip_negative
             .stall_grace(false)
             .build();
         let mut set = PingerSet::new(config.expect("valid")).with_timer(timer);
-        let poll_at = |set: &mut PingerSet<ScriptedSink, Settable>, time| {
+        let poll_at = |set: &mut PingerSet<ScriptedSink, (), Settable>, time| {
             seconds.store(time, Ordering::Relaxed);
             set.poll_next_unpin(&mut Context::from_waker(Waker::noop()))
         };

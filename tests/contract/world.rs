@@ -14,8 +14,8 @@ use futures::{Sink, Stream, StreamExt};
 use futures_pinger::testing::{Answer, PongScript, Task};
 pub use futures_pinger::testing::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World};
 use futures_pinger::{
-    Closed, Config, ConfigBuilder, Controller, Error, FilterPongs, Frame, Member, Pinger,
-    PingerSet, Pong, PongKind, PongSender, Stats, Stopped, TimedOut, pinger,
+    Closed, Config, ConfigBuilder, Controller, End, Error, FilterPongs, Frame, Member, MemberId,
+    Pinger, PingerSet, Pong, PongKind, PongSender, Stats, Stopped, TimedOut, pinger,
 };
 
 /// Whole seconds.
@@ -71,8 +71,8 @@ pub enum Path {
 
 /// The only member of a set, and the set.
 struct Sole {
-    set: PingerSet<ScriptedSink, ManualTimer>,
-    member: Arc<Mutex<Option<Member>>>,
+    set: PingerSet<ScriptedSink, (), ManualTimer>,
+    id: MemberId,
     stats: Cell<Stats>,
 }
 
@@ -80,18 +80,22 @@ impl Future for Sole {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let Some((_, error)) = ready!(self.set.poll_next_unpin(cx)) else {
+        let Some(departure) = ready!(self.set.poll_next_unpin(cx)) else {
             unreachable!("a set never ends");
         };
-        assert_eq!(self.set.len(), 0);
-        Poll::Ready(Err(error))
+        assert_eq!((self.set.len(), departure.id), (0, self.id));
+        self.stats.set(departure.stats);
+        match departure.end {
+            End::Failed(error) => Poll::Ready(Err(error)),
+            end => panic!("nobody closes it, but {end:?}"),
+        }
     }
 }
 
 impl Heart for Sole {
     fn stats(&self) -> Stats {
-        if let Some(member) = &*lock(&self.member) {
-            self.stats.set(member.stats());
+        if let Ok(stats) = self.set.handle().stats(self.id) {
+            self.stats.set(stats);
         }
         self.stats.get()
     }
@@ -316,13 +320,9 @@ impl Rig {
             Path::Set => {
                 let set = PingerSet::new(config).with_timer(world.timer());
                 let member = set.insert(outgoing);
-                let stats = Cell::new(member.stats());
+                let (id, stats) = (member.id(), Cell::new(member.stats()));
                 let member = Arc::new(Mutex::new(Some(member)));
-                let sole = Sole {
-                    set,
-                    member: Arc::clone(&member),
-                    stats,
-                };
+                let sole = Sole { set, id, stats };
                 (Reader::Set(member), Box::pin(sole))
             }
         };

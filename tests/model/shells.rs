@@ -216,7 +216,7 @@ impl From<Stopped> for End {
 
 /// A member of a [`PingerSet`], among others who answer at once, come and go.
 pub struct InSet {
-    set: PingerSet<Seat, ManualTimer>,
+    set: PingerSet<Seat, (), ManualTimer>,
     member: Arc<Mutex<Option<Member>>>,
     stats: Stats,
     others: Arc<Mutex<Others>>,
@@ -360,11 +360,14 @@ impl Shell for InSet {
         let Poll::Ready(ended) = polled else {
             return Poll::Pending;
         };
-        let (id, error) = ended.expect("a set never ends");
+        let departure = ended.expect("a set never ends");
+        let futures_pinger::End::Failed(error) = departure.end else {
+            unreachable!("nobody closes it");
+        };
         let member = self.member.lock().expect("no panic");
         assert_eq!(
             member.as_ref().map(Member::id),
-            Some(id),
+            Some(departure.id),
             "the others answer"
         );
         Poll::Ready((&error).into())

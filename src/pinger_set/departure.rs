@@ -1,0 +1,31 @@
+//! How a member leaves a set that did not leave by itself.
+
+use super::MemberId;
+use crate::error::Error;
+use crate::stats::Stats;
+
+/// A member whose heartbeat has ended in a [`PingerSet`](super::PingerSet), whose stream yields it.
+///
+/// A member that is dropped yields none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Departure<K, E> {
+    /// The member.
+    pub id: MemberId,
+    /// The key that [`insert_keyed`](super::PingerSet::insert_keyed) was given.
+    pub key: K,
+    /// The last figures of the heartbeat.
+    pub stats: Stats,
+    /// Why the heartbeat has ended.
+    pub end: End<E>,
+}
+
+/// Why the heartbeat of a member has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End<E> {
+    /// It was closed.
+    Closed,
+    /// The peer is gone, or the sink has failed.
+    Failed(Error<E>),
+}
