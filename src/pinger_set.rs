@@ -22,7 +22,7 @@ use self::driver::{Driver, Progress};
 use self::hub::{Arrival, Chunk, Hub, Seat};
 use crate::config::Config;
 use crate::error::{Closed, PingNowError};
-use crate::frame::Frame;
+use crate::frame::{CloseReason, Frame};
 use crate::grid::Grid;
 use crate::machine::PongKind;
 use crate::shared::{Reader, Visited};
@@ -32,7 +32,8 @@ use crate::time::Time;
 use crate::timer::{Alarm, FuturesTimer, Timer};
 
 pin_project! {
-    /// The heartbeats of many connections in one [`Stream`], which yields a [`Departure`] for each that fails.
+    /// The heartbeats of many connections in one [`Stream`], which yields a [`Departure`] for each that fails or
+    /// is closed.
     ///
     /// **Poll it**: it is the one place where pings are sent and deadlines are judged. Each item is a
     /// member whose peer is gone or whose sink has failed; the stream never ends. One task, one timer
@@ -318,6 +319,47 @@ impl<Si, K> PingerSetHandle<Si, K> {
         let seat = Seat { chunk: &chunk, id };
         let now = seat.now();
         seat.visit(|machine| machine.resume(now))
+    }
+
+    /// Ends the heartbeat of that member with a close frame that says `reason`, through its sink. No ping
+    /// follows. The [`Departure`] comes once the frame is flushed, or at
+    /// [`close_timeout`](crate::ConfigBuilder::close_timeout); its end is [`End::Closed`]. A verdict that has
+    /// fallen stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn close(&self, id: MemberId, reason: CloseReason) -> Result<(), Closed> {
+        let chunk = self.hub.find(id)?;
+        let (now, reason) = (self.hub.now(), Arc::new(reason));
+        Seat { chunk: &chunk, id }.visit(|machine| machine.close(&reason, now))
+    }
+
+    /// Closes all members that there are, as [`close`](Self::close) does: a gateway goes down, or its
+    /// clients are to connect elsewhere. Members that come later are let in as before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::StreamExt;
+    /// use futures::channel::mpsc;
+    /// use futures_pinger::{CloseReason, Config, End, Frame, PingerSet};
+    ///
+    /// let mut set = PingerSet::new(Config::default());
+    /// let (outgoing, mut frames) = mpsc::channel::<Frame>(1);
+    /// let member = set.insert(outgoing);
+    ///
+    /// let reason = CloseReason::new(1001, "going down")?;
+    /// set.handle().close_all(reason.clone());
+    /// assert_eq!(set.select_next_some().await.end, End::Closed);
+    /// assert_eq!(frames.next().await, Some(Frame::Close(reason)));
+    /// # drop(member);
+    /// # Ok::<(), futures_pinger::InvalidCloseReason>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn close_all(&self, reason: CloseReason) {
+        self.hub.close_all(&Arc::new(reason), self.hub.now());
     }
 
     /// How many heartbeats there are: members that have neither failed nor left. None once the set is

@@ -10,9 +10,10 @@ use super::record::{Cause, CloseStep, End, Handshake, Newest, Phase, Record, Sta
 use super::schedule::Wait;
 use crate::config::{Config, Liveness, Timeout};
 use crate::error::{ProbeError, TimedOut, TimeoutPhase};
-use crate::frame::Frame;
+use crate::frame::{CloseReason, Frame};
 use crate::grid::Grid;
 use crate::stats::{HeartbeatState, Snapshot, Stats};
+use crate::sync::Arc;
 use crate::time::{Span, Time};
 
 /// How many further items may be read past a deadline before it is judged although input is still
@@ -330,7 +331,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         let found = matches!(
             self.record.phase,
             Phase::Closing(_) | Phase::Ended(End::TimedOut)
-        );
+        ) && self.record.close_reason().is_none();
         found.then(|| self.record.timed_out())
     }
 
@@ -447,6 +448,11 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         }
     }
 
+    /// Until when a close frame that is due `now` may be written.
+    fn close_deadline(&self, now: Time) -> Time {
+        now.plus(self.config().spans().close_timeout)
+    }
+
     fn adaptive_timeout(&self, range: &RangeInclusive<Span>, granularity: Span) -> Span {
         let (start, end) = (*range.start(), *range.end());
         let Some(measured) = self.record.rtt.timeout(granularity) else {
@@ -488,6 +494,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// The heartbeat is driven for the first time: the first ping is due an initial delay from now.
     pub(crate) fn begin(&mut self, now: Time) {
         let Phase::NotBegun(start) = self.record.phase else {
+            if self.is_closing() {
+                // Closed before it was driven: the close frame can leave from now on.
+                let deadline = self.close_deadline(now);
+                self.record.close_by(deadline);
+            }
             return;
         };
         self.record.last_proof = now;
@@ -839,6 +850,14 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
+    /// Ends the heartbeat with a close frame, and without a verdict. A verdict that has fallen stands.
+    pub(crate) fn close(&mut self, reason: &Arc<CloseReason>, now: Time) {
+        if !self.is_over() {
+            let deadline = self.close_deadline(now);
+            self.record.close_with(Arc::clone(reason), deadline);
+        }
+    }
+
     /// The connection is over, or nobody drives the heartbeat any more. A verdict that has fallen
     /// stands.
     pub(crate) fn disconnect(&mut self) {
@@ -926,7 +945,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             }
             Phase::Closing(CloseStep::Offered) => {
                 self.record.phase = Phase::Closing(CloseStep::Flushing);
-                self.config().close().cloned().map(Frame::Close)
+                let reason = self.record.close_reason().or(self.config().close());
+                reason.cloned().map(Frame::Close)
             }
             _ => None,
         }
@@ -1260,15 +1280,20 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         // A sink that could not take the ping will not take the close frame either.
         let has_sink = phase != TimeoutPhase::Write || self.dedicated_close;
         if has_sink && self.config().close().is_some() {
-            let deadline = now.plus(self.config().spans().close_timeout);
+            let deadline = self.close_deadline(now);
             self.record.close_by(deadline);
         } else {
             self.end_timed_out();
         }
     }
 
-    /// The verdict is final, whatever has become of the close frame.
+    /// The verdict is final, whatever has become of the close frame. Without one the heartbeat was asked to
+    /// close.
     fn end_timed_out(&mut self) {
+        if self.record.close_reason().is_some() {
+            self.record.phase = Phase::Ended(End::Requested);
+            return self.events.push(|| Event::Stopped);
+        }
         self.record.phase = Phase::Ended(End::TimedOut);
         let timed_out = self.record.timed_out();
         self.events.push(|| Event::TimedOut(timed_out));

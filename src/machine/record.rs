@@ -8,8 +8,10 @@
 use super::deadline::{Deadline, Grace};
 use super::schedule::Wait;
 use crate::error::{TimedOut, TimeoutPhase};
+use crate::frame::CloseReason;
 use crate::rtt::Rtt;
 use crate::stats::Counters;
+use crate::sync::Arc;
 use crate::time::{Span, Time};
 
 /// Why a ping is due.
@@ -190,6 +192,8 @@ struct Rare {
     missed_pings: bool,
     /// Whether an earlier ping than the newest has no answer, so that one without a payload may be its.
     in_doubt: bool,
+    /// What the close frame says that was asked for; none for the close frame of a verdict.
+    close_reason: Option<Arc<CloseReason>>,
 }
 
 impl Rare {
@@ -218,6 +222,7 @@ impl Rare {
         close_sent: false,
         missed_pings: false,
         in_doubt: false,
+        close_reason: None,
     };
 
     /// The time in which no pong could be read is over.
@@ -640,6 +645,17 @@ impl Record {
     pub(super) fn close_by(&mut self, deadline: Time) {
         self.rare_mut().close_deadline = deadline;
         self.phase = Phase::Closing(CloseStep::Due);
+    }
+
+    /// A close frame that says `reason` has until `deadline`: no verdict has fallen.
+    pub(super) fn close_with(&mut self, reason: Arc<CloseReason>, deadline: Time) {
+        self.rare_mut().close_reason = Some(reason);
+        self.close_by(deadline);
+    }
+
+    /// What the close frame says that was asked for.
+    pub(super) fn close_reason(&self) -> Option<&CloseReason> {
+        self.rare().close_reason.as_deref()
     }
 
     /// The connection has until `deadline` to end.

@@ -24,7 +24,8 @@ pub struct Departure<K, E> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End<E> {
-    /// It was closed.
+    /// It was closed by [`close`](super::PingerSetHandle::close) or
+    /// [`close_all`](super::PingerSetHandle::close_all).
     Closed,
     /// The peer is gone, or the sink has failed.
     Failed(Error<E>),

@@ -317,8 +317,9 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             }
             Driven::Yields => return Some(Stop::Yielded),
             Driven::Over(Some(Verdict::TimedOut(timed_out))) => End::Failed(timed_out.into()),
+            Driven::Over(Some(Verdict::Requested)) => End::Closed,
             // The member has left.
-            Driven::Over(_) => return None,
+            Driven::Over(None) => return None,
             Driven::Failed(error) => End::Failed(Error::Transport(error)),
         };
         self.depart(hub, seat, end)

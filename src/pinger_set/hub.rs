@@ -13,6 +13,7 @@ use super::{Member, MemberId};
 use crate::config::Config;
 use crate::drive::Turns;
 use crate::error::Closed;
+use crate::frame::CloseReason;
 use crate::machine::{Input, Machine, Record, SinkState, Terms, Turn};
 use crate::shared::{Presence, Reader, Visited};
 use crate::stats::Stats;
@@ -187,6 +188,20 @@ impl Hub {
         wake(wakers);
     }
 
+    /// Closes all members that there are. A chunk is locked at a time.
+    pub(super) fn close_all(&self, reason: &Arc<CloseReason>, now: Time) {
+        let chunks = self.state().chunks.clone();
+        for chunk in chunks {
+            let due = chunk.close_all(reason, now);
+            self.tell(|state| state.news.due.extend(due));
+        }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        let clock = self.clock.get();
+        clock.map_or(Time::ORIGIN, |clock| Time::of(clock.now()))
+    }
+
     /// A heartbeat is over: its member is not counted any more.
     pub(super) fn uncount(&self) {
         self.state().members -= 1;
@@ -299,8 +314,7 @@ impl Visited for Seat<'_> {
     }
 
     fn now(&self) -> Time {
-        let clock = self.chunk.hub.clock.get();
-        clock.map_or(Time::ORIGIN, |clock| Time::of(clock.now()))
+        self.chunk.hub.now()
     }
 }
 
@@ -449,6 +463,23 @@ impl Chunk {
         if untold {
             self.hub.tell(|state| state.news.due.push(seat));
         }
+    }
+
+    /// Closes its members; whom the driver is to look at.
+    fn close_all(&self, reason: &Arc<CloseReason>, now: Time) -> Vec<u32> {
+        let seats = &mut *self.seats();
+        let mut due = Vec::new();
+        for seat in self.first..self.first + CHUNK {
+            // A seat that was had by nobody has not begun; those of the gone have ended.
+            if seats.generations[place(seat)] > 0 {
+                let mut machine = self.machine(seats, seat);
+                let ((), earlier) = machine.visited(|machine| machine.close(reason, now));
+                if earlier && seats.tell(seat) {
+                    due.push(seat);
+                }
+            }
+        }
+        due
     }
 
     /// The member has left: the driver is to give up its sink.

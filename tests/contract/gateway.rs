@@ -13,8 +13,8 @@ use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{FutureExt, StreamExt};
 use futures_pinger::testing::{Answer, Task};
 use futures_pinger::{
-    Closed, ConfigBuilder, Departure, End, Error, HeartbeatState, Member, PingNowError, PingerSet,
-    PingerSetHandle, TimeoutPhase,
+    CloseReason, Closed, ConfigBuilder, Departure, End, Error, Frame, HeartbeatState, Member,
+    MemberId, PingNowError, PingerSet, PingerSetHandle, TimeoutPhase,
 };
 
 use crate::socket::{Msg, Plain};
@@ -282,5 +282,136 @@ fn an_id_that_is_gone_is_an_error_and_never_another_member() {
         gateway.handle.ping_now(member.id()),
         Err(PingNowError::Closed),
         "it has failed"
+    );
+}
+
+// --- 112: closing ---
+
+fn going_down() -> CloseReason {
+    CloseReason::new(1001, "going down").expect("a code that may be sent")
+}
+
+impl Gateway {
+    /// When each member was yielded, and that it was closed.
+    #[track_caller]
+    fn closed(&self) -> Vec<(Duration, MemberId)> {
+        let ends = self.ends.borrow();
+        let closed = ends.iter().map(|(at, departure)| {
+            assert_eq!(departure.end, End::Closed);
+            (*at, departure.id)
+        });
+        closed.collect()
+    }
+}
+
+// contract: Q112
+#[test]
+fn close_all_closes_members_in_every_state_and_insert_works_afterwards() {
+    let mut gateway = Gateway::new(exact().timeout(s(5)).close_timeout(s(3)));
+    let (idle, idle_sink) = gateway.join();
+    let idle = Arc::new(idle);
+    answer(&idle, &idle_sink);
+    let (waiting, waiting_sink) = gateway.join();
+    let (blocked, blocked_sink) = gateway.join();
+    blocked_sink.block();
+    let (flushing, flushing_sink) = gateway.join();
+    flushing_sink.block_flush();
+    let (paused, paused_sink) = gateway.join();
+    assert_eq!(gateway.handle.pause(paused.id()), Ok(()));
+    gateway.run_until(s(22));
+    let (fresh, fresh_sink) = gateway.join();
+    gateway.handle.close_all(going_down());
+    let after = gateway.join();
+    gateway.run_until(s(25));
+
+    let mut closed = gateway.closed();
+    closed.sort();
+    let mut wanted = [
+        (s(22), idle.id()),
+        (s(22), waiting.id()),
+        (s(25), blocked.id()),
+        (s(25), flushing.id()),
+        (s(22), paused.id()),
+        (s(22), fresh.id()),
+    ];
+    wanted.sort();
+    assert_eq!(closed, wanted);
+    for sink in [&idle_sink, &waiting_sink, &paused_sink, &fresh_sink] {
+        assert_eq!(sink.closes(), [(s(22), Frame::Close(going_down()))]);
+    }
+    assert!(blocked_sink.closes().is_empty());
+    assert_eq!(gateway.handle.len(), 1, "who came afterwards");
+    gateway.run_until(s(45));
+    assert_eq!(after.1.pings(), [s(42)]);
+    for sink in [&idle_sink, &waiting_sink, &flushing_sink] {
+        assert_eq!(sink.pings(), [s(20)], "no ping follows");
+    }
+    assert!(paused_sink.pings().is_empty() && fresh_sink.pings().is_empty());
+}
+
+// contract: Q112
+#[test]
+fn close_by_id_closes_one_member_before_the_first_poll_or_later() {
+    for at in [s(0), s(7)] {
+        // No close frame of a verdict, but one that is asked for.
+        let mut gateway = Gateway::new(exact().no_close().close_timeout(s(3)));
+        let (member, sink) = gateway.join_as("asked");
+        let (other, answering) = gateway.join_as("other");
+        let other = Arc::new(other);
+        answer(&other, &answering);
+        if at > s(0) {
+            gateway.run_until(at);
+        } else {
+            gateway.world.run_until(s(30));
+        }
+        let now = gateway.world.elapsed();
+        assert_eq!(gateway.handle.close(member.id(), going_down()), Ok(()));
+        gateway.run_until(now + s(300));
+        assert_eq!(gateway.closed(), [(now, member.id())]);
+        assert_eq!(gateway.ends.borrow()[0].1.key, "asked");
+        assert_eq!(sink.frames(), [(now, Frame::Close(going_down()))]);
+        let again = gateway.handle.close(member.id(), going_down());
+        assert_eq!(again, Err(Closed));
+        assert_eq!(answering.pings().len(), 15);
+    }
+}
+
+// contract: Q112
+#[test]
+fn a_blocked_sink_that_was_closed_before_the_first_poll_has_the_close_timeout() {
+    let mut gateway = Gateway::new(exact().close_timeout(s(3)));
+    let (member, sink) = gateway.join();
+    sink.block();
+    gateway.handle.close_all(going_down());
+    gateway.world.run_until(s(30));
+    gateway.run_until(s(50));
+    assert_eq!(gateway.closed(), [(s(33), member.id())]);
+}
+
+// contract: Q112
+#[test]
+fn a_verdict_stands_a_broken_sink_is_closed_and_who_leaves_yields_nothing() {
+    let mut gateway = Gateway::new(exact().timeout(s(5)).close_timeout(s(3)));
+    let (dead, dead_sink) = gateway.join();
+    gateway.run_until(s(21));
+    dead_sink.block();
+    gateway.run_until(s(26));
+    let (broken, broken_sink) = gateway.join();
+    let (leaving, leaving_sink) = gateway.join();
+    leaving_sink.block();
+    gateway.run_until(s(27));
+    broken_sink.fail(Fault::Ready);
+    gateway.handle.close_all(going_down());
+    gateway.run_until(s(27));
+    drop(leaving);
+    gateway.run_until(s(60));
+    let ends = gateway.ends.borrow();
+    let ends: Vec<_> = ends
+        .iter()
+        .map(|(at, end)| (*at, end.id, end.end == End::Closed))
+        .collect();
+    assert_eq!(
+        ends,
+        [(s(27), broken.id(), true), (s(28), dead.id(), false)]
     );
 }
