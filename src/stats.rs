@@ -160,12 +160,19 @@ impl Stats {
     /// by, all else needs a newer snapshot.
     #[must_use]
     pub fn state_at(&self, now: Instant) -> HeartbeatState {
-        match self.state {
-            Snapshot::Fixed(state) => state,
-            Snapshot::Waiting {
+        self.state.at(Some(now))
+    }
+}
+
+impl Snapshot {
+    /// The state at `now`; a clock out of its range makes nobody suspect.
+    pub(crate) fn at(self, now: Option<Instant>) -> HeartbeatState {
+        match self {
+            Self::Fixed(state) => state,
+            Self::Waiting {
                 suspect_from: Some(from),
-            } if now > from => HeartbeatState::Suspect,
-            Snapshot::Waiting { .. } => HeartbeatState::Waiting,
+            } if now.is_some_and(|now| now > from) => HeartbeatState::Suspect,
+            Self::Waiting { .. } => HeartbeatState::Waiting,
         }
     }
 }

@@ -316,6 +316,11 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         Some((number, deadline.at, deadline.timeout))
     }
 
+    /// Whether the newest pings were missed, and not answered since.
+    pub(crate) fn has_misses(&self) -> bool {
+        self.record.misses() > 0
+    }
+
     /// How the heartbeat has ended, unless its connection ended first.
     #[inline]
     pub(crate) fn verdict(&self) -> Option<Verdict> {

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake};
 
+use super::totals::{Gone, Totals};
 use super::{Member, MemberId};
 use crate::config::Config;
 use crate::drive::Turns;
@@ -19,7 +20,7 @@ use crate::shared::{Presence, Reader, Visited};
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::Time;
-use crate::timer::{Bell, Clock, wake};
+use crate::timer::{Bell, Clock, Instant, wake};
 
 /// Seats in a chunk.
 pub(super) const CHUNK: u32 = 64;
@@ -124,7 +125,7 @@ impl Hub {
         let seat = state.vacant.pop().unwrap_or_else(|| state.furnish(self));
         let chunk = Arc::clone(&state.chunks[(seat / CHUNK) as usize]);
         chunk.reader(seat).begins();
-        let id = chunk.seats().join(seat);
+        let id = chunk.join(seat);
         state.members += 1;
         state.news.arrived = true;
         arrive(seat);
@@ -197,6 +198,17 @@ impl Hub {
         }
     }
 
+    /// The sums over all members. A chunk is locked at a time.
+    pub(super) fn totals(&self) -> Totals {
+        let now = self.now().instant();
+        let chunks = self.state().chunks.clone();
+        let mut totals = Totals::default();
+        for chunk in chunks {
+            chunk.add_to(&mut totals, now);
+        }
+        totals
+    }
+
     pub(super) fn now(&self) -> Time {
         let clock = self.clock.get();
         clock.map_or(Time::ORIGIN, |clock| Time::of(clock.now()))
@@ -267,6 +279,8 @@ struct Seats {
     left: u64,
     /// It is among those that are due.
     told: u64,
+    /// The counters of those who had the seats before.
+    gone: Gone,
 }
 
 /// A member's seat, as the member visits it from any thread.
@@ -426,6 +440,7 @@ impl Chunk {
             generations: [0; CHUNK as usize],
             left: 0,
             told: 0,
+            gone: Gone::NONE,
         };
         Arc::new(Self {
             first,
@@ -450,6 +465,29 @@ impl Chunk {
     pub(super) fn stats(&self, seat: u32) -> Stats {
         let seats = &mut *self.seats();
         self.machine(seats, seat).stats()
+    }
+
+    /// A new member takes the seat; the counters of who had it stay.
+    fn join(&self, seat: u32) -> MemberId {
+        let seats = &mut *self.seats();
+        let mut gone = seats.gone;
+        if seats.generations[place(seat)] > 0 {
+            let machine = self.machine(seats, seat);
+            gone.add(&machine, machine.stats());
+        }
+        seats.gone = gone;
+        seats.join(seat)
+    }
+
+    /// Adds its members to the sums.
+    fn add_to(&self, totals: &mut Totals, now: Option<Instant>) {
+        let seats = &mut *self.seats();
+        totals.add_gone(&seats.gone);
+        for seat in self.first..self.first + CHUNK {
+            if seats.generations[place(seat)] > 0 {
+                totals.add(&self.machine(seats, seat), now);
+            }
+        }
     }
 
     #[inline]

@@ -14,7 +14,7 @@ use futures::{FutureExt, StreamExt};
 use futures_pinger::testing::{Answer, Task};
 use futures_pinger::{
     CloseReason, Closed, ConfigBuilder, Departure, End, Error, Frame, HeartbeatState, Member,
-    MemberId, PingNowError, PingerSet, PingerSetHandle, TimeoutPhase,
+    MemberId, PingNowError, PingerSet, PingerSetHandle, Stats, TimeoutPhase, Totals,
 };
 
 use crate::socket::{Msg, Plain};
@@ -167,9 +167,11 @@ fn the_next_member_of_a_seat_has_a_reader_of_its_own() {
 
 /// The peer of a member that is held answers after no time.
 fn answer(member: &Arc<Member>, sink: &SinkScript) {
-    let member = Arc::clone(member);
+    let member = Arc::downgrade(member);
     let peer = sink.peer(move |payload| {
-        member.handle_pong(&payload);
+        if let Some(member) = member.upgrade() {
+            member.handle_pong(&payload);
+        }
     });
     peer.answer(|_| Answer::After(Duration::ZERO));
 }
@@ -414,4 +416,151 @@ fn a_verdict_stands_a_broken_sink_is_closed_and_who_leaves_yields_nothing() {
         ends,
         [(s(27), broken.id(), true), (s(28), dead.id(), false)]
     );
+}
+
+// --- 111: totals ---
+
+/// The figures of one member: sent, answered, missed, stale, unsolicited.
+fn figures(stats: Stats) -> [u64; 5] {
+    [
+        stats.sent(),
+        stats.answered(),
+        stats.missed(),
+        stats.stale(),
+        stats.unsolicited(),
+    ]
+}
+
+fn add(sums: &mut [u64; 5], stats: Stats) {
+    for (sum, figure) in sums.iter_mut().zip(figures(stats)) {
+        *sum += figure;
+    }
+}
+
+const STATES: [HeartbeatState; 6] = [
+    HeartbeatState::Idle,
+    HeartbeatState::Sending,
+    HeartbeatState::Waiting,
+    HeartbeatState::Suspect,
+    HeartbeatState::Closing,
+    HeartbeatState::Paused,
+];
+
+/// Members of all kinds, over more than one chunk, some of which leave and have their seats used again: at each
+/// second the totals are what a look at each member comes to.
+// contract: Q111
+#[test]
+fn the_totals_equal_the_sums_over_all_members_those_gone_included() {
+    let config = exact().timeout(s(5)).max_missed(2).close_timeout(s(3));
+    let mut gateway = Gateway::new(config);
+    let mut members: Vec<(Arc<Member>, SinkScript)> = Vec::new();
+    // Of those who have left.
+    let mut gone = [0; 5];
+    for second in 0..200_u64 {
+        if second < 100 {
+            let (member, sink) = gateway.join();
+            let member = Arc::new(member);
+            match second % 8 {
+                0 | 1 => answer(&member, &sink),
+                2 => sink.block(),
+                3 => sink.block_flush(),
+                4 => {
+                    // Each pong comes after the timeout, and one that nobody asked for.
+                    let late = Arc::downgrade(&member);
+                    let peer = sink.peer(move |payload| {
+                        if let Some(late) = late.upgrade() {
+                            late.handle_pong(&payload);
+                            late.handle_pong(b"stray");
+                        }
+                    });
+                    peer.answer(|_| Answer::After(s(7)));
+                }
+                5 => assert_eq!(gateway.handle.pause(member.id()), Ok(())),
+                // The others are silent.
+                _ => {}
+            }
+            members.push((member, sink));
+        }
+        if second % 16 == 9 {
+            let (member, _) = members.swap_remove(second as usize % members.len());
+            add(&mut gone, member.stats());
+        }
+        if second == 150 {
+            gateway.handle.close_all(going_down());
+        }
+        gateway.run_until(s(second));
+
+        let now = gateway.world.instant(s(second));
+        let (mut sums, mut states, mut with_misses) = (gone, [0; 6], 0);
+        for (member, _) in &members {
+            let stats = member.stats();
+            add(&mut sums, stats);
+            let state = stats.state_at(now);
+            if let Some(number) = STATES.iter().position(|known| *known == state) {
+                states[number] += 1;
+            }
+            with_misses +=
+                u64::from(stats.missed() > stats.stale() && state != HeartbeatState::Gone);
+        }
+        let totals = gateway.handle.totals();
+        let told = [
+            totals.sent(),
+            totals.answered(),
+            totals.missed(),
+            totals.stale(),
+            totals.unsolicited(),
+        ];
+        assert_eq!(told, sums, "at {second} s");
+        assert_eq!(
+            STATES.map(|state| totals.members(state)),
+            states,
+            "at {second} s"
+        );
+        assert_eq!(totals.with_misses(), with_misses, "at {second} s");
+        let ends = gateway.ends.borrow();
+        for phase in [
+            TimeoutPhase::Pong,
+            TimeoutPhase::Write,
+            TimeoutPhase::Closing,
+        ] {
+            let verdicts = ends.iter().filter(|(_, departure)| {
+                matches!(&departure.end, End::Failed(Error::Timeout(verdict)) if verdict.phase() == phase)
+            });
+            assert_eq!(
+                totals.verdicts(phase),
+                verdicts.count() as u64,
+                "at {second} s"
+            );
+        }
+    }
+    let totals = gateway.handle.totals();
+    assert!(totals.stale() > 0 && totals.unsolicited() > 0 && totals.answered() > 0);
+    assert!(totals.verdicts(TimeoutPhase::Pong) > 0 && totals.verdicts(TimeoutPhase::Write) > 0);
+    assert_eq!(gateway.handle.len(), 0, "all were closed or have failed");
+}
+
+/// More chunks than are read in one go.
+// contract: Q111
+#[test]
+fn the_totals_know_of_each_of_10_000_members() {
+    let mut gateway = Gateway::new(exact().timeout(s(5)).no_close());
+    let members: Vec<_> = (0..10_000).map(|_| gateway.join().0).collect();
+    assert_eq!(
+        gateway.handle.totals().members(HeartbeatState::Idle),
+        10_000
+    );
+    gateway.run_until(s(21));
+    let totals = gateway.handle.totals();
+    assert_eq!(
+        (totals.sent(), totals.members(HeartbeatState::Waiting)),
+        (10_000, 10_000)
+    );
+    gateway.run_until(s(26));
+    let totals = gateway.handle.totals();
+    assert_eq!(totals.verdicts(TimeoutPhase::Pong), 10_000);
+    assert_eq!(totals.members(HeartbeatState::Waiting), 0);
+    drop(members);
+    let Gateway { handle, task, .. } = gateway;
+    drop(task);
+    assert_eq!(handle.totals(), Totals::default(), "the set is gone");
 }
