@@ -1189,6 +1189,65 @@ fn a_set_hears_of_the_answer_that_a_ping_has_waited_for() {
     });
 }
 
+/// The reader of a member was given a message, and comes back on another thread: while the set looks at the
+/// member, or after that. Nothing was there to be read, so a verdict falls.
+fn a_reader_of_a_member_comes_back(look_before: bool) {
+    let hand = Hand::new();
+    let (peer, _) = silent_peer();
+    let config = at_once()
+        .interval(INTERVAL)
+        .timeout(Duration::from_secs(5))
+        .no_close();
+    let set = PingerSet::new(build(config)).with_timer(hand.timer());
+    let member = set.insert(peer);
+    let mut set = pin!(set);
+    let mut over = false;
+    let mut poll = |cx: &mut Context<'_>| {
+        over = over || set.as_mut().poll_next(cx).is_ready();
+        over
+    };
+    let stream = Stuck {
+        unread: 1,
+        sent: Count::new(),
+    };
+    let mut reader = member.attach(stream, Plain);
+    let task = Task::new();
+    task.poll(&mut poll);
+    let polled = Pin::new(&mut reader).poll_next(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_ready());
+    if look_before {
+        hand.fire();
+        task.poll(&mut poll);
+    }
+    let coming = thread::spawn(move || {
+        let polled = Pin::new(&mut reader).poll_next(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+        reader
+    });
+    hand.fire();
+    task.poll(&mut poll);
+    let reader = coming.join().expect("no panic");
+    if !look_before {
+        hand.fire();
+    }
+    // The deadline stands, or is later by the slack.
+    task.run(|cx| {
+        let extended = hand.armed_for() == Some(Duration::from_millis(5625));
+        if extended {
+            hand.fire();
+        }
+        ready_if(poll(cx))
+    });
+    drop(reader);
+}
+
+// contract: O130 Q113
+#[test]
+fn a_reader_of_a_member_that_comes_back_as_the_set_looks_loses_no_wake() {
+    model_of_two(|| a_reader_of_a_member_comes_back(false));
+    model_of_two(|| a_reader_of_a_member_comes_back(true));
+}
+
 #[test]
 fn a_set_hears_of_its_timer_and_of_a_newcomer_at_once() {
     model_of_three(|| {
