@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! live handler run-while|bare INTERVAL_MS TIMEOUT_MS
-//! live mqtt HOST:PORT NAME SECONDS
+//! live mqtt HOST:PORT NAME any-pong|MAX_UNPROVEN_MS BURST SECONDS
+//! live socket-io-client HOST:PORT SECONDS
+//! live socket-io-server INTERVAL_MS TIMEOUT_MS SECONDS
 //! ```
 //!
 //! `.ci/live` runs them against peers that are not written in Rust, and stops those peers at the end.
@@ -11,12 +13,13 @@
 
 mod handler;
 mod mqtt;
+mod socket_io;
 
 use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_pinger::{Config, Error, TimedOut, TimeoutPhase};
+use futures_pinger::{Config, Error, Liveness, TimedOut, TimeoutPhase};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -41,14 +44,29 @@ fn milliseconds(text: &str) -> Result<Duration, Failure> {
     Ok(Duration::from_millis(text.parse()?))
 }
 
+fn seconds(text: &str) -> Result<Duration, Failure> {
+    Ok(Duration::from_secs(text.parse()?))
+}
+
 async fn run(arguments: &[&str]) -> Result<TimedOut, Failure> {
     match *arguments {
         ["handler", care, interval, timeout] => {
             let (interval, timeout) = (milliseconds(interval)?, milliseconds(timeout)?);
             handler::serve(care.parse()?, interval, timeout).await
         }
-        ["mqtt", address, name, seconds] => {
-            mqtt::run(address, name, Duration::from_secs(seconds.parse()?)).await
+        ["mqtt", address, name, trust, burst, time] => {
+            let liveness = match trust {
+                "any-pong" => Liveness::AnyPong,
+                time => Liveness::Traffic {
+                    max_unproven: milliseconds(time)?,
+                },
+            };
+            mqtt::run(address, name, liveness, burst.parse()?, seconds(time)?).await
+        }
+        ["socket-io-client", address, time] => socket_io::connect(address, seconds(time)?).await,
+        ["socket-io-server", interval, timeout, time] => {
+            let (interval, timeout) = (milliseconds(interval)?, milliseconds(timeout)?);
+            socket_io::serve(interval, timeout, seconds(time)?).await
         }
         _ => Err("which program? See the head of examples/live/main.rs".into()),
     }

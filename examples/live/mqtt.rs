@@ -20,11 +20,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The broker hangs up after one and a half of this without a packet (MQTT 3.1.1 §3.1.2.10).
 const KEEP_ALIVE_SECONDS: u16 = 10;
-/// A burst is larger than the buffers on its way, so that it blocks the writer.
-const BURST: u32 = 400;
 const PADDING: usize = 2048;
 const BETWEEN_BURSTS: Duration = Duration::from_secs(1);
-/// The application takes its time after so many packets: most of a burst waits before it, pongs among it.
+/// The application takes its time after so many packets: most of a large burst waits before it, pongs among it.
 const PACKETS_AT_ONCE: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(20);
 const PACKET_ID: u16 = 1;
@@ -50,12 +48,19 @@ enum Answer {
 /// Why one of the halves ended.
 type Ended = Result<TimedOut, Failure>;
 
-/// Publishes until the heartbeat finds that the broker is gone, and says when it has gone well for `time`.
-pub(crate) async fn run(address: &str, name: &str, time: Duration) -> Ended {
+/// Publishes `burst_size` messages at a time, until the heartbeat finds that the broker is gone, and says when this has
+/// gone well for `time`.
+pub(crate) async fn run(
+    address: &str,
+    name: &str,
+    liveness: Liveness,
+    burst_size: usize,
+    time: Duration,
+) -> Ended {
     let config = Config::builder()
         .interval(INTERVAL)
         .timeout(TIMEOUT)
-        .liveness(Liveness::AnyPong)
+        .liveness(liveness)
         .build()?;
     promise(&config)?;
     let tcp = TcpStream::connect(address).await?;
@@ -74,7 +79,7 @@ pub(crate) async fn run(address: &str, name: &str, time: Duration) -> Ended {
     let (answers, answered) = mpsc::unbounded_channel();
     tokio::select! {
         ended = read(stream, name, answers) => ended,
-        ended = write(sink, name, answered, &controller, time) => ended,
+        ended = write(sink, name, answered, &controller, burst_size, time) => ended,
     }
 }
 
@@ -116,12 +121,13 @@ where
     }
 }
 
-/// Publishes burst after burst. A burst begins when all of the one before has come back.
+/// Publishes burst after burst, of so many messages each. A burst begins when all of the one before has come back.
 async fn write<S>(
     mut sink: S,
     name: &str,
     mut answers: mpsc::UnboundedReceiver<Answer>,
     controller: &Controller,
+    burst_size: usize,
     time: Duration,
 ) -> Ended
 where
@@ -141,7 +147,7 @@ where
     bursts.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         bursts.tick().await;
-        let burst: Vec<u32> = numbers.by_ref().take(BURST as usize).collect();
+        let burst: Vec<u32> = numbers.by_ref().take(burst_size).collect();
         for &number in &burst {
             if let Err(error) = sink.send(publish(name, number)).await {
                 return verdict(error);

@@ -1,5 +1,5 @@
-// The MQTT broker aedes over WebSockets of npm's ws, of ws with pongs that lack the payload of their ping, and of
-// websocket-stream. Prints the address of each.
+// The MQTT broker aedes over WebSockets of npm's ws, of ws with pongs that lack the payload of their ping, of ws
+// without pongs, and of websocket-stream. Prints the address of each.
 import { createServer } from "node:http";
 import aedes from "aedes";
 import { createWebSocketStream, WebSocketServer } from "ws";
@@ -13,18 +13,19 @@ function listen(name, server) {
   server.listen(0, "127.0.0.1", () => console.log(`${name} on 127.0.0.1:${server.address().port}`));
 }
 
-function listenWithWs(name, options) {
+function listenWithWs(name, autoPong, onPing) {
   const server = createServer();
-  const sockets = new WebSocketServer({ server, ...options });
+  const sockets = new WebSocketServer({ server, autoPong });
   sockets.on("connection", (socket) => {
-    if (!sockets.options.autoPong) socket.on("ping", () => socket.pong());
+    socket.on("ping", () => onPing(socket));
     broker.handle(createWebSocketStream(socket));
   });
   listen(name, server);
 }
 
-listenWithWs("ws", {});
-listenWithWs("empty-pongs", { autoPong: false });
+listenWithWs("ws", true, () => {});
+listenWithWs("empty-pongs", false, (socket) => socket.pong());
+listenWithWs("no-pongs", false, () => {});
 
 const server = createServer();
 websocketStream.createServer({ server }, broker.handle);

@@ -68,6 +68,11 @@ class Process:
     async def address(self, pattern=r"on"):
         return (await self.says(pattern + r" (127\.0\.0\.1:\d+)"))[0][1]
 
+    async def promised(self):
+        """The bound of one of ours in seconds, and when it was told."""
+        promised, at = await self.says(r"^promised: (\d+) ms")
+        return int(promised[1]) / 1e3, at
+
     def signal(self, number):
         # asyncio's own way would wait for the process here, and take its exit status from `read`.
         if self.process.returncode is None:
@@ -114,7 +119,7 @@ class Stage:
 
     async def found(self, stopped, *ours):
         """Stops a peer, and tells when each of ours has found it gone, as promised."""
-        bounds = [int((await process.says(r"promised: (\d+) ms"))[0][1]) / 1e3 for process in ours]
+        bounds = [(await process.promised())[0] for process in ours]
         start = time.monotonic()
         stopped.signal(signal.SIGSTOP)
         slowest = 0
@@ -216,22 +221,65 @@ async def nginx_in_between_cuts_a_bare_handler(stage):
     return ((await client.says("^lost: .*"))[0][0],)
 
 
+async def answering(process, least, seconds):
+    """What one of ours says of its first seconds, in which so many pings must have been answered at least."""
+    alive, _ = await process.says(r"^alive: (.*?(\d+) pings answered.*)", seconds + PATIENCE)
+    if int(alive[2]) < least:
+        raise Failure(f"{process.name}: {alive[1]}")
+    return alive[1]
+
+
 # contract: O96
 @scenario
 async def mqtt_broker_under_bursts(stage):
     broker = await stage.node("mqtt_broker.mjs")
+    # A burst is larger than the buffers on its way, so that it blocks the writer.
     clients = [
-        await stage.ours("mqtt", await broker.address(f"^{transport} on"), transport, 30)
+        await stage.ours("mqtt", await broker.address(f"^{transport} on"), transport, "any-pong", 400, 30)
         for transport in ("ws", "empty-pongs", "websocket-stream")
     ]
-    alive = await asyncio.gather(*(
-        client.says(r"^alive: (.*, (\d+) pings answered.*)", 30 + PATIENCE) for client in clients
-    ))
-    for found, _ in alive:
-        # One is due each second, and a pong may wait behind most of a burst: some must get through.
-        if int(found[2]) < 5:
-            raise Failure(found[0])
-    return alive[0][0][1], await stage.found(broker, *clients)
+    # One is due each second, and a pong may wait behind most of a burst: some must get through.
+    alive = await asyncio.gather(*(answering(client, 5, 30) for client in clients))
+    return alive[0], await stage.found(broker, *clients)
+
+
+# contract: P99
+@scenario
+async def mqtt_broker_whose_traffic_answers(stage):
+    """Without pongs the messages of the broker keep a client alive, for as long as they are trusted."""
+    broker = await stage.node("mqtt_broker.mjs")
+
+    async def client(name, transport, max_unproven):
+        address = await broker.address(f"^{transport} on")
+        return await stage.ours("mqtt", address, name, max_unproven, 40, 25)
+
+    proven = await client("proven", "ws", 8000)
+    trusted = await client("trusted", "no-pongs", 60_000)
+    unproven = await client("unproven", "no-pongs", 8000)
+    bound, start = await unproven.promised()
+    _, end = await unproven.says("^gone: ", 8 + bound + ALLOWANCE)
+    if end < start + 8:
+        raise Failure(f"messages were trusted for {end - start:.1f} s")
+    alive = await asyncio.gather(*(answering(each, 20, 25) for each in (proven, trusted)))
+    found = await stage.found(broker, proven, trusted)
+    return alive[1], f"trusted for 8 s, a broker without pongs is found after {end - start:.1f} s", found
+
+
+# contract: P100
+@scenario
+async def socket_io_server_that_pings(stage):
+    server = await stage.node("socket_io_server.mjs", 2000, 1500)
+    client = await stage.ours("socket-io-client", await server.address(), 25)
+    return await answering(client, 10, 25), await stage.found(server, client)
+
+
+# contract: P102
+@scenario
+async def socket_io_client_that_wants_pings(stage):
+    server = await stage.ours("socket-io-server", 2000, 1500, 25)
+    client = await stage.node("socket_io_client.mjs", f"http://{await server.address()}", 25)
+    survived, _ = await client.says("^survived (.*)", 25 + PATIENCE)
+    return survived[1], await answering(server, 10, 25), await stage.found(client, server)
 
 
 async def perform(name, example, peers):
