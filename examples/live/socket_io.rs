@@ -185,10 +185,11 @@ fn echo(number: u32) -> String {
 fn patience(open: &Message) -> Result<Duration, Failure> {
     let open = open.to_text()?.strip_prefix(packet::OPEN);
     let open: Value = serde_json::from_str(open.ok_or("the first packet opens nothing")?)?;
-    let time = |name: &str| open[name].as_u64().ok_or(format!("no {name} in {open}"));
-    Ok(Duration::from_millis(
-        time("pingInterval")? + time("pingTimeout")?,
-    ))
+    let time = |name: &str| {
+        let time = open[name].as_u64().ok_or(format!("no {name} in {open}"));
+        time.map(Duration::from_millis)
+    };
+    Ok(time("pingInterval")? + time("pingTimeout")?)
 }
 
 /// The verdict of a heartbeat that only watches; every other error is passed on.
