@@ -209,6 +209,7 @@ where
         let busy = matches!(input, Input::More(_) | Input::Behind(_));
         let patience = busy.then(|| self.home.ask(|machine| now.plus(machine.patience())));
         if held.is_some() {
+            let _ = self.home.visit(|machine| machine.pass_checkpoint(now));
             input = Input::More(0);
         }
         let write_until = match input {

@@ -138,6 +138,21 @@ impl Deadline {
         }
     }
 
+    /// Looks at the checkpoint alone, where the deadline is not to be judged yet. How late the look is, where
+    /// it is one.
+    pub(super) fn pass_checkpoint(&mut self, now: Time, grid: Grid) -> Option<Span> {
+        if self.grace != Grace::Checkpoint || !self.next_look().has_come(now) {
+            return None;
+        }
+        let late = grid.lateness(self.next_look(), now);
+        if late == Span::ZERO {
+            self.grace = Grace::Graceful;
+        } else {
+            self.look(now, grid);
+        }
+        Some(late)
+    }
+
     fn extend(&mut self, now: Time, by: Span, left: Grace) {
         self.at = now.plus(by.min(self.timeout));
         self.grace = left;

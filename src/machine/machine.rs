@@ -1215,6 +1215,19 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
+    /// The deadline of the ping that is out is not to be judged yet, but its checkpoint has been looked at
+    /// now: what comes later is no stall.
+    pub(crate) fn pass_checkpoint(&mut self, now: Time) {
+        let Some(mut deadline) = self.deadline(self.config()) else {
+            return;
+        };
+        if let Some(late) = deadline.pass_checkpoint(now, self.grid()) {
+            self.record.keep(&deadline);
+            self.count_late(late);
+            self.record.late |= late > Span::ZERO;
+        }
+    }
+
     /// Looks at the deadline of the ping that is out, if one is.
     fn look(&mut self, now: Time) {
         let Some(mut deadline) = self.deadline(self.config()) else {

@@ -79,7 +79,7 @@ fn attempt(name: &str, bytes: Vec<u8>) -> Report {
 }
 
 /// The smallest scripts that once failed, and what was wrong.
-const FOUND: [(&str, &str); 12] = [
+const FOUND: [(&str, &str); 13] = [
     (
         "a message went into a socket that was not ready, after the end of closing",
         "000000000000000000000000000000009f0000000d007b0000cd0000",
@@ -127,6 +127,10 @@ const FOUND: [(&str, &str); 12] = [
     (
         "after a close frame the writer's waker was lost by `poll_heartbeat`",
         "07000000000000006400000000000000000000830000ea0000c100008a0000",
+    ),
+    (
+        "the wait for a reader that was away counted as a stall",
+        "01010100010000000000260000000000c40000000f00bf0000730000000100e20000005a47",
     ),
 ];
 
