@@ -68,6 +68,9 @@ pin_project! {
     /// ahead](Self::with_lookahead): such a pong is not judged, and its ping counts neither as answered
     /// nor as missed. Pings keep leaving, and writes are judged.
     ///
+    /// While nothing at all is polled, no ping leaves, the peer's are not answered, and nothing is judged. The
+    /// next poll reads what has arrived before it judges anything.
+    ///
     /// # Cancel safety
     ///
     /// Dropping it drops the socket. Between polls at most one message of yours is held, as in any
