@@ -7,6 +7,7 @@
 //! ```text
 //! messages SHAPE CONTESTANT COUNT      one run of COUNT messages
 //! messages looks COUNT                 how often KeepAlive looked at clock and timer in a burst
+//! messages loopback COUNT              CPU time of a server that echoes COUNT messages over TCP
 //! ```
 //!
 //! A future is polled by hand, and again as soon as it is pending: no scheduler takes part.
@@ -223,7 +224,10 @@ where
 }
 
 /// What users write, the careful version: as the loop in `baseline`, but on the socket itself.
-async fn select(mut socket: Socket, echo: bool) -> usize {
+async fn select<S>(mut socket: WebSocketStream<S>, echo: bool) -> usize
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut ticks = interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let deadline = sleep(TIMEOUT);
@@ -407,6 +411,84 @@ fn table() -> bool {
     true
 }
 
+/// Echoes of one message at a time over the loopback: the CPU time of the server's thread beside the bare
+/// socket's, the best of some rounds in turn.
+fn loopback(messages: usize) -> bool {
+    const ROUNDS: usize = 11;
+
+    let contestants = [Contestant::Bare, Contestant::KeepAlive, Contestant::Select];
+    let mut best = [Duration::MAX; 3];
+    for _ in 0..ROUNDS {
+        for (contestant, best) in contestants.into_iter().zip(&mut best) {
+            let Some(took) = serve_one(contestant, messages) else {
+                return false;
+            };
+            *best = (*best).min(took);
+        }
+    }
+    let [bare, keep_alive, select] = best.map(|best| best.as_secs_f64());
+    let each = 1e6 * bare / f64::from(u32::try_from(messages).expect("few"));
+    println!(
+        "CPU of the server for {messages} echoes over the loopback, {each:.2} us each with the bare socket"
+    );
+    println!("keep-alive {:.3}", keep_alive / bare);
+    println!("select!    {:.3}", select / bare);
+    true
+}
+
+/// The CPU time that a server takes on a thread of its own. None: not all of the messages came back.
+fn serve_one(contestant: Contestant, messages: usize) -> Option<Duration> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).ok()?;
+    let address = listener.local_addr().ok()?;
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder
+            .enable_all()
+            .build()
+            .expect("a runtime can be built")
+    };
+    let server = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let (tcp, _) = listener.accept().expect("a connection");
+            tcp.set_nonblocking(true).expect("possible");
+            tcp.set_nodelay(true).expect("possible");
+            let tcp = tokio::net::TcpStream::from_std(tcp).expect("possible");
+            let config = WebSocketConfig::default().read_buffer_size(4096);
+            let socket = tokio_tungstenite::accept_async_with_config(tcp, Some(config));
+            let socket = socket.await.expect("a handshake");
+            let start = cpu_time();
+            let count = match contestant {
+                Contestant::Bare => echo(socket).await,
+                Contestant::Select => select(socket, true).await,
+                _ => {
+                    let alive = KeepAlive::new(socket, crate::config(contestant));
+                    echo(alive.with_timer(TokioTimer::new())).await
+                }
+            };
+            (count, cpu_time().saturating_sub(start))
+        })
+    });
+    let client = runtime().block_on(async {
+        let (mut client, _) = tokio_tungstenite::connect_async(format!("ws://{address}")).await?;
+        for _ in 0..messages {
+            client
+                .send(Message::Binary(Bytes::from_static(&PAYLOAD)))
+                .await?;
+            client.next().await.transpose()?;
+        }
+        client.close(None).await
+    });
+    let (count, took) = server.join().ok()?;
+    // The close frame is a message as well.
+    (client.is_ok() && count >= messages).then_some(took)
+}
+
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("it is not negative")
+}
+
 fn named<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
     let found = table.iter().find(|(known, _)| *known == name);
     found.map(|(_, value)| *value)
@@ -419,6 +501,7 @@ fn main() -> ExitCode {
     let done = match arguments[..] {
         [] => Some(table()),
         ["looks", count] => count.parse().ok().map(looks),
+        ["loopback", count] => count.parse().ok().map(loopback),
         [shape, contestant, count] => named(&SHAPES, shape)
             .zip(named(&CONTESTANTS, contestant))
             .zip(count.parse().ok())
@@ -434,7 +517,7 @@ fn main() -> ExitCode {
         None => {
             eprintln!(
                 "usage: messages [burst|single|send|echo \
-                 bare|keep-alive|controlled|ping-out|activity|select COUNT], or looks COUNT"
+                 bare|keep-alive|controlled|ping-out|activity|select COUNT], looks COUNT, or loopback COUNT"
             );
             ExitCode::FAILURE
         }
