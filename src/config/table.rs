@@ -103,7 +103,7 @@ impl<'de> Visitor<'de> for Table {
         while let Some(option) = map.next_key::<String>()? {
             let (name, map) = (option.as_str(), &mut map);
             if let Some(other) = set.iter().find(|other| rivals(other) == rivals(name)) {
-                let rule = format_args!("must not be set beside {other}");
+                let rule = format!("must not be set beside {other}");
                 return Err(invalid(name, rule));
             }
             builder = match name {
@@ -203,7 +203,7 @@ fn trusting<E: de::Error>(liveness: &str, max_unproven: Option<Duration>) -> Res
         ("traffic", Some(max_unproven)) => Ok(Liveness::Traffic { max_unproven }),
         ("activity" | "traffic", None) => Err(invalid("max_unproven", "must be set, too")),
         ("pong" | "any_pong", Some(_)) => {
-            let rule = format_args!("must not be set with the liveness {liveness:?}");
+            let rule = format!("must not be set with the liveness {liveness:?}");
             Err(invalid("max_unproven", rule))
         }
         _ => {
