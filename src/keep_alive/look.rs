@@ -261,7 +261,10 @@ where
                         self.home.wake_reader();
                     }
                     let until = held.unwrap_or(until).min(write_until);
-                    self.arm(patience.map_or(until, |patience| until.max(patience)), seen);
+                    // What has passed is not judged behind a reader that reads on: it is looked at again after
+                    // a while. What is yet to come is not late by that.
+                    let again = patience.filter(|_| until.has_come(now));
+                    self.arm(again.unwrap_or(until), seen);
                 }
                 None
             }

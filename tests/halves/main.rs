@@ -79,7 +79,7 @@ fn attempt(name: &str, bytes: Vec<u8>) -> Report {
 }
 
 /// The smallest scripts that once failed, and what was wrong.
-const FOUND: [(&str, &str); 13] = [
+const FOUND: [(&str, &str); 14] = [
     (
         "a message went into a socket that was not ready, after the end of closing",
         "000000000000000000000000000000009f0000000d007b0000cd0000",
@@ -131,6 +131,10 @@ const FOUND: [(&str, &str); 13] = [
     (
         "the wait for a reader that was away counted as a stall",
         "01010100010000000000260000000000c40000000f00bf0000730000000100e20000005a47",
+    ),
+    (
+        "a deadline of the writer was late behind a reader that takes its time",
+        "0100000000000000e8003700000000004d2e00c500007e00009f0000009a00",
     ),
 ];
 
