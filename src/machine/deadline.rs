@@ -230,6 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_that_is_passed_judges_nothing() {
+        let exact = grid(Duration::ZERO);
+        let mut early = deadline();
+        assert_eq!(early.pass_checkpoint(at(34), exact), None);
+        let mut on_time = deadline();
+        assert_eq!(on_time.pass_checkpoint(at(35), exact), Some(Span::ZERO));
+        assert_eq!(on_time.next_look(), at(40), "the deadline stands");
+        assert_eq!(on_time.pass_checkpoint(at(50), exact), None, "but once");
+        // What comes after a late look is no stall.
+        let mut late = deadline();
+        let stall = Span::nanos(2 * SECOND);
+        assert_eq!(late.pass_checkpoint(at(55), exact), Some(stall));
+        assert_eq!(late.next_look(), at(75));
+    }
+
+    #[test]
     fn a_grace_is_no_longer_than_the_timeout() {
         let mut deadline = deadline();
         look(&mut deadline, at(1000));
