@@ -59,7 +59,11 @@ pin_project! {
     /// # Bounds
     ///
     /// The verdict falls within [`Config::detection_bound`] (with a meter:
-    /// [`Config::detection_bound_with_meter`]) while either half is polled whenever it wakes. A reader that takes its time over each message gets its verdict once all that has
+    /// [`Config::detection_bound_with_meter`]) while either half is polled whenever it wakes. Where the writing
+    /// half alone is polled, the verdict may fall later by an eighth of the timeout (1 s at the most): that
+    /// half judges only what two looks, so far apart, have not found.
+    ///
+    /// A reader that takes its time over each message gets its verdict once all that has
     /// arrived before it is read and it has waited for the socket for half the timeout in all (what it
     /// had no time to read may keep the pong from being sent), or
     /// [65 536](crate::heartbeat::BACKLOG_LIMIT) messages are read.

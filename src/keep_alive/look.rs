@@ -113,7 +113,7 @@ where
 
     /// Keeps an item for the reader, who is woken for it: a poll that was ready owes nobody a wake.
     pub(super) fn keep(&mut self, item: Item<M, E>) {
-        (*self.clear, *self.still) = (false, false);
+        self.leave_short_way();
         self.ahead.push(item);
         self.come_by();
         self.home.wake_reader();
@@ -178,7 +178,7 @@ where
     /// A close frame was sent or read: the connection has so long to end.
     pub(super) fn close(&mut self, way: Handshake, now: Time) {
         *self.closing = true;
-        (*self.clear, *self.still) = (false, false);
+        self.leave_short_way();
         self.come_by();
         *self.in_sink = None;
         *self.refused = None;
@@ -369,6 +369,7 @@ where
 
     /// The heartbeat's frames into the socket, which wakes both halves.
     pub(super) fn drive(&mut self, now: Time, input: Input, then: Then) -> (Driven<E>, Seen) {
+        self.leave_short_way();
         let mut sink = Outgoing {
             socket: self.socket.as_mut(),
             protocol: self.protocol,
@@ -384,7 +385,6 @@ where
             self.home.begin_write(now);
         }
         let driven = drive(&mut sink, self.in_sink, &mut driving, cx);
-        (*self.clear, *self.still) = (false, false);
         let takes = match driven {
             Driven::Yields => {
                 self.last.yields();
@@ -405,6 +405,11 @@ where
             self.home.wake_writer();
         }
         (driven, driving.seen())
+    }
+
+    /// Neither half takes the short way before the next look.
+    fn leave_short_way(&mut self) {
+        (*self.clear, *self.still) = (false, false);
     }
 
     /// Whether nothing of the heartbeat's is in the socket or waits for it, and nothing of the writer's
@@ -429,7 +434,7 @@ where
 
     /// No further frame of ours.
     pub(super) fn pass_through(&mut self) {
-        (*self.clear, *self.still) = (false, false);
+        self.leave_short_way();
         self.home.disconnect();
         *self.in_sink = None;
         *self.refused = None;

@@ -268,21 +268,35 @@ impl Sink<Message> for Hooked {
     }
 }
 
-// What the writing half does while the reading half has the socket happens within the poll of the reading
-// half here: so a lock that waits would wait for ever.
-#[test]
-fn a_half_that_finds_the_other_at_the_socket_loses_no_message_and_is_woken() {
-    let world = World::new();
+type HookedReader = ReadHalf<Hooked, Rfc6455, ManualTimer>;
+type HookedWriter = Arc<Mutex<WriteHalf<Hooked, Rfc6455, ManualTimer>>>;
+
+/// The halves of such a socket, and what it does before its next poll.
+fn hooked(
+    world: &World,
+) -> (
+    HookedReader,
+    HookedWriter,
+    Arc<Mutex<Option<Hook>>>,
+    SocketScript<Message>,
+) {
     let (socket, script) = world.socket::<Message, _>(Rfc6455);
     let hook = Arc::new(Mutex::new(None::<Hook>));
     let socket = Hooked {
         socket,
         hook: Arc::clone(&hook),
     };
-    let config = exact().build().expect("valid");
-    let alive = KeepAlive::new(socket, config).with_timer(world.timer());
-    let (mut reader, writer) = alive.into_split();
-    let writer = Arc::new(Mutex::new(writer));
+    let alive = KeepAlive::new(socket, exact().build().expect("valid"));
+    let (reader, writer) = alive.with_timer(world.timer()).into_split();
+    (reader, Arc::new(Mutex::new(writer)), hook, script)
+}
+
+// What the writing half does while the reading half has the socket happens within the poll of the reading
+// half here: so a lock that waits would wait for ever.
+#[test]
+fn a_half_that_finds_the_other_at_the_socket_loses_no_message_and_is_woken() {
+    let world = World::new();
+    let (mut reader, writer, hook, script) = hooked(&world);
     let (waker, wakes) = new_count_waker();
 
     let ready = writer
@@ -321,15 +335,7 @@ fn a_half_that_finds_the_other_at_the_socket_loses_no_message_and_is_woken() {
 #[test]
 fn a_message_that_was_accepted_meanwhile_stays_with_the_whole() {
     let world = World::new();
-    let (socket, script) = world.socket::<Message, _>(Rfc6455);
-    let hook = Arc::new(Mutex::new(None::<Hook>));
-    let socket = Hooked {
-        socket,
-        hook: Arc::clone(&hook),
-    };
-    let alive = KeepAlive::new(socket, exact().build().expect("valid"));
-    let (mut reader, writer) = alive.with_timer(world.timer()).into_split();
-    let writer = Arc::new(Mutex::new(writer));
+    let (mut reader, writer, hook, script) = hooked(&world);
     let (waker, _) = new_count_waker();
     let mut cx = Context::from_waker(&waker);
     let ready = writer.lock().expect("free").poll_ready_unpin(&mut cx);
