@@ -1,4 +1,4 @@
-//! I. `KeepAlive`, in virtual time; over real sockets it is in `tests/adapters.rs`.
+//! I. `KeepAlive`, in virtual time; over real sockets it is in the package `adapters`.
 
 use std::task::Poll;
 use std::time::Duration;

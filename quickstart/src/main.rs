@@ -1,7 +1,7 @@
 //! The demonstration: a WebSocket server that heartbeats each connection through [`pinger()`], and
 //! three clients over real TCP: one that is well, one that falls silent, and one that forges pongs.
 //!
-//! `cargo run --example quickstart` prints what happens as it happens, and a summary after about
+//! `cargo run -p quickstart` prints what happens as it happens, and a summary after about
 //! eight seconds. It fails unless each client was found to be what it is, within the time promised.
 
 use std::error::Error as StdError;

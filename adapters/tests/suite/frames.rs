@@ -1,0 +1,62 @@
+//! The messages alone, without a socket.
+
+use std::io;
+
+use futures::stream;
+use futures_pinger::{
+    AsyncIoTimer, CloseReason, Config, Frame, FuturesTimer, KeepAlive, MessageKind, Protocol,
+    Rfc6455, TokioTimer, from_fn,
+};
+use futures_timer::Delay;
+
+use crate::Message;
+
+fn control_frames_keep_their_meaning<M: Message>()
+where
+    Rfc6455: Protocol<M>,
+{
+    let payload = b"payload".as_slice();
+    let ping = Rfc6455.encode(Frame::Ping(payload.into())).unwrap();
+    assert_eq!(Rfc6455.classify(&ping), MessageKind::Ping(payload));
+    let pong = Rfc6455.encode(Frame::Pong(payload.into())).unwrap();
+    assert_eq!(Rfc6455.classify(&pong), MessageKind::Pong(payload.into()));
+    for code in [1000, 1011, 3000, 4999] {
+        let reason = CloseReason::new(code, "reason").unwrap();
+        let close = Rfc6455.encode(Frame::Close(reason)).unwrap();
+        assert_eq!(Rfc6455.classify(&close), MessageKind::Close);
+        assert_eq!(close.close_code(), Some(code));
+    }
+    let text = M::text("ping".into());
+    assert_eq!(Rfc6455.classify(&text), MessageKind::Data);
+}
+
+// contract: K72
+#[test]
+fn one_protocol_serves_the_messages_of_all_crates_at_once() {
+    control_frames_keep_their_meaning::<tokio_tungstenite_0_26::tungstenite::Message>();
+    control_frames_keep_their_meaning::<tokio_tungstenite_0_27::tungstenite::Message>();
+    control_frames_keep_their_meaning::<tokio_tungstenite_0_28::tungstenite::Message>();
+    control_frames_keep_their_meaning::<tokio_tungstenite_0_29::tungstenite::Message>();
+    control_frames_keep_their_meaning::<tokio_tungstenite_0_30::tungstenite::Message>();
+    control_frames_keep_their_meaning::<tokio_websockets_0_13::Message>();
+    control_frames_keep_their_meaning::<axum_0_8::extract::ws::Message>();
+}
+
+#[test]
+fn it_is_send_with_every_timer_where_the_socket_is() {
+    fn is_send<T: Send>(_: &T) {}
+    let socket = || {
+        let socket = stream::pending::<Result<tokio_websockets_0_13::Message, io::Error>>();
+        is_send(&socket);
+        KeepAlive::new(socket, Config::default())
+    };
+    // That it compiles is the test. None of them needs its runtime before it is polled.
+    is_send(&socket());
+    is_send(&socket().with_timer(FuturesTimer::new()));
+    is_send(&socket().with_timer(TokioTimer::new()));
+    is_send(&socket().with_timer(AsyncIoTimer::new()));
+    is_send(&socket().with_timer(from_fn(tokio::time::sleep)));
+    is_send(&socket().with_timer(from_fn(smol::Timer::after)));
+    is_send(&socket().with_timer(from_fn(async_std::task::sleep)));
+    is_send(&socket().with_timer(from_fn(Delay::new)));
+}
