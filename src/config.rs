@@ -414,6 +414,11 @@ impl Config {
         is_ping || self.watch().is_some()
     }
 
+    /// Whether the two are copies of one, which are the same without a look at the options.
+    pub(crate) fn is_copy_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// A wait of `full`, shortened by the share `drawn` (of 2³²) of the jitter.
     pub(crate) fn jittered(&self, full: Span, drawn: u32) -> Span {
         Self::shortened(full, self.0.jitter, drawn)
@@ -427,6 +432,11 @@ impl Config {
             self.0.jitter
         };
         Self::shortened(self.0.spans.initial_delay, most, drawn)
+    }
+
+    /// Some time within the interval, by the share `drawn` (of 2³²).
+    pub(crate) fn within_interval(&self, drawn: u32) -> Span {
+        Self::shortened(self.0.spans.interval, 1.0, drawn)
     }
 
     fn shortened(full: Span, most: f64, drawn: u32) -> Span {

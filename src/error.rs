@@ -373,6 +373,72 @@ impl fmt::Display for Closed {
 
 impl StdError for Closed {}
 
+/// Why a [`PingerSet`](crate::PingerSet) does not put a configuration in force.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures_pinger::{Config, Frame, PingerSet, SetConfigError};
+///
+/// let set = PingerSet::<futures::sink::Drain<Frame>>::new(Config::default());
+/// let other = Config::builder().granularity(Duration::from_millis(5)).build()?;
+/// let refused = set.handle().set_config(other).unwrap_err();
+/// assert_eq!(refused.to_string(), "invalid granularity 5ms: must be that of the set");
+/// # Ok::<(), futures_pinger::InvalidConfig>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetConfigError {
+    /// The set is gone.
+    Closed,
+    /// The configuration does not suit the set: all its members share one granularity.
+    Invalid(InvalidConfig),
+    /// The members of the set are under 256 other configurations already.
+    TooMany,
+}
+
+impl fmt::Display for SetConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the set is gone"),
+            Self::Invalid(invalid) => invalid.fmt(f),
+            Self::TooMany => f.write_str("a set has 256 configurations at the most"),
+        }
+    }
+}
+
+impl StdError for SetConfigError {}
+
+/// A connection that a [`PingerSet`](crate::PingerSet) did not let in, given back with the cause.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InsertError<Si, K = ()> {
+    /// The key that was given.
+    pub key: K,
+    /// The sink that was given.
+    pub outgoing: Si,
+    /// Why the connection was not let in.
+    pub cause: SetConfigError,
+}
+
+impl<Si, K> fmt::Debug for InsertError<Si, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InsertError")
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Si, K> fmt::Display for InsertError<Si, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+// The text is the cause's, so that the source is the cause's source, which there is none of.
+impl<Si, K> StdError for InsertError<Si, K> {}
+
 /// Why no ping is sent at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

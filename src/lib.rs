@@ -131,8 +131,8 @@ mod trace;
 pub use attach::{FilterPongs, InspectPings};
 pub use config::{Config, ConfigBuilder, Liveness};
 pub use error::{
-    Closed, Error, Interrupted, InvalidCloseReason, InvalidConfig, PingNowError, ProbeError,
-    SendPingError, TimedOut, TimeoutPhase,
+    Closed, Error, InsertError, Interrupted, InvalidCloseReason, InvalidConfig, PingNowError,
+    ProbeError, SendPingError, SetConfigError, TimedOut, TimeoutPhase,
 };
 pub use frame::{CloseReason, Frame, Ping, Pong};
 pub use handle::{Controller, PongSender, Pongs, Probe};

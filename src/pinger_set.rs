@@ -1,9 +1,11 @@
 //! Every heartbeat of a process in one future: one task, one timer, a few words for each member.
 
 mod agenda;
+mod configs;
 mod departure;
 mod driver;
 mod hub;
+mod sweep;
 mod totals;
 mod wheel;
 
@@ -23,7 +25,7 @@ use self::driver::{Driver, Progress};
 use self::hub::{Arrival, Chunk, Hub, Seat};
 pub use self::totals::Totals;
 use crate::config::Config;
-use crate::error::{Closed, PingNowError};
+use crate::error::{Closed, InsertError, PingNowError, SetConfigError};
 use crate::frame::{CloseReason, Frame};
 use crate::grid::Grid;
 use crate::machine::PongKind;
@@ -113,7 +115,8 @@ pin_project! {
 }
 
 impl<Si, K> PingerSet<Si, K> {
-    /// A set whose members all have this configuration.
+    /// A set whose members have this configuration, but for those that are let in under
+    /// [another](Self::insert_with).
     pub fn new(config: Config) -> Self {
         let handle = PingerSetHandle {
             hub: Hub::new(config),
@@ -132,6 +135,16 @@ impl<Si, T> PingerSet<Si, (), T> {
     /// the next poll.
     pub fn insert(&self, outgoing: Si) -> Member {
         self.insert_keyed((), outgoing)
+    }
+
+    /// Lets a connection in under a configuration of its own: see [`PingerSetHandle::insert_with`].
+    ///
+    /// # Errors
+    ///
+    /// The sink and the cause: another [granularity](crate::ConfigBuilder::granularity) than the set's, or too
+    /// many configurations.
+    pub fn insert_with(&self, config: &Config, outgoing: Si) -> Result<Member, InsertError<Si>> {
+        self.owner.0.insert_with(config, outgoing)
     }
 }
 
@@ -177,6 +190,21 @@ impl<Si, K, T> PingerSet<Si, K, T> {
         }
     }
 
+    /// Lets a connection in, as [`insert_with`](Self::insert_with) does; `key` comes back with its
+    /// [`Departure`].
+    ///
+    /// # Errors
+    ///
+    /// The key, the sink and the cause.
+    pub fn insert_keyed_with(
+        &self,
+        config: &Config,
+        key: K,
+        outgoing: Si,
+    ) -> Result<Member, InsertError<Si, K>> {
+        self.owner.0.insert_keyed_with(config, key, outgoing)
+    }
+
     /// A handle that lets connections in and steers them, from anywhere.
     #[must_use]
     pub fn handle(&self) -> PingerSetHandle<Si, K> {
@@ -195,10 +223,10 @@ impl<Si, K, T> PingerSet<Si, K, T> {
         self.len() == 0
     }
 
-    /// The configuration of all members.
+    /// The set's own configuration, which all members have that are not let in under another.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.owner.0.hub.terms.config
+    pub fn config(&self) -> Config {
+        self.owner.0.hub.config()
     }
 }
 
@@ -240,6 +268,34 @@ impl<Si> PingerSetHandle<Si> {
         self.insert_keyed((), outgoing)
             .map_err(|((), outgoing)| outgoing)
     }
+
+    /// Lets a connection in under another configuration than the set's own, which must have the same
+    /// [granularity](crate::ConfigBuilder::granularity): phones ping less often than desktops, say.
+    ///
+    /// A configuration costs nothing for each member. Members of the same configuration have their places in
+    /// the same chunks of 64, so that one that is used by a single member takes the room of 64.
+    ///
+    /// # Errors
+    ///
+    /// The sink and the cause: another granularity, more than 256 configurations that members are under, or
+    /// the set is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::{Config, Frame, PingerSet};
+    ///
+    /// # let (phone, desktop) = (futures::sink::drain::<Frame>(), futures::sink::drain());
+    /// let set = PingerSet::new(Config::default());
+    /// let phones = Config::builder().interval(Duration::from_secs(240)).build()?;
+    /// let members = (set.insert_with(&phones, phone)?, set.insert(desktop));
+    /// # drop(members);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn insert_with(&self, config: &Config, outgoing: Si) -> Result<Member, InsertError<Si>> {
+        self.insert_keyed_with(config, (), outgoing)
+    }
 }
 
 impl<Si, K> PingerSetHandle<Si, K> {
@@ -249,16 +305,92 @@ impl<Si, K> PingerSetHandle<Si, K> {
     ///
     /// The key and the sink, once the set is gone.
     pub fn insert_keyed(&self, key: K, outgoing: Si) -> Result<Member, (K, Si)> {
+        self.admit(None, key, outgoing)
+            .map_err(|error| (error.key, error.outgoing))
+    }
+
+    /// Lets a connection in, as [`insert_with`](Self::insert_with) does; `key` comes back with its
+    /// [`Departure`].
+    ///
+    /// # Errors
+    ///
+    /// The key, the sink and the cause.
+    pub fn insert_keyed_with(
+        &self,
+        config: &Config,
+        key: K,
+        outgoing: Si,
+    ) -> Result<Member, InsertError<Si, K>> {
+        self.admit(Some(config), key, outgoing)
+    }
+
+    fn admit(
+        &self,
+        config: Option<&Config>,
+        key: K,
+        outgoing: Si,
+    ) -> Result<Member, InsertError<Si, K>> {
         let mut parts = Some((key, outgoing));
-        let admitted = self.hub.admit(|seat| {
+        let admitted = self.hub.admit(config, |seat| {
             let arrival = parts.take().map(|(key, sink)| Arrival { seat, sink, key });
             lock(&self.arrivals).extend(arrival);
         });
         match (admitted, parts) {
-            (Some(member), _) => Ok(member),
-            (None, Some(parts)) => Err(parts),
-            (None, None) => unreachable!("it is taken by who is admitted"),
+            (Ok(member), _) => Ok(member),
+            (Err(cause), Some((key, outgoing))) => Err(InsertError {
+                key,
+                outgoing,
+                cause,
+            }),
+            (Err(_), None) => unreachable!("the parts are taken by who is admitted"),
         }
+    }
+
+    /// Puts another configuration in force for all members, those under a configuration of their own
+    /// included, and for all that come.
+    ///
+    /// It is in force within a moment, 1024 members in each poll of the set, and keeps no other member
+    /// waiting. A ping that is out survives, and its deadline is counted anew from its own send time; a
+    /// deadline that thereby lies in the past is judged after what has arrived is read. Where the interval is
+    /// shorter, the pings that are overdue by it are spread evenly over the new interval, so that a hundred
+    /// thousand do not leave at once; where it is longer, each member finds that out when it would have
+    /// pinged.
+    ///
+    /// # Errors
+    ///
+    /// [`SetConfigError::Invalid`] where the [granularity](crate::ConfigBuilder::granularity) is another than
+    /// the set's, and [`SetConfigError::Closed`] once the set is gone; nothing has changed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::{Config, Frame, PingerSet};
+    ///
+    /// let set = PingerSet::<futures::sink::Drain<Frame>>::new(Config::default());
+    /// let config = Config::builder().interval(Duration::from_secs(5)).build()?;
+    /// set.handle().set_config(config.clone())?;
+    /// assert_eq!(set.config(), config);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_config(&self, config: Config) -> Result<(), SetConfigError> {
+        self.hub.configure(config, |configs, config| {
+            configs.replace_all(config);
+            true
+        })
+    }
+
+    /// Puts another configuration in force for the members that are under `before`, as
+    /// [`set_config`](Self::set_config) does for all: the interval of all phones changes, say, and that of
+    /// the desktops does not. Where `before` is the set's own, those that come are under `config`, too. It
+    /// does nothing where no member is under `before`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_config`](Self::set_config).
+    pub fn replace_config(&self, before: &Config, config: Config) -> Result<(), SetConfigError> {
+        self.hub
+            .configure(config, |configs, config| configs.replace(before, config))
     }
 
     /// The sums over all members that there are, and were: how a gateway is, in one look. Once the set is gone
@@ -504,11 +636,11 @@ where
         let this = self.project();
         let handle = &this.owner.0;
         let hub = &handle.hub;
-        let (asleep, interval) = (this.alarm.asleep(), hub.terms.config.spans().interval);
+        let asleep = this.alarm.asleep();
         let now = || Time::of(this.alarm.now());
         let must = match this.driver {
             Some(_) if asleep == Duration::ZERO => false,
-            Some(driver) => driver.note_sleep(asleep.into(), interval, now),
+            Some(driver) => driver.note_sleep(asleep.into(), hub, now),
             None => true,
         };
         if !hub.wake_up(must, cx) {
@@ -518,9 +650,7 @@ where
         }
         let now = Time::of(this.alarm.now());
         hub.begin(|| this.alarm.clock());
-        let grid = Grid {
-            step: hub.terms.config.spans().granularity,
-        };
+        let grid = Grid { step: hub.step };
         let driver = this
             .driver
             .get_or_insert_with(|| Driver::new(grid, now, asleep.into()));

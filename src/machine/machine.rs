@@ -780,9 +780,40 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// A ping is due `by` then at the latest, unless one is out.
-    pub(crate) fn ping_by(&mut self, by: Time) {
-        if self.record.phase == Phase::Idle {
+    /// The same for one of many that get the configuration at once. A ping that is overdue by it alone would
+    /// leave together with all others: it leaves some time within the new interval, as is drawn for it. So
+    /// does the first ping of a heartbeat that has only watched.
+    pub(crate) fn reconfigure_among_many(
+        &mut self,
+        before: &Config,
+        now: Time,
+        draw: impl FnOnce() -> u32,
+    ) {
+        let was_due = self.record.due.has_come(now);
+        self.reconfigure(before, now);
+        let waits = matches!(
+            self.record.phase,
+            Phase::Idle | Phase::Flushing | Phase::Waiting
+        );
+        if !waits || was_due {
+            return;
+        }
+        let is_spread = self.record.wait_kind == WaitKind::Spread;
+        if is_spread || before.watches() || self.record.due.has_come(now) {
+            let drawn = now.plus(self.config().within_interval(draw()));
+            self.record.due = if is_spread {
+                self.record.due.min(drawn)
+            } else {
+                drawn
+            };
+            self.record.wait_kind = WaitKind::Spread;
+        }
+    }
+
+    /// The machine has slept for so long: a ping is due `by` then at the latest, unless one is out, or the
+    /// interval is longer.
+    pub(crate) fn ping_after_sleep(&mut self, asleep: Span, by: Time) {
+        if self.record.phase == Phase::Idle && asleep > self.config().spans().interval {
             self.record.due = self.record.due.min(by);
         }
     }
@@ -1032,6 +1063,10 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     fn reschedule(&mut self, before: &Config) {
         if self.record.wait_kind == WaitKind::First {
             self.record.due = self.first_due();
+            return;
+        }
+        if self.record.wait_kind == WaitKind::Spread {
+            // Whoever sets configurations without end would put the ping off without end.
             return;
         }
         let start = self.record.wait_start(self.wait(before));

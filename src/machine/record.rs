@@ -109,6 +109,8 @@ pub(super) enum WaitKind {
     Postponed,
     /// The wait has ended while a ping is out: the next ping waits for the end of that one.
     Over,
+    /// Some time within an interval that was made so short that many pings were overdue by it.
+    Spread,
 }
 
 /// The state of one heartbeat. What it has in common with others is in its

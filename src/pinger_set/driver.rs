@@ -10,6 +10,7 @@ use futures_sink::Sink;
 use super::agenda::Agenda;
 use super::departure::{Departure, End};
 use super::hub::{Arrival, CHUNK, Chunk, Hub, Look, News, bit, place};
+use super::sweep::{self, Sweep};
 use crate::drive::{Driven, LastAnswer, drive};
 use crate::error::Error;
 use crate::frame::Frame;
@@ -49,8 +50,19 @@ pub(super) struct Driver<Si, K> {
     asleep: Span,
     /// The step of the grid.
     step: Span,
-    /// The machine has slept: the next seat that is to ping soon, and the time for the first of them.
-    awakened: Option<(u32, Time)>,
+    /// The machine has slept, and members are to ping soon.
+    awakened: Option<Awakened>,
+    sweep: Sweep,
+}
+
+/// The machine has slept.
+struct Awakened {
+    /// For so long.
+    asleep: Span,
+    /// The next seat that is to ping soon.
+    seat: u32,
+    /// The time for the first of them.
+    from: Time,
 }
 
 /// What the driver keeps for the seats of a chunk: the sinks, which are nobody else's, and the keys.
@@ -102,33 +114,43 @@ impl<Si, K> Driver<Si, K> {
             asleep,
             step: grid.step,
             awakened: None,
+            sweep: Sweep::default(),
         }
     }
 
-    /// The machine has been in suspend for so long. Whether it has slept for more than the interval since the
-    /// latest poll: then each member is to ping soon.
+    /// The machine has been in suspend for so long. Whether it has slept for more than the interval of any
+    /// member since the latest poll: then those members are to ping soon.
     pub(super) fn note_sleep(
         &mut self,
         asleep: Span,
-        interval: Span,
+        hub: &Hub,
         now: impl FnOnce() -> Time,
     ) -> bool {
-        let slept = asleep.saturating_sub(self.asleep) > interval;
+        let grown = asleep.saturating_sub(self.asleep);
         self.asleep = asleep.max(self.asleep);
+        let slept = grown > Span::ZERO && grown > hub.shortest_interval();
         if slept {
-            self.awakened = Some((0, now()));
+            self.awakened = Some(Awakened {
+                asleep: grown,
+                seat: 0,
+                from: now(),
+            });
         }
         slept
     }
 
     /// The next member that pings soon as the machine has slept: so many in each step of the grid.
     fn next_awakened(&mut self) -> Option<u32> {
-        let (seat, from) = self.awakened.take()?;
+        let Awakened { asleep, seat, from } = self.awakened.take()?;
         let lane = self.lanes.get((seat / CHUNK) as usize)?;
         let steps = u64::from(seat) / AWAKENED;
         let wait = Span::nanos(self.step.as_nanos().saturating_mul(steps));
-        lane.chunk.ping_by(seat, from.plus(wait));
-        self.awakened = Some((seat + 1, from));
+        lane.chunk.ping_after_sleep(seat, asleep, from.plus(wait));
+        self.awakened = Some(Awakened {
+            asleep,
+            seat: seat + 1,
+            from,
+        });
         Some(seat)
     }
 
@@ -150,9 +172,38 @@ impl<Si, K> Driver<Si, K> {
             seats.shrink_to(KEPT);
         }
         if self.heard {
-            hub.take_news(&mut self.news);
-            mem::swap(&mut self.arrivals, &mut *lock(arrivals));
+            // Both at once: whoever arrives under a configuration finds it among the news.
+            let arrive = || mem::swap(&mut self.arrivals, &mut *lock(arrivals));
+            let chunks = hub.take_news(&mut self.news, arrive);
+            if mem::take(&mut self.news.configured) {
+                self.sweep.begin(chunks);
+            }
         }
+    }
+
+    /// Puts other configurations in force for so many members as one poll may sweep.
+    fn sweep(&mut self, hub: &Hub, now: Time) {
+        if self.sweep.is_over() {
+            return;
+        }
+        let chunks = hub.chunks();
+        for _ in 0..sweep::CHUNKS {
+            match self.sweep.next(chunks) {
+                Some(number) => self.configure(hub, number, now),
+                None => return,
+            }
+        }
+    }
+
+    fn configure(&mut self, hub: &Hub, number: usize, now: Time) {
+        let (chunk, terms) = hub.chunk_to_sweep(number);
+        let Self { sweep, agenda, .. } = self;
+        chunk.configure(
+            terms,
+            now,
+            || sweep.draw(),
+            |seat, look| agenda.arm(seat, look),
+        );
     }
 
     /// From the news and from the agenda in turns: neither keeps the other waiting.
@@ -210,10 +261,11 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
                 return progress;
             }
         }
+        self.sweep(hub, now);
         for asked in 0..BUDGET {
             let seat = match self.next_task(now) {
-                None if self.heard => return Progress::Resting,
-                // What came meanwhile has woken us once, and was not taken.
+                None if self.heard && self.sweep.is_over() => return Progress::Resting,
+                // What came meanwhile has woken us once, and was not taken; or more is to be swept.
                 None => return Progress::Busy,
                 Some(Task::Start(arrival)) => {
                     let seat = arrival.seat;
@@ -275,6 +327,10 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         while self.lanes.len() <= number {
             let chunk = hub.chunk(self.lanes.len());
             self.lanes.push(Lane::new(chunk));
+        }
+        if !self.sweep.is_over() {
+            // Its chunk may be yet to be swept.
+            self.configure(hub, number, now);
         }
         let lane = self.lane(seat);
         lane.sinks[place(seat)] = Some((sink, key));

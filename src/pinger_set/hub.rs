@@ -9,17 +9,18 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake};
 
+use super::configs::Configs;
 use super::totals::{Gone, Totals};
 use super::{Member, MemberId};
 use crate::config::Config;
 use crate::drive::Turns;
-use crate::error::Closed;
+use crate::error::{Closed, SetConfigError};
 use crate::frame::CloseReason;
 use crate::machine::{Input, Machine, Record, SinkState, Terms, Turn};
 use crate::shared::{Presence, Reader, Visited};
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::timer::{Bell, Clock, Instant, wake};
 
 /// Seats in a chunk.
@@ -37,7 +38,8 @@ pub(super) const fn bit(seat: u32) -> u64 {
 
 /// Shared by all; it knows nothing of the sinks. As a waker it rings the bell of the driver.
 pub(super) struct Hub {
-    pub(super) terms: Terms,
+    /// The step of the grid, which all configurations share.
+    pub(super) step: Span,
     /// None before the first poll.
     clock: OnceLock<Clock>,
     state: Mutex<State>,
@@ -48,7 +50,7 @@ struct State {
     members: usize,
     /// Seats in the chunks are numbered through.
     chunks: Vec<Arc<Chunk>>,
-    vacant: Vec<u32>,
+    configs: Configs,
     news: News,
     bell: Bell,
 }
@@ -65,6 +67,8 @@ pub(super) struct Arrival<Si, K> {
 pub(super) struct News {
     /// Whether members have arrived.
     pub(super) arrived: bool,
+    /// Whether another configuration is to be put in force.
+    pub(super) configured: bool,
     /// Seats of members that have left.
     pub(super) left: Vec<u32>,
     /// Seats whose member must be looked at earlier than it would be.
@@ -75,20 +79,24 @@ pub(super) struct News {
 
 impl News {
     pub(super) fn is_empty(&self) -> bool {
-        !self.arrived && self.left.is_empty() && self.due.is_empty() && self.woken.is_empty()
+        !self.arrived
+            && !self.configured
+            && self.left.is_empty()
+            && self.due.is_empty()
+            && self.woken.is_empty()
     }
 }
 
 impl Hub {
     pub(super) fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
-            terms: Terms::new(config),
+            step: config.spans().granularity,
             clock: OnceLock::new(),
             state: Mutex::new(State {
                 open: true,
                 members: 0,
                 chunks: Vec::new(),
-                vacant: Vec::new(),
+                configs: Configs::new(config),
                 news: News::default(),
                 bell: Bell::new(),
             }),
@@ -104,25 +112,22 @@ impl Hub {
         self.clock.get_or_init(clock);
     }
 
-    fn machine<R>(&self, id: MemberId, record: R) -> Machine<'_, R> {
-        // Not of the seat alone: who had it before numbered its pings alike. 0 is for those that
-        // share their key with nobody, and no generation is.
-        let member = u64::from(id.generation) << 32 | u64::from(id.seat);
-        Machine::member(&self.terms, record, member)
-    }
-
     pub(super) fn members(&self) -> usize {
         self.state().members
     }
 
-    /// A seat for a new member, and `arrive` is told where while nothing can come in between. None
-    /// once the set is gone.
-    pub(super) fn admit(self: &Arc<Self>, arrive: impl FnOnce(u32)) -> Option<Member> {
+    /// A seat for a new member under that configuration, or the set's own, and `arrive` is told where while
+    /// nothing can come in between.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        config: Option<&Config>,
+        arrive: impl FnOnce(u32),
+    ) -> Result<Member, SetConfigError> {
         let mut state = self.state();
         if !state.open {
-            return None;
+            return Err(SetConfigError::Closed);
         }
-        let seat = state.vacant.pop().unwrap_or_else(|| state.furnish(self));
+        let seat = state.seat_under(config, self)?;
         let chunk = Arc::clone(&state.chunks[(seat / CHUNK) as usize]);
         chunk.reader(seat).begins();
         let id = chunk.join(seat);
@@ -132,7 +137,39 @@ impl Hub {
         let wakers = state.bell.call();
         drop(state);
         wake(wakers);
-        Some(Member { chunk, id })
+        Ok(Member { chunk, id })
+    }
+
+    /// Changes which configurations are to be in force, and sees to it that the driver sweeps all chunks.
+    pub(super) fn configure(
+        &self,
+        config: Config,
+        change: impl FnOnce(&mut Configs, Config) -> bool,
+    ) -> Result<(), SetConfigError> {
+        let wakers = {
+            let mut state = self.state();
+            if !state.open {
+                return Err(SetConfigError::Closed);
+            }
+            state.configs.check(&config)?;
+            if !change(&mut state.configs, config) {
+                return Ok(());
+            }
+            state.news.configured = true;
+            state.bell.call()
+        };
+        wake(wakers);
+        Ok(())
+    }
+
+    /// The set's own configuration.
+    pub(super) fn config(&self) -> Config {
+        self.state().configs.own().clone()
+    }
+
+    /// The shortest interval of all members.
+    pub(super) fn shortest_interval(&self) -> Span {
+        self.state().configs.shortest_interval()
     }
 
     /// The driver is polled. False if there is nothing to look at, unless it `must`.
@@ -161,9 +198,13 @@ impl Hub {
         wake(wakers);
     }
 
-    /// The news up to now go `into` an empty list.
-    pub(super) fn take_news(&self, into: &mut News) {
-        mem::swap(into, &mut self.state().news);
+    /// The news up to now go `into` an empty list, and `arrive` takes those who have arrived up to now. How
+    /// many chunks there are.
+    pub(super) fn take_news(&self, into: &mut News, arrive: impl FnOnce()) -> usize {
+        let state = &mut *self.state();
+        mem::swap(into, &mut state.news);
+        arrive();
+        state.chunks.len()
     }
 
     /// The chunk in which that member is, or was.
@@ -173,8 +214,20 @@ impl Hub {
         chunk.map(Arc::clone).ok_or(Closed)
     }
 
+    /// How many chunks there are.
+    pub(super) fn chunks(&self) -> usize {
+        self.state().chunks.len()
+    }
+
     pub(super) fn chunk(&self, number: usize) -> Arc<Chunk> {
         Arc::clone(&self.state().chunks[number])
+    }
+
+    /// A chunk, and the terms that are to be in force there.
+    pub(super) fn chunk_to_sweep(&self, number: usize) -> (Arc<Chunk>, Arc<Terms>) {
+        let state = self.state();
+        let terms = state.configs.of_chunk(number);
+        (Arc::clone(&state.chunks[number]), Arc::clone(terms))
     }
 
     fn tell(&self, tell: impl FnOnce(&mut State)) {
@@ -219,9 +272,12 @@ impl Hub {
         self.state().members -= 1;
     }
 
-    /// The seat may be taken again.
-    pub(super) fn vacate(&self, seat: u32) {
-        self.state().vacant.push(seat);
+    /// Nobody has the seat any more. It may be taken again, unless it `is_spent`.
+    fn vacate(&self, seat: u32, is_spent: bool) {
+        let mut state = self.state();
+        if state.open {
+            state.configs.vacate(seat, is_spent);
+        }
     }
 
     /// No member is let in any more.
@@ -235,9 +291,9 @@ impl Hub {
         };
         for chunk in chunks {
             let seats = &mut *chunk.seats();
-            for record in &mut seats.records {
-                // Nobody is told of it: the number of the member does not matter.
-                Machine::member(&self.terms, record, 0).disconnect();
+            for seat in chunk.first..chunk.first + CHUNK {
+                // Nobody is told of it.
+                seats.machine(seat).disconnect();
             }
         }
         // Last, as it can run foreign code, which may panic.
@@ -246,14 +302,28 @@ impl Hub {
 }
 
 impl State {
-    /// A chunk more, and the first of its seats; the others are vacant.
-    fn furnish(&mut self, hub: &Arc<Hub>) -> u32 {
-        // 2³¹ members do not fit into any memory.
-        #[allow(clippy::cast_possible_truncation)]
-        let first = self.chunks.len() as u32 * CHUNK;
-        self.chunks.push(Chunk::new(first, hub));
-        self.vacant.extend((1..CHUNK).rev().map(|n| first + n));
-        first
+    /// A seat under that configuration, or the set's own; a chunk more where none is vacant.
+    fn seat_under(
+        &mut self,
+        config: Option<&Config>,
+        hub: &Arc<Hub>,
+    ) -> Result<u32, SetConfigError> {
+        let (number, replaces) = match config {
+            Some(config) => self.configs.number(config)?,
+            None => (0, false),
+        };
+        // The chunks of the configuration that it replaces are still under that.
+        self.news.configured |= replaces;
+        loop {
+            if let Some(seat) = self.configs.take_seat(number) {
+                return Ok(seat);
+            }
+            // 2³¹ members do not fit into any memory.
+            #[allow(clippy::cast_possible_truncation)]
+            let first = self.chunks.len() as u32 * CHUNK;
+            let terms = self.configs.add_chunk(number, first);
+            self.chunks.push(Chunk::new(first, hub, terms));
+        }
     }
 }
 
@@ -272,6 +342,8 @@ pub(super) struct Chunk {
 
 /// By seat.
 struct Seats {
+    /// What is in force for all of them.
+    terms: Arc<Terms>,
     records: [Record; CHUNK as usize],
     /// How many have had it: that makes their ids differ.
     generations: [u32; CHUNK as usize],
@@ -296,7 +368,7 @@ impl Seat<'_> {
         if seats.id(self.id.seat) != self.id {
             return Err(Closed);
         }
-        let machine = self.chunk.machine(seats, self.id.seat);
+        let machine = seats.machine(self.id.seat);
         if machine.has_ended() {
             return Err(Closed);
         }
@@ -356,7 +428,7 @@ impl Turns for Look<'_> {
             self.left = true;
             return Turn::Over(None);
         }
-        let mut machine = self.chunk.machine(seats, self.seat);
+        let mut machine = seats.machine(self.seat);
         // Under the lock: a reader that comes back later finds that the driver is not told of the seat.
         let reader = self.chunk.reader(self.seat);
         if !reader.is_reading() {
@@ -382,7 +454,7 @@ impl Turns for Look<'_> {
     fn fail(&mut self) -> bool {
         let seats = &mut *self.chunk.seats();
         self.left = seats.left & bit(self.seat) != 0;
-        self.chunk.machine(seats, self.seat).fail()
+        seats.machine(self.seat).fail()
     }
 }
 
@@ -421,7 +493,7 @@ impl Drop for Look<'_> {
         if std::thread::panicking() {
             let over = {
                 let seats = &mut *self.chunk.seats();
-                let mut machine = self.chunk.machine(seats, self.seat);
+                let mut machine = seats.machine(self.seat);
                 let over = machine.has_ended();
                 machine.disconnect();
                 over
@@ -434,8 +506,9 @@ impl Drop for Look<'_> {
 }
 
 impl Chunk {
-    fn new(first: u32, hub: &Arc<Hub>) -> Arc<Self> {
+    fn new(first: u32, hub: &Arc<Hub>, terms: Arc<Terms>) -> Arc<Self> {
         let seats = Seats {
+            terms,
             records: [const { Record::new() }; CHUNK as usize],
             generations: [0; CHUNK as usize],
             left: 0,
@@ -456,15 +529,8 @@ impl Chunk {
         lock(&self.seats)
     }
 
-    #[inline]
-    fn machine<'a>(&'a self, seats: &'a mut Seats, seat: u32) -> Machine<'a, &'a mut Record> {
-        let id = seats.id(seat);
-        self.hub.machine(id, &mut seats.records[place(seat)])
-    }
-
     pub(super) fn stats(&self, seat: u32) -> Stats {
-        let seats = &mut *self.seats();
-        self.machine(seats, seat).stats()
+        self.seats().machine(seat).stats()
     }
 
     /// A new member takes the seat; the counters of who had it stay.
@@ -472,7 +538,7 @@ impl Chunk {
         let seats = &mut *self.seats();
         let mut gone = seats.gone;
         if seats.generations[place(seat)] > 0 {
-            let machine = self.machine(seats, seat);
+            let machine = seats.machine(seat);
             gone.add(&machine, machine.stats());
         }
         seats.gone = gone;
@@ -485,7 +551,7 @@ impl Chunk {
         totals.add_gone(&seats.gone);
         for seat in self.first..self.first + CHUNK {
             if seats.generations[place(seat)] > 0 {
-                totals.add(&self.machine(seats, seat), now);
+                totals.add(&seats.machine(seat), now);
             }
         }
     }
@@ -510,7 +576,7 @@ impl Chunk {
         for seat in self.first..self.first + CHUNK {
             // A seat that was had by nobody has not begun; those of the gone have ended.
             if seats.generations[place(seat)] > 0 {
-                let mut machine = self.machine(seats, seat);
+                let mut machine = seats.machine(seat);
                 let ((), earlier) = machine.visited(|machine| machine.close(reason, now));
                 if earlier && seats.tell(seat) {
                     due.push(seat);
@@ -525,7 +591,7 @@ impl Chunk {
         let counted = {
             let seats = &mut *self.seats();
             seats.left |= bit(seat);
-            let mut machine = self.machine(seats, seat);
+            let mut machine = seats.machine(seat);
             let counted = !machine.has_ended();
             machine.disconnect();
             counted
@@ -554,36 +620,61 @@ impl Chunk {
         if seats.left & bit(seat) != 0 {
             return false;
         }
-        self.machine(seats, seat).begin(now);
+        seats.machine(seat).begin(now);
         true
     }
 
     /// Whether a deadline of that member is to be judged.
     #[cold]
     fn is_overdue(&self, seat: u32, now: Time) -> bool {
-        let seats = &mut *self.seats();
-        self.machine(seats, seat).is_overdue(now)
+        self.seats().machine(seat).is_overdue(now)
     }
 
     /// See [`Machine::begin_write`].
     #[cold]
     pub(super) fn begin_write(&self, seat: u32, now: Time) {
-        let seats = &mut *self.seats();
-        self.machine(seats, seat).begin_write(now);
+        self.seats().machine(seat).begin_write(now);
     }
 
     pub(super) fn id(&self, seat: u32) -> MemberId {
         self.seats().id(seat)
     }
 
-    /// See [`Machine::ping_by`].
-    pub(super) fn ping_by(&self, seat: u32, by: Time) {
-        self.machine(&mut self.seats(), seat).ping_by(by);
+    /// See [`Machine::ping_after_sleep`].
+    pub(super) fn ping_after_sleep(&self, seat: u32, asleep: Span, by: Time) {
+        self.seats().machine(seat).ping_after_sleep(asleep, by);
+    }
+
+    /// Puts other terms in force for its members, and tells by `arm` when to look at whom earlier than before.
+    /// What is overdue by them is spread as is drawn.
+    pub(super) fn configure(
+        &self,
+        terms: Arc<Terms>,
+        now: Time,
+        mut draw: impl FnMut() -> u32,
+        mut arm: impl FnMut(u32, Time),
+    ) {
+        let seats = &mut *self.seats();
+        if Arc::ptr_eq(&seats.terms, &terms) {
+            return;
+        }
+        let sleeps_until: [Time; CHUNK as usize] =
+            std::array::from_fn(|place| seats.machine(self.first + place as u32).next_look());
+        let before = mem::replace(&mut seats.terms, terms);
+        for (seat, sleeps_until) in (self.first..).zip(sleeps_until) {
+            let mut machine = seats.machine(seat);
+            machine.reconfigure_among_many(&before.config, now, &mut draw);
+            let look = machine.next_look();
+            if look < sleeps_until {
+                arm(seat, look);
+            }
+        }
     }
 
     /// Its sink is gone, and so is its member.
     pub(super) fn vacate(&self, seat: u32) {
-        self.hub.vacate(seat);
+        let is_spent = self.seats().is_spent(seat);
+        self.hub.vacate(seat, is_spent);
     }
 }
 
@@ -591,10 +682,22 @@ impl Seats {
     fn join(&mut self, seat: u32) -> MemberId {
         self.left &= !bit(seat);
         self.records[place(seat)] = Record::new();
-        let generation = &mut self.generations[place(seat)];
-        // 4 billion members later, in this one seat, an id does come again.
-        *generation = generation.checked_add(1).unwrap_or(1);
+        self.generations[place(seat)] += 1;
         self.id(seat)
+    }
+
+    /// Whether 4 billion members have had it: another would have an id, and tags, that were another's.
+    fn is_spent(&self, seat: u32) -> bool {
+        self.generations[place(seat)] == u32::MAX
+    }
+
+    #[inline]
+    fn machine(&mut self, seat: u32) -> Machine<'_, &mut Record> {
+        let id = self.id(seat);
+        // Not of the seat alone: who had it before numbered its pings alike. 0 is for those that
+        // share their key with nobody, and no generation is.
+        let member = u64::from(id.generation) << 32 | u64::from(id.seat);
+        Machine::member(&self.terms, &mut self.records[place(seat)], member)
     }
 
     /// Of who has it.

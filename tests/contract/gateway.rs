@@ -20,14 +20,16 @@ use futures_pinger::{
 use crate::socket::{Msg, Plain};
 use crate::world::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World, exact, s};
 
-type Set = PingerSet<ScriptedSink, &'static str, ManualTimer>;
-type Ends = Rc<RefCell<Vec<(Duration, Departure<&'static str, Broken>)>>>;
+pub type Set = PingerSet<ScriptedSink, &'static str, ManualTimer>;
+pub type Ends = Rc<RefCell<Vec<(Duration, Departure<&'static str, Broken>)>>>;
 
 /// Polls the set, which never ends.
-struct Driver {
+pub struct Driver {
     world: World,
     set: Set,
     ends: Ends,
+    /// So long the process does nothing else with each poll.
+    cost: Duration,
 }
 
 impl Future for Driver {
@@ -39,28 +41,47 @@ impl Future for Driver {
             let at = self.world.elapsed();
             self.ends.borrow_mut().push((at, departure));
         }
+        if self.cost > Duration::ZERO {
+            let now = self.world.elapsed();
+            self.world.stall(now..now + self.cost);
+        }
         Poll::Pending
     }
 }
 
 /// A set in a [`World`], and what it has yielded.
-struct Gateway {
-    world: World,
-    handle: PingerSetHandle<ScriptedSink, &'static str>,
-    task: Task<Driver>,
-    ends: Ends,
+pub struct Gateway {
+    pub world: World,
+    pub handle: PingerSetHandle<ScriptedSink, &'static str>,
+    pub task: Task<Driver>,
+    pub ends: Ends,
 }
 
 impl Gateway {
-    fn new(config: ConfigBuilder) -> Self {
+    pub fn new(config: ConfigBuilder) -> Self {
+        Self::with_cost(config, Duration::ZERO)
+    }
+
+    /// One each of whose polls takes so long.
+    pub fn with_cost(config: ConfigBuilder, cost: Duration) -> Self {
+        Self::with_set(config, cost, |set| set)
+    }
+
+    pub fn with_set(
+        config: ConfigBuilder,
+        cost: Duration,
+        choose: impl FnOnce(Set) -> Set,
+    ) -> Self {
         let world = World::new();
         let set = PingerSet::new(config.build().expect("valid")).with_timer(world.timer());
+        let set = choose(set);
         let handle = set.handle();
         let ends = Ends::default();
         let task = world.task(Driver {
             world: world.clone(),
             set,
             ends: Rc::clone(&ends),
+            cost,
         });
         Self {
             world,
@@ -70,11 +91,11 @@ impl Gateway {
         }
     }
 
-    fn join(&self) -> (Member, SinkScript) {
+    pub fn join(&self) -> (Member, SinkScript) {
         self.join_as("somebody")
     }
 
-    fn join_as(&self, key: &'static str) -> (Member, SinkScript) {
+    pub fn join_as(&self, key: &'static str) -> (Member, SinkScript) {
         let (outgoing, sink) = self.world.sink();
         let inserted = self.handle.insert_keyed(key, outgoing);
         let Ok(member) = inserted else {
@@ -83,7 +104,7 @@ impl Gateway {
         (member, sink)
     }
 
-    fn run_until(&mut self, time: Duration) {
+    pub fn run_until(&mut self, time: Duration) {
         self.task.run_until(time);
     }
 }
@@ -166,7 +187,7 @@ fn the_next_member_of_a_seat_has_a_reader_of_its_own() {
 // --- 109: keys, departures, and orders by id ---
 
 /// The peer of a member that is held answers after no time.
-fn answer(member: &Arc<Member>, sink: &SinkScript) {
+pub fn answer(member: &Arc<Member>, sink: &SinkScript) {
     let member = Arc::downgrade(member);
     let peer = sink.peer(move |payload| {
         if let Some(member) = member.upgrade() {

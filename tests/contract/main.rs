@@ -11,6 +11,7 @@
 mod dial;
 mod every_surface;
 mod gateway;
+mod gateway_configs;
 mod hooks;
 mod world;
 

@@ -912,7 +912,7 @@ fn an_empty_set_sleeps_without_a_timer() {
 fn a_set_tells_its_configuration_and_how_many_it_has() {
     let config = exact().interval(s(7)).build().expect("valid");
     let set: PingerSet<ScriptedSink> = PingerSet::new(config.clone());
-    assert_eq!(set.config(), &config);
+    assert_eq!(set.config(), config);
     let member = set.insert(World::new().sink().0);
     let (handle, id) = (set.handle(), member.id());
     assert_eq!(format!("{set:?}"), "PingerSet { len: 1, .. }");

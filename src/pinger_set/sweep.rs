@@ -1,0 +1,77 @@
+//! How another configuration comes in force: chunk by chunk, so many in each poll.
+
+/// Chunks that are swept in one poll: 1024 members.
+pub(super) const CHUNKS: usize = 16;
+
+/// Which chunks are to be swept. A sweep that begins while another is on its way goes on from where that is:
+/// whoever sets configurations without end keeps no chunk waiting without end.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// The number of the chunk that is next.
+    next: usize,
+    /// How many chunks are left.
+    left: usize,
+    /// How many pings were overdue by a new configuration so far.
+    overdue: u32,
+}
+
+impl Sweep {
+    /// All chunks are to be swept.
+    pub(super) const fn begin(&mut self, chunks: usize) {
+        self.left = chunks;
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// The next of so many chunks that there are.
+    pub(super) const fn next(&mut self, chunks: usize) -> Option<usize> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let number = self.next % chunks;
+        self.next = number + 1;
+        Some(number)
+    }
+
+    /// One more ping is overdue: which share of the new interval, of 2³², it waits less than the whole. Each
+    /// share lies in the largest gap that the ones before have left, by the golden ratio.
+    pub(super) const fn draw(&mut self) -> u32 {
+        self.overdue = self.overdue.wrapping_add(1);
+        self.overdue.wrapping_mul(0x9E37_79B9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_spread_evenly_however_many_there_are() {
+        for count in [2_u32, 10, 100, 1000] {
+            let mut sweep = Sweep::default();
+            let mut shares: Vec<_> = (0..count).map(|_| sweep.draw()).collect();
+            shares.sort_unstable();
+            let even = u32::MAX / count;
+            for pair in shares.windows(2) {
+                assert!(pair[1] - pair[0] < 2 * even, "{count}: {shares:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sweep_that_begins_anew_all_the_time_gets_to_each_chunk() {
+        let mut sweep = Sweep::default();
+        let mut swept = Vec::new();
+        for _ in 0..10 {
+            sweep.begin(7);
+            swept.extend((0..3).filter_map(|_| sweep.next(7)));
+        }
+        assert!((0..7).all(|chunk| swept.contains(&chunk)));
+        let rest = std::iter::from_fn(|| sweep.next(7)).count();
+        assert_eq!(rest, 4);
+        assert!(sweep.is_over());
+    }
+}
