@@ -536,6 +536,16 @@ pub struct MemberId {
     generation: u32,
 }
 
+impl MemberId {
+    /// The number of the member among all that share the key of the set. Not that of the seat alone: who had
+    /// the seat before numbered its pings alike. 0 is for a heartbeat that shares its key with nobody, and no
+    /// generation is.
+    #[inline]
+    fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.seat)
+    }
+}
+
 impl fmt::Display for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.seat, self.generation)

@@ -1,6 +1,8 @@
 //! The one who looks at the members: its turn comes with the poll of the set.
 
+use std::any::Any;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -53,6 +55,9 @@ pub(super) struct Driver<Si, K> {
     /// The machine has slept, and members are to ping soon.
     awakened: Option<Awakened>,
     sweep: Sweep,
+    /// What the drop of a sink has panicked with. It is the caller's to see with the next poll, after the
+    /// departure that the sink belongs to. The lock is for nobody: it makes the driver `Sync`.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 /// The machine has slept.
@@ -115,6 +120,7 @@ impl<Si, K> Driver<Si, K> {
             step: grid.step,
             awakened: None,
             sweep: Sweep::default(),
+            panic: Mutex::new(None),
         }
     }
 
@@ -256,6 +262,10 @@ impl<Si, K> Driver<Si, K> {
 
 impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
     pub(super) fn drive(&mut self, hub: &Hub, now: Time) -> Progress<K, Si::Error> {
+        let panic = lock(&self.panic).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
         if self.yielded.is_some() {
             if let Some(progress) = self.ask_first(hub, now) {
                 return progress;
@@ -388,7 +398,10 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         hub.uncount();
         let chunk = &self.lane(seat).chunk;
         let (id, stats) = (chunk.id(seat), chunk.stats(seat));
-        drop(sink);
+        // The drop is foreign code, which may panic: the departure is not lost by it.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(sink))) {
+            *lock(&self.panic) = Some(panic);
+        }
         Some(Stop::Departed(Departure {
             id,
             key,
@@ -419,12 +432,16 @@ impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
         let (sink, _) = self.sinks[place(seat)].as_mut()?;
         let mut sink = Pin::new(sink);
         let mut in_sink = (self.in_sink & bit != 0).then_some(Destination::Outgoing);
+        let was_blocked = self.blocked;
+        // Where the sink panics nothing is left to be done with it.
+        self.in_sink &= !bit;
+        self.blocked &= !bit;
         let mut look = Look {
             chunk: &self.chunk,
             seat,
             now,
             comes_late,
-            blocked: self.blocked,
+            blocked: was_blocked,
             restless: &self.restless,
             left: false,
         };
@@ -433,14 +450,14 @@ impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
         let blocked = match driven {
             Driven::Rests { blocked, .. } => blocked,
             // The time that a blocked sink has goes on.
-            Driven::Yields => self.blocked & bit != 0,
+            Driven::Yields => was_blocked & bit != 0,
             Driven::Over(_) | Driven::Failed(_) => false,
         };
         for (seats, on) in [
             (&mut self.in_sink, in_sink.is_some()),
             (&mut self.blocked, blocked),
         ] {
-            *seats = *seats & !bit | if on { bit } else { 0 };
+            *seats |= if on { bit } else { 0 };
         }
         (!look.left).then_some(driven)
     }

@@ -658,10 +658,9 @@ impl Chunk {
         if Arc::ptr_eq(&seats.terms, &terms) {
             return;
         }
-        let sleeps_until: [Time; CHUNK as usize] =
-            std::array::from_fn(|place| seats.machine(self.first + place as u32).next_look());
         let before = mem::replace(&mut seats.terms, terms);
-        for (seat, sleeps_until) in (self.first..).zip(sleeps_until) {
+        for seat in self.first..self.first + CHUNK {
+            let sleeps_until = seats.machine_under(&before, seat).next_look();
             let mut machine = seats.machine(seat);
             machine.reconfigure_among_many(&before.config, now, &mut draw);
             let look = machine.next_look();
@@ -693,11 +692,13 @@ impl Seats {
 
     #[inline]
     fn machine(&mut self, seat: u32) -> Machine<'_, &mut Record> {
-        let id = self.id(seat);
-        // Not of the seat alone: who had it before numbered its pings alike. 0 is for those that
-        // share their key with nobody, and no generation is.
-        let member = u64::from(id.generation) << 32 | u64::from(id.seat);
-        Machine::member(&self.terms, &mut self.records[place(seat)], member)
+        let number = self.id(seat).number();
+        Machine::member(&self.terms, &mut self.records[place(seat)], number)
+    }
+
+    /// The same under other terms than those in force.
+    fn machine_under<'a>(&'a self, terms: &'a Terms, seat: u32) -> Machine<'a, &'a Record> {
+        Machine::member(terms, &self.records[place(seat)], self.id(seat).number())
     }
 
     /// Of who has it.
@@ -736,5 +737,51 @@ impl Wake for Chunk {
         if !self.woken.swap(true, Ordering::AcqRel) {
             self.hub.tell(|state| state.news.woken.push(self.number()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A member that joins, leaves, and whose sink the driver gives up.
+    fn come_and_go(hub: &Arc<Hub>) -> MemberId {
+        let member = hub.admit(None, |_| ()).expect("open");
+        let (id, chunk) = (member.id, Arc::clone(&member.chunk));
+        drop(member);
+        chunk.vacate(id.seat);
+        id
+    }
+
+    // contract: Q116
+    #[test]
+    fn a_seat_whose_generations_are_used_up_is_retired() {
+        let hub = Hub::new(Config::default());
+        let first = come_and_go(&hub);
+        assert_eq!(come_and_go(&hub).seat, first.seat, "a seat is used again");
+        // As if so many members had come and gone.
+        let chunk = hub.find(first).expect("it is there");
+        chunk.seats().generations[place(first.seat)] = u32::MAX - 2;
+
+        let mut ids = BTreeSet::new();
+        for _ in 0..2 {
+            let id = come_and_go(&hub);
+            assert_eq!(id.seat, first.seat);
+            assert!(ids.insert(id));
+        }
+        for _ in 0..100 {
+            let id = come_and_go(&hub);
+            assert_ne!(id.seat, first.seat, "the seat is retired");
+        }
+        let members: Vec<_> = (0..200).map(|_| hub.admit(None, |_| ())).collect();
+        for member in &members {
+            let id = member.as_ref().expect("open").id;
+            assert_ne!(id.seat, first.seat);
+            assert!(ids.insert(id), "an id comes once");
+        }
+        assert_eq!(hub.find(first).map(drop), Ok(()), "those who ask are told");
+        assert_eq!(hub.members(), 200);
     }
 }

@@ -50,6 +50,8 @@ mod refused;
 mod run_while;
 mod schedule;
 mod set;
+mod set_churn;
+mod set_panics;
 mod slow_app;
 mod socket;
 mod split;

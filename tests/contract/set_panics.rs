@@ -1,0 +1,255 @@
+//! Q. Sinks of a [`PingerSet`] that panic.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::{Sink, StreamExt};
+use futures_pinger::testing::Task;
+use futures_pinger::{
+    CloseReason, Closed, ConfigBuilder, Departure, End, Error, Frame, HeartbeatState, Member,
+    MemberId, PingerSet, PingerSetHandle, TimeoutPhase,
+};
+
+use crate::world::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World, exact, s};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Ready,
+    Send,
+    Flush,
+    Drop,
+}
+
+/// What a panic of ours says.
+struct OnPurpose;
+
+/// A sink that panics in one kind of call, the first time after so many of that kind.
+struct Panicking {
+    inner: ScriptedSink,
+    on: Option<(Call, usize)>,
+    has_panicked: bool,
+    /// Calls after the panic: there must be none.
+    after: Arc<Mutex<Vec<Call>>>,
+}
+
+impl Panicking {
+    fn called(&mut self, call: Call) {
+        if self.has_panicked && call != Call::Drop {
+            self.after.lock().expect("never poisoned").push(call);
+        }
+        match &mut self.on {
+            Some((on, left)) if *on == call && *left == 0 && !self.has_panicked => {
+                self.has_panicked = true;
+                panic_any(OnPurpose);
+            }
+            Some((on, left)) if *on == call => *left = left.saturating_sub(1),
+            _ => {}
+        }
+    }
+}
+
+impl Sink<Frame> for Panicking {
+    type Error = Broken;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.called(Call::Ready);
+        Pin::new(&mut self.inner).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Broken> {
+        self.called(Call::Send);
+        Pin::new(&mut self.inner).start_send(frame)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.called(Call::Flush);
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        unreachable!("the connection is not the set's to close")
+    }
+}
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        self.called(Call::Drop);
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    ends: BTreeMap<MemberId, (Duration, Departure<&'static str, Broken>)>,
+    panics: Vec<Duration>,
+}
+
+/// Polls the set on after each panic.
+struct Driver {
+    world: World,
+    set: PingerSet<Panicking, &'static str, ManualTimer>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Future for Driver {
+    type Output = Infallible;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Infallible> {
+        let now = self.world.elapsed();
+        loop {
+            let polled = catch_unwind(AssertUnwindSafe(|| self.set.poll_next_unpin(cx)));
+            let mut seen = self.seen.lock().expect("never poisoned");
+            match polled {
+                Ok(Poll::Ready(departure)) => {
+                    let departure = departure.expect("a set never ends");
+                    let before = seen.ends.insert(departure.id, (now, departure));
+                    assert!(before.is_none(), "each once");
+                }
+                Ok(Poll::Pending) => return Poll::Pending,
+                Err(panic) => {
+                    assert!(panic.is::<OnPurpose>(), "no panic but ours");
+                    seen.panics.push(now);
+                }
+            }
+        }
+    }
+}
+
+struct Rig {
+    world: World,
+    handle: PingerSetHandle<Panicking, &'static str>,
+    task: Task<Driver>,
+    seen: Arc<Mutex<Seen>>,
+    after: Arc<Mutex<Vec<Call>>>,
+}
+
+impl Rig {
+    fn new(config: ConfigBuilder) -> Self {
+        let world = World::new();
+        let set = PingerSet::new(config.build().expect("valid")).with_timer(world.timer());
+        let handle = set.handle();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let task = world.task(Driver {
+            world: world.clone(),
+            set,
+            seen: Arc::clone(&seen),
+        });
+        Self {
+            world,
+            handle,
+            task,
+            seen,
+            after: Arc::default(),
+        }
+    }
+
+    fn join(&self, on: Option<(Call, usize)>) -> (Member, SinkScript) {
+        let (inner, script) = self.world.sink();
+        let sink = Panicking {
+            inner,
+            on,
+            has_panicked: false,
+            after: Arc::clone(&self.after),
+        };
+        let inserted = self.handle.insert_keyed("somebody", sink);
+        (inserted.ok().expect("the set is there"), script)
+    }
+}
+
+// contract: Q115
+#[test]
+fn a_sink_that_panics_ends_its_own_member_and_all_others_keep_their_deadlines() {
+    for call in [Call::Ready, Call::Send, Call::Flush] {
+        for (before, blocks) in [(0, false), (1, false), (1, true)] {
+            if blocks && call == Call::Send {
+                continue;
+            }
+            let mut rig = Rig::new(exact().timeout(s(30)).max_missed(2).no_close());
+            let members: Vec<_> = (0..200)
+                .map(|n| rig.join((n == 70).then_some((call, before))))
+                .collect();
+            if blocks {
+                // The panic comes when the sink is woken, or at the deadline.
+                match call {
+                    Call::Ready => members[70].1.block(),
+                    _ => members[70].1.block_flush(),
+                }
+                let script = members[70].1.clone();
+                rig.world.at(s(25), move || {
+                    script.unblock();
+                    script.unblock_flush();
+                });
+            }
+            rig.task.run_until(s(200));
+            let seen = rig.seen.lock().expect("never poisoned");
+            assert_eq!(seen.panics.len(), 1, "{call:?} {before}");
+            assert_eq!(*rig.after.lock().expect("never poisoned"), [], "{call:?}");
+            assert_eq!(seen.ends.len(), 199, "{call:?} {before}");
+            for (n, (member, script)) in members.iter().enumerate() {
+                if n == 70 {
+                    let now = rig.world.instant(rig.world.elapsed());
+                    assert_eq!(member.stats().state_at(now), HeartbeatState::Gone);
+                    assert_eq!(rig.handle.stats(member.id()).map(drop), Err(Closed));
+                } else {
+                    let (at, departure) = &seen.ends[&member.id()];
+                    assert_eq!((*at, script.pings()), (s(80), [20, 50].map(s).to_vec()));
+                    let End::Failed(Error::Timeout(verdict)) = &departure.end else {
+                        panic!("{departure:?}");
+                    };
+                    assert_eq!(verdict.phase(), TimeoutPhase::Pong);
+                    assert!(verdict.lateness().is_zero());
+                }
+            }
+            drop(seen);
+            assert_eq!(rig.handle.len(), 0);
+            drop(members);
+            rig.task.poll();
+        }
+    }
+}
+
+// contract: Q115
+#[test]
+fn a_sink_that_panics_in_its_drop_loses_no_departure() {
+    let mut rig = Rig::new(exact().timeout(s(5)).close_timeout(s(3)));
+    let panics = Some((Call::Drop, 0));
+    let dead: Vec<_> = (0..5).map(|_| rig.join(panics).0).collect();
+    let (broken, script) = rig.join(panics);
+    script.fail(Fault::Ready);
+    let (asked, _) = rig.join(panics);
+    let (left, _) = rig.join(panics);
+    let (_other, calm) = rig.join(None);
+    rig.task.run_until(s(10));
+    let reason = CloseReason::new(1001, "going down").expect("it may be sent");
+    assert_eq!(rig.handle.close(asked.id(), reason), Ok(()));
+    rig.task.run_until(s(11));
+    drop(left);
+    rig.task.run_until(s(30));
+
+    let seen = rig.seen.lock().expect("never poisoned");
+    let end = |member: &Member| {
+        let (at, departure) = &seen.ends[&member.id()];
+        assert_eq!(departure.key, "somebody");
+        (*at, departure.end.clone())
+    };
+    assert_eq!(end(&asked), (s(10), End::Closed));
+    assert_eq!(end(&broken), (s(20), End::Failed(Error::Transport(Broken))));
+    for member in &dead {
+        let (at, end) = end(member);
+        assert_eq!(at, s(25));
+        assert!(matches!(end, End::Failed(Error::Timeout(_))), "{end:?}");
+    }
+    let mut panics = seen.panics.clone();
+    panics.sort();
+    assert_eq!(
+        panics,
+        [10, 11, 20, 25, 25, 25, 25, 25].map(s),
+        "all are seen"
+    );
+    assert_eq!(calm.pings(), [s(20)]);
+}
