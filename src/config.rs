@@ -923,11 +923,7 @@ fn longer_than_zero(option: &'static str, duration: Duration) -> Result<(), Inva
 }
 
 fn refused(option: &'static str, value: String, rule: &'static str) -> InvalidConfig {
-    InvalidConfig {
-        option,
-        value,
-        rule,
-    }
+    InvalidConfig::new(option, value, rule)
 }
 
 #[cfg(test)]

@@ -315,6 +315,14 @@ pub struct InvalidConfig {
 }
 
 impl InvalidConfig {
+    pub(crate) fn new(option: &'static str, value: impl Into<String>, rule: &'static str) -> Self {
+        Self {
+            option,
+            value: value.into(),
+            rule,
+        }
+    }
+
     /// The option's name, that of its builder method.
     #[must_use]
     pub const fn option(&self) -> &'static str {

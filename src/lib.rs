@@ -117,6 +117,7 @@ mod pinger;
 mod pinger_set;
 mod ponger;
 mod protocol;
+pub mod protocols;
 mod rtt;
 mod shared;
 mod stats;
@@ -142,7 +143,7 @@ pub use meter::{Meter, Metered};
 pub use pinger::{Pinger, SameSink, Stopped, pinger};
 pub use pinger_set::{Departure, End, Member, MemberId, PingerSet, PingerSetHandle, Totals};
 pub use ponger::{PingSender, Ponger, ponger};
-pub use protocol::{FrameSink, MessageKind, Protocol, Rfc6455};
+pub use protocol::{FrameSink, MessageKind, Protocol, Rfc6455, TextProtocol};
 pub use stats::{HeartbeatState, Stats};
 #[cfg(feature = "async-io")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]

@@ -106,7 +106,10 @@ where
                     pings.close();
                     *this.pings = None;
                 }
-                MessageKind::Pong(_) | MessageKind::Answer | MessageKind::Data => {}
+                MessageKind::Pong(_)
+                | MessageKind::Answer
+                | MessageKind::Control
+                | MessageKind::Data => {}
             },
             Some(Err(_)) | None => *this.pings = None,
         }

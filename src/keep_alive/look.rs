@@ -98,14 +98,14 @@ where
                 Poll::Pending => return (Reading::Drained, read),
             };
             let kind = self.protocol.classify(&message);
-            let is_ping = matches!(kind, MessageKind::Ping(_));
+            let item = match kind {
+                MessageKind::Ping(_) => Item::Ping,
+                MessageKind::Control => Item::Control,
+                _ => Item::Message,
+            };
             let is_hidden = self.hides(&kind);
             if !self.takes(kind, now) && !is_hidden {
-                self.keep(if is_ping {
-                    Item::Ping(message)
-                } else {
-                    Item::Message(message)
-                });
+                self.keep(item(message));
             }
         }
         (Reading::More, BUDGET)
@@ -130,7 +130,7 @@ where
         if !*self.data_only {
             return false;
         }
-        if let MessageKind::Ping(_) = kind {
+        if let MessageKind::Ping(_) | MessageKind::Control = kind {
             *self.owes_answer = true;
             *self.still = false;
         }
@@ -156,7 +156,7 @@ where
     /// Whether a message of that kind is for the heartbeat alone.
     pub(super) fn takes(&mut self, kind: MessageKind<'_>, now: Time) -> bool {
         match kind {
-            MessageKind::Data => false,
+            MessageKind::Data | MessageKind::Control => false,
             MessageKind::Ping(_) => {
                 *self.pinged = true;
                 false

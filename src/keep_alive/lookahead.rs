@@ -1,6 +1,7 @@
 //! What was read ahead of the application: kept in its order, and yielded before anything later.
 
 use std::collections::VecDeque;
+use std::mem::discriminant;
 
 use crate::error::Error;
 
@@ -9,6 +10,8 @@ pub(super) enum Item<M, E> {
     Message(M),
     /// A ping of the peer, which the WebSocket crate has answered.
     Ping(M),
+    /// A ping or a pong of the WebSocket beneath a heartbeat that is in messages.
+    Control(M),
     /// The heartbeat or the socket has failed.
     Failed(Error<E>),
     /// The stream has ended.
@@ -58,10 +61,11 @@ impl<M, E> Lookahead<M, E> {
     pub(super) fn push(&mut self, item: Item<M, E>) {
         match &item {
             Item::Message(_) => self.messages += 1,
-            Item::Ping(_) => {
-                // Of the peer's pings the newest is kept (RFC 6455 §5.5.3).
-                let before = self.items.len();
-                self.items.retain(|item| !matches!(item, Item::Ping(_)));
+            Item::Ping(_) | Item::Control(_) => {
+                // Of the peer's pings the newest is kept (RFC 6455 §5.5.3). Those of the WebSocket beneath
+                // do not displace those of the protocol.
+                let (before, kind) = (self.items.len(), discriminant(&item));
+                self.items.retain(|kept| discriminant(kept) != kind);
                 self.messages += 1;
                 self.messages -= before - self.items.len();
             }
@@ -72,7 +76,7 @@ impl<M, E> Lookahead<M, E> {
 
     pub(super) fn pop(&mut self) -> Option<Item<M, E>> {
         let item = self.items.pop_front()?;
-        if let Item::Message(_) | Item::Ping(_) = item {
+        if let Item::Message(_) | Item::Ping(_) | Item::Control(_) = item {
             self.messages -= 1;
         }
         Some(item)
@@ -81,7 +85,7 @@ impl<M, E> Lookahead<M, E> {
     /// The messages alone.
     pub(super) fn into_messages(self) -> VecDeque<M> {
         let messages = self.items.into_iter().filter_map(|item| match item {
-            Item::Message(message) | Item::Ping(message) => Some(message),
+            Item::Message(message) | Item::Ping(message) | Item::Control(message) => Some(message),
             Item::Failed(_) | Item::End => None,
         });
         messages.collect()

@@ -365,7 +365,9 @@ where
     /// What the stream yields for an item.
     fn deliver(&mut self, item: Item<M, E>) -> Polled<M, E> {
         match item {
-            Item::Message(message) | Item::Ping(message) => Poll::Ready(Some(Ok(message))),
+            Item::Message(message) | Item::Ping(message) | Item::Control(message) => {
+                Poll::Ready(Some(Ok(message)))
+            }
             Item::Failed(error) => {
                 if let Error::Timeout(_) = error {
                     self.end();

@@ -2,7 +2,7 @@
 
 use axum_0_8::extract::ws::{CloseFrame, Message};
 
-use super::interface::{MessageKind, Protocol, Rfc6455};
+use super::interface::{MessageKind, Protocol, Rfc6455, TextProtocol};
 use crate::frame::Frame;
 
 #[cfg_attr(docsrs, doc(cfg(feature = "axum-0_8")))]
@@ -25,6 +25,20 @@ impl Protocol<Message> for Rfc6455 {
             Message::Pong(payload) => MessageKind::Pong(payload[..].into()),
             Message::Close(_) => MessageKind::Close,
             Message::Text(_) | Message::Binary(_) => MessageKind::Data,
+        }
+    }
+}
+
+#[cfg_attr(docsrs, doc(cfg(feature = "axum-0_8")))]
+impl TextProtocol<Message> for Rfc6455 {
+    fn encode_text(&self, text: String) -> Message {
+        Message::Text(text.into())
+    }
+
+    fn text<'m>(&self, message: &'m Message) -> Option<&'m str> {
+        match message {
+            Message::Text(text) => Some(text),
+            _ => None,
         }
     }
 }

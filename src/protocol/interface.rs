@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::frame::Frame;
 
 /// Tells a heartbeat what the messages `M` of a WebSocket crate are, and makes them.
@@ -82,6 +84,85 @@ pub trait Protocol<M> {
 
     /// What `message` is. It is asked once for each message: look, and do not work.
     fn classify<'m>(&self, message: &'m M) -> MessageKind<'m>;
+
+    /// The pong that answers `message`, if that is a ping of the peer and the protocol has pongs.
+    ///
+    /// Pings of RFC 6455 are answered by the WebSocket crate beneath. Pings in messages are the
+    /// application's to answer, or a [`ponger`](crate::ponger())'s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::{Protocol, protocols::EngineIo};
+    /// use tungstenite_0_30::Message;
+    ///
+    /// let protocol = EngineIo::new();
+    /// assert_eq!(protocol.pong_for(&Message::text("2")), Some(Message::text("3")));
+    /// assert_eq!(protocol.pong_for(&Message::text("4data")), None);
+    /// ```
+    fn pong_for(&self, message: &M) -> Option<M> {
+        match self.classify(message) {
+            MessageKind::Ping(payload) => self.encode(Frame::Pong(Bytes::copy_from_slice(payload))),
+            _ => None,
+        }
+    }
+}
+
+/// A [`Protocol`] whose messages may be text: what the presets in [`protocols`](crate::protocols) stand on.
+///
+/// [`Rfc6455`] implements it for the crates whose feature is on. For any other type, implement it beside
+/// [`Protocol`] for a type of your own, and hand that to the `over` of a preset.
+///
+/// # Examples
+///
+/// The messages of a browser's socket, which has neither pings nor close frames to send:
+///
+/// ```
+/// use futures_pinger::protocols::EngineIo;
+/// use futures_pinger::{Frame, MessageKind, Protocol, TextProtocol};
+///
+/// #[derive(Debug, PartialEq)]
+/// enum Message {
+///     Text(String),
+///     Bytes(Vec<u8>),
+/// }
+///
+/// struct Browser;
+///
+/// impl Protocol<Message> for Browser {
+///     fn encode(&self, _: Frame) -> Option<Message> {
+///         None
+///     }
+///
+///     fn classify<'m>(&self, _: &'m Message) -> MessageKind<'m> {
+///         MessageKind::Data
+///     }
+/// }
+///
+/// impl TextProtocol<Message> for Browser {
+///     fn encode_text(&self, text: String) -> Message {
+///         Message::Text(text)
+///     }
+///
+///     fn text<'m>(&self, message: &'m Message) -> Option<&'m str> {
+///         match message {
+///             Message::Text(text) => Some(text),
+///             Message::Bytes(_) => None,
+///         }
+///     }
+/// }
+///
+/// let protocol = EngineIo::new().over(Browser);
+/// let ping = protocol.encode(Frame::Ping(vec![1].into()));
+/// assert_eq!(ping, Some(Message::Text("2".into())));
+/// assert_eq!(protocol.classify(&Message::Text("3".into())), MessageKind::Answer);
+/// ```
+pub trait TextProtocol<M>: Protocol<M> {
+    /// The message whose text is `text`.
+    fn encode_text(&self, text: String) -> M;
+
+    /// The text of `message`. None for a message of another kind.
+    fn text<'m>(&self, message: &'m M) -> Option<&'m str>;
 }
 
 impl<M, P: Protocol<M> + ?Sized> Protocol<M> for &P {
@@ -92,6 +173,10 @@ impl<M, P: Protocol<M> + ?Sized> Protocol<M> for &P {
     fn classify<'m>(&self, message: &'m M) -> MessageKind<'m> {
         (**self).classify(message)
     }
+
+    fn pong_for(&self, message: &M) -> Option<M> {
+        (**self).pong_for(message)
+    }
 }
 
 impl<M, P: Protocol<M> + ?Sized> Protocol<M> for Arc<P> {
@@ -101,6 +186,30 @@ impl<M, P: Protocol<M> + ?Sized> Protocol<M> for Arc<P> {
 
     fn classify<'m>(&self, message: &'m M) -> MessageKind<'m> {
         (**self).classify(message)
+    }
+
+    fn pong_for(&self, message: &M) -> Option<M> {
+        (**self).pong_for(message)
+    }
+}
+
+impl<M, P: TextProtocol<M> + ?Sized> TextProtocol<M> for &P {
+    fn encode_text(&self, text: String) -> M {
+        (**self).encode_text(text)
+    }
+
+    fn text<'m>(&self, message: &'m M) -> Option<&'m str> {
+        (**self).text(message)
+    }
+}
+
+impl<M, P: TextProtocol<M> + ?Sized> TextProtocol<M> for Arc<P> {
+    fn encode_text(&self, text: String) -> M {
+        (**self).encode_text(text)
+    }
+
+    fn text<'m>(&self, message: &'m M) -> Option<&'m str> {
+        (**self).text(message)
     }
 }
 
@@ -115,6 +224,10 @@ pub enum MessageKind<'m> {
     /// [`Liveness`](crate::Liveness) is, and is never passed on. It proves that the peer is alive and
     /// not that it has seen this very ping.
     Answer,
+    /// A ping or a pong of the WebSocket beneath a heartbeat that is in messages. It is neither a ping nor
+    /// a pong of this protocol: it counts as data does, and where [data alone is passed
+    /// on](crate::KeepAlive::data_only) it is not.
+    Control,
     /// A close frame: nothing follows it.
     Close,
     /// Anything else.

@@ -24,4 +24,4 @@ mod tokio_websockets;
 mod tungstenite;
 
 pub use self::frame_sink::FrameSink;
-pub use self::interface::{MessageKind, Protocol, Rfc6455};
+pub use self::interface::{MessageKind, Protocol, Rfc6455, TextProtocol};

@@ -2,7 +2,7 @@
 
 use tokio_websockets_0_13::{CloseCode, Message};
 
-use super::interface::{MessageKind, Protocol, Rfc6455};
+use super::interface::{MessageKind, Protocol, Rfc6455, TextProtocol};
 use crate::frame::Frame;
 
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio-websockets-0_13")))]
@@ -30,5 +30,16 @@ impl Protocol<Message> for Rfc6455 {
         } else {
             MessageKind::Data
         }
+    }
+}
+
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio-websockets-0_13")))]
+impl TextProtocol<Message> for Rfc6455 {
+    fn encode_text(&self, text: String) -> Message {
+        Message::text(text)
+    }
+
+    fn text<'m>(&self, message: &'m Message) -> Option<&'m str> {
+        message.as_text()
     }
 }

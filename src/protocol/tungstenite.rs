@@ -32,6 +32,21 @@ macro_rules! tungstenite {
                 }
             }
         }
+
+        #[cfg(feature = $feature)]
+        #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
+        impl crate::TextProtocol<$tungstenite::Message> for crate::Rfc6455 {
+            fn encode_text(&self, text: String) -> $tungstenite::Message {
+                $tungstenite::Message::text(text)
+            }
+
+            fn text<'m>(&self, message: &'m $tungstenite::Message) -> Option<&'m str> {
+                match message {
+                    $tungstenite::Message::Text(text) => Some(text.as_str()),
+                    _ => None,
+                }
+            }
+        }
     };
 }
 

@@ -243,7 +243,10 @@ impl<M: Clone> Outgoing<M> {
                 state.ping_unflushed = true;
             }
             MessageKind::Close => state.phase = Phase::Closing,
-            MessageKind::Pong(_) | MessageKind::Answer | MessageKind::Data => {}
+            MessageKind::Pong(_)
+            | MessageKind::Answer
+            | MessageKind::Control
+            | MessageKind::Data => {}
         }
         state.reserved = false;
         state.sent.push((now, message.clone()));

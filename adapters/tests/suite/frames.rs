@@ -3,9 +3,10 @@
 use std::io;
 
 use futures::stream;
+use futures_pinger::protocols::EngineIo;
 use futures_pinger::{
     AsyncIoTimer, CloseReason, Config, Frame, FuturesTimer, KeepAlive, MessageKind, Protocol,
-    Rfc6455, TokioTimer, from_fn,
+    Rfc6455, TextProtocol, TokioTimer, from_fn,
 };
 use futures_timer::Delay;
 
@@ -30,6 +31,20 @@ where
     assert_eq!(Rfc6455.classify(&text), MessageKind::Data);
 }
 
+fn a_heartbeat_in_text_is_understood<M: Message>()
+where
+    Rfc6455: TextProtocol<M>,
+{
+    let preset = EngineIo::new();
+    let beat: M = preset.encode(Frame::Ping(vec![1].into())).unwrap();
+    assert_eq!(Rfc6455.text(&beat), Some("2"));
+    assert_eq!(preset.classify(&beat), MessageKind::Ping(&[]));
+    assert_eq!(preset.classify(&M::text("3".into())), MessageKind::Answer);
+    let frame = Rfc6455.encode(Frame::Ping("2".into())).unwrap();
+    assert_eq!(Rfc6455.text(&frame), None);
+    assert_eq!(preset.classify(&frame), MessageKind::Control);
+}
+
 // contract: K72
 #[test]
 fn one_protocol_serves_the_messages_of_all_crates_at_once() {
@@ -40,6 +55,18 @@ fn one_protocol_serves_the_messages_of_all_crates_at_once() {
     control_frames_keep_their_meaning::<tokio_tungstenite_0_30::tungstenite::Message>();
     control_frames_keep_their_meaning::<tokio_websockets_0_13::Message>();
     control_frames_keep_their_meaning::<axum_0_8::extract::ws::Message>();
+}
+
+// contract: P102
+#[test]
+fn a_preset_is_understood_in_the_text_of_all_crates() {
+    a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_26::tungstenite::Message>();
+    a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_27::tungstenite::Message>();
+    a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_28::tungstenite::Message>();
+    a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_29::tungstenite::Message>();
+    a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_30::tungstenite::Message>();
+    a_heartbeat_in_text_is_understood::<tokio_websockets_0_13::Message>();
+    a_heartbeat_in_text_is_understood::<axum_0_8::extract::ws::Message>();
 }
 
 #[test]

@@ -1,0 +1,60 @@
+//! Heartbeats above the protocol: presets for peers that ping in text messages.
+//!
+//! | Preset | Ping, of the end that sends it | Pong | Proven |
+//! |---|---|---|---|
+//! | [`GraphqlWs`] | `{"type":"ping","payload":{…}}`, either | `{"type":"pong","payload":{…}}` | by an id in the payload |
+//! | [`Phoenix`] | the event `heartbeat`, the client | `phx_reply` | by its `ref` |
+//! | [`EngineIo`] | `2`, the server | `3` | no |
+//! | [`Stomp`] | the end of a line, both | none: each beats for itself | no |
+//! | [`Json`] | as you say | as you say | where both have an id |
+//! | [`Text`] | as you say | as you say | where both have an id |
+//!
+//! Each is a [`Protocol`](crate::Protocol) over the text messages of a WebSocket crate, for all that takes one:
+//! [`KeepAlive::with_protocol`](crate::KeepAlive::with_protocol), [`FrameSink`](crate::FrameSink),
+//! [`PongSender::attach`](crate::PongSender::attach). The close frame of a verdict is that of the WebSocket. Its
+//! pings and pongs (RFC 6455 §5.5) are [none](crate::MessageKind::Control) of such a heartbeat's.
+//!
+//! Pongs that answer ours are taken out of what the application reads. Pings of the peer are not: the
+//! application answers each by [`Protocol::pong_for`](crate::Protocol::pong_for), or a
+//! [`ponger`](crate::ponger()) does.
+//!
+//! # Examples
+//!
+//! A client of graphql-ws. Its server must be there still, whatever lies in between and answers pings of the
+//! WebSocket:
+//!
+//! ```
+//! # use futures::StreamExt;
+//! use futures_pinger::{Config, KeepAlive, protocols::GraphqlWs};
+//! # use futures_pinger::{Rfc6455, testing::World};
+//! # use tungstenite_0_30::Message;
+//!
+//! # let (socket, script) = World::new().socket::<Message, _>(Rfc6455);
+//! # script.receive(Message::text(r#"{"type":"connection_ack"}"#));
+//! # script.end();
+//! # futures::executor::block_on(async {
+//! let mut socket = KeepAlive::with_protocol(socket, GraphqlWs::new(), Config::default());
+//! while let Some(message) = socket.next().await {
+//!     let message = message?; // `Error::Timeout` when the server is gone
+//!     # assert!(message.is_text());
+//! }
+//! # Ok::<(), futures_pinger::Error<_>>(())
+//! # }).unwrap();
+//! ```
+
+mod beats;
+mod engine_io;
+mod graphql_ws;
+mod id;
+mod json;
+mod phoenix;
+mod scan;
+mod stomp;
+mod text;
+
+pub use self::engine_io::EngineIo;
+pub use self::graphql_ws::GraphqlWs;
+pub use self::json::Json;
+pub use self::phoenix::Phoenix;
+pub use self::stomp::Stomp;
+pub use self::text::Text;

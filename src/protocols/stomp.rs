@@ -1,0 +1,155 @@
+//! The heart-beats of STOMP 1.1 and 1.2.
+
+use std::time::Duration;
+
+use super::beats::{Beats, preset};
+use crate::config::{Config, ConfigBuilder, Liveness};
+use crate::error::InvalidConfig;
+use crate::protocol::{MessageKind, Rfc6455};
+
+/// The end of a line between frames (STOMP 1.2, "Heart-beating"); since 1.2 it may also be that of Windows.
+const BEAT: &str = "\n";
+const LONG_BEAT: &str = "\r\n";
+
+/// How many of its own intervals a peer may be silent: the protocol asks for an error margin, and stompjs and
+/// `RabbitMQ` take the double.
+const MARGIN: u32 = 2;
+
+/// The heart-beats of STOMP 1.1 and 1.2, of either end: each sends the end of a line where it has nothing else
+/// to send, and neither answers the other's.
+///
+/// The two `heart-beat` headers say how often: [`config`](Self::config) makes the options of them. Beats of the
+/// peer are passed on as its pings are, which parsers of STOMP skip, and not with
+/// [`data_only`](crate::KeepAlive::data_only). As they answer nothing, no round-trip time is measured.
+///
+/// Read in STOMP 1.2, "Heart-beating".
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use futures_pinger::protocols::Stomp;
+///
+/// // Of the CONNECT frame that is sent, and of the CONNECTED frame that is read:
+/// let options = Stomp::config("10000,10000", "0,10000")?.expect("we send, they do not");
+/// let config = options.build()?;
+/// assert_eq!(config.interval(), Duration::from_secs(9));
+/// assert_eq!(config.timeout(), None);
+/// # Ok::<(), futures_pinger::InvalidConfig>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stomp<P = Rfc6455> {
+    below: P,
+}
+
+impl Stomp {
+    /// The heart-beats in the messages of a [WebSocket crate](crate#websocket-crates) whose feature is on.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { below: Rfc6455 }
+    }
+
+    /// The options that two `heart-beat` headers make: ours and that of the peer, whichever of us is the client.
+    /// None if there are no beats in either direction. A frame without the header has `0,0`.
+    ///
+    /// What the peer has asked for is sent a tenth earlier than it must be, as timers may be late. What the
+    /// peer has promised is waited for twice as long. Whatever it sends counts:
+    ///
+    /// | We send | The peer sends | Options |
+    /// |---|---|---|
+    /// | each S | each R | [`Liveness::Traffic`], an interval of 0.9 S, and as many misses as it takes to wait for 2 R |
+    /// | each S | nothing | an interval of 0.9 S, [`no_timeout`](ConfigBuilder::no_timeout) |
+    /// | nothing | each R | [`watch`](ConfigBuilder::watch)`(2 R)` |
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`], with the option `heart-beat`, for a header that is not two numbers of milliseconds
+    /// with a comma between.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::protocols::Stomp;
+    ///
+    /// let options = Stomp::config("0,5000", "5000,0")?.expect("they send");
+    /// assert_eq!(options.build()?.watch(), Some(Duration::from_secs(10)));
+    ///
+    /// assert!(Stomp::config("10000,10000", "0,0")?.is_none());
+    /// let error = Stomp::config("10000", "0,0").unwrap_err();
+    /// assert_eq!(error.value(), "10000");
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// ```
+    pub fn config(ours: &str, theirs: &str) -> Result<Option<ConfigBuilder>, InvalidConfig> {
+        let (ours, theirs) = (HeartBeat::parse(ours)?, HeartBeat::parse(theirs)?);
+        let sent = agreed(ours.sends, theirs.wants).map(|each| each.saturating_sub(each / 10));
+        let silence = agreed(theirs.sends, ours.wants).map(|each| each.saturating_mul(MARGIN));
+        let options = Config::builder();
+        Ok(match (sent, silence) {
+            (None, None) => None,
+            (None, Some(silence)) => Some(options.watch(silence)),
+            (Some(sent), None) => Some(options.interval(sent).no_timeout()),
+            (Some(sent), Some(silence)) => {
+                // A beat that is out keeps the next from going, and may be out no longer than an interval.
+                let timeout = silence.min(sent);
+                let misses = silence.as_nanos().div_ceil(timeout.as_nanos());
+                let options = options
+                    .interval(sent)
+                    .timeout(timeout)
+                    .max_missed(u32::try_from(misses).unwrap_or(u32::MAX))
+                    .liveness(Liveness::Traffic {
+                        max_unproven: Duration::MAX,
+                    });
+                Some(options)
+            }
+        })
+    }
+}
+
+/// A `heart-beat` header.
+#[derive(Clone, Copy)]
+struct HeartBeat {
+    /// The sender of the header can send so often.
+    sends: Duration,
+    /// And would like to read so often.
+    wants: Duration,
+}
+
+impl HeartBeat {
+    fn parse(header: &str) -> Result<Self, InvalidConfig> {
+        let millis = |text: &str| text.trim().parse().ok().map(Duration::from_millis);
+        let pair = header.split_once(',');
+        match pair.and_then(|(sends, wants)| Some((millis(sends)?, millis(wants)?))) {
+            Some((sends, wants)) => Ok(Self { sends, wants }),
+            None => {
+                let rule = "must be two whole numbers of milliseconds and a comma between";
+                Err(InvalidConfig::new("heart-beat", header, rule))
+            }
+        }
+    }
+}
+
+/// How often beats go one way: as often as both can do with, and not at all where either cannot.
+fn agreed(sends: Duration, wants: Duration) -> Option<Duration> {
+    (!sends.is_zero() && !wants.is_zero()).then(|| sends.max(wants))
+}
+
+impl<P> Beats for Stomp<P> {
+    fn ping(&self, _: &[u8]) -> String {
+        BEAT.into()
+    }
+
+    fn pong(&self, _: &[u8]) -> Option<String> {
+        None
+    }
+
+    #[inline]
+    fn kind<'t>(&self, text: &'t str) -> MessageKind<'t> {
+        match text {
+            BEAT | LONG_BEAT => MessageKind::Ping(&[]),
+            _ => MessageKind::Data,
+        }
+    }
+}
+
+preset!(Stomp {});

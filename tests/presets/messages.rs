@@ -1,0 +1,348 @@
+//! P104, P105. The messages beneath a preset.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::channel::mpsc::unbounded;
+use futures::{FutureExt, SinkExt, StreamExt};
+use futures_pinger::protocols::{EngineIo, GraphqlWs, Phoenix, Stomp, Text};
+use futures_pinger::testing::World;
+use futures_pinger::{
+    CloseReason, Config, Error, Frame, FrameSink, KeepAlive, Liveness, MessageKind, Protocol,
+    Rfc6455, TextProtocol, TimeoutPhase, pinger, ponger,
+};
+use tungstenite_0_30::Message;
+
+use crate::cases::{DAY, Preset, Run, SURFACES, Surface, exact, proven, s, trusted, with_id};
+
+/// The messages of a browser's socket: there is no close frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Page {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// Their protocol.
+#[derive(Debug, Clone, Copy)]
+struct Browser;
+
+impl Protocol<Page> for Browser {
+    fn encode(&self, _: Frame) -> Option<Page> {
+        None
+    }
+
+    fn classify<'m>(&self, _: &'m Page) -> MessageKind<'m> {
+        MessageKind::Data
+    }
+}
+
+impl TextProtocol<Page> for Browser {
+    fn encode_text(&self, text: String) -> Page {
+        Page::Text(text)
+    }
+
+    fn text<'m>(&self, message: &'m Page) -> Option<&'m str> {
+        match message {
+            Page::Text(text) => Some(text),
+            Page::Bytes(_) => None,
+        }
+    }
+}
+
+// contract: P104
+#[test]
+fn the_close_frame_of_a_preset_is_that_of_the_messages_below_where_they_have_one() {
+    let close = || Frame::Close(CloseReason::ping_timeout());
+    for case in proven().into_iter().chain(trusted()) {
+        assert_eq!(
+            case.preset.encode(close()),
+            Rfc6455.encode(close()),
+            "{}",
+            case.name
+        );
+        let run = Run::new(Surface::KeepAlive, &case.preset, exact());
+        run.run_until(s(100));
+        assert_eq!(run.verdict().map(|(at, _)| at), Some(s(40)));
+        assert!(run.sent()[1].1.is_close(), "{}", case.name);
+    }
+
+    let presets: [Arc<dyn Protocol<Page> + Send + Sync>; 6] = [
+        Arc::new(GraphqlWs::new().over(Browser)),
+        Arc::new(Phoenix::new().over(Browser)),
+        Arc::new(EngineIo::new().over(Browser)),
+        Arc::new(Stomp::new().over(Browser)),
+        Arc::new(with_id().over(Browser)),
+        Arc::new(Text::new("ping", "pong").expect("valid").over(Browser)),
+    ];
+    for preset in presets {
+        assert_eq!(preset.encode(close()), None);
+        assert_eq!(
+            preset.classify(&Page::Bytes(b"2".into())),
+            MessageKind::Data
+        );
+        let world = World::new();
+        let (socket, script) = world.socket::<Page, _>(Arc::clone(&preset));
+        let alive = KeepAlive::with_protocol(socket, preset, exact().build().expect("valid"));
+        let mut alive = alive.with_timer(world.timer());
+        let mut reader = world.task(async move { alive.next().await });
+        reader.run_until(s(100));
+        assert_eq!(reader.ended_at(), Some(s(40)));
+        let Some(Some(Err(Error::Timeout(verdict)))) = reader.output() else {
+            panic!("{:?}", reader.output())
+        };
+        assert!(!verdict.close_sent());
+        assert_eq!(script.sent().len(), 1, "the ping alone");
+    }
+}
+
+// contract: P104
+#[test]
+fn a_beat_without_a_pong_has_no_answer() {
+    let (tx, rx) = unbounded::<Message>();
+    let (pings, ponger) = ponger(FrameSink::new(tx, Stomp::new()));
+    let incoming = futures::stream::iter([Ok::<_, ()>(Message::text("\n"))]);
+    let mut incoming = pings.attach(incoming, Stomp::new());
+    assert_eq!(
+        incoming.next().now_or_never(),
+        Some(Some(Ok(Message::text("\n"))))
+    );
+    drop(incoming);
+    ponger.now_or_never().expect("it ends").expect("open");
+    assert_eq!(rx.collect::<Vec<_>>().now_or_never(), Some(vec![]));
+    assert_eq!(Stomp::new().pong_for(&Message::text("\n")), None);
+}
+
+/// Counts how often it is asked.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl Counted {
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Protocol<Message> for Counted {
+    fn encode(&self, frame: Frame) -> Option<Message> {
+        Rfc6455.encode(frame)
+    }
+
+    fn classify<'m>(&self, message: &'m Message) -> MessageKind<'m> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Rfc6455.classify(message)
+    }
+}
+
+impl TextProtocol<Message> for Counted {
+    fn encode_text(&self, text: String) -> Message {
+        Rfc6455.encode_text(text)
+    }
+
+    fn text<'m>(&self, message: &'m Message) -> Option<&'m str> {
+        Rfc6455.text(message)
+    }
+}
+
+/// A message of each kind.
+fn messages() -> Vec<Message> {
+    vec![
+        Message::text("data"),
+        Message::text(r#"{"op":"pong","id":"00"}"#),
+        Message::text(r#"{"op":"ping","id":"00"}"#),
+        Message::binary(vec![1]),
+        Message::Ping(vec![1].into()),
+        Message::Pong(vec![1].into()),
+        Message::text("data"),
+        Message::Close(None),
+    ]
+}
+
+// contract: P105
+#[test]
+fn a_preset_asks_once_what_a_message_is() {
+    let counted = Arc::new(Counted::default());
+    let preset = || with_id().over(Arc::clone(&counted));
+    let messages = messages();
+
+    let world = World::new();
+    let (socket, script) = world.socket::<Message, _>(Rfc6455);
+    let alive = KeepAlive::with_protocol(socket, preset(), exact().build().expect("valid"));
+    let mut alive = alive.with_timer(world.timer());
+    for message in &messages {
+        script.receive(message.clone());
+        while alive.next().now_or_never().is_some() {}
+        assert_eq!(counted.take(), 1, "{message:?}");
+    }
+    assert_eq!(
+        alive.send(Message::Close(None)).now_or_never(),
+        Some(Ok(()))
+    );
+    assert_eq!(counted.take(), 1);
+
+    let incoming = || futures::stream::iter(messages.clone().into_iter().map(Ok::<_, ()>));
+    let (pongs, _pinger) = pinger(world.sink().0, Config::default());
+    let read = pongs.attach(incoming(), preset()).count().now_or_never();
+    assert_eq!(
+        (read, counted.take()),
+        (Some(messages.len()), messages.len())
+    );
+
+    let (pings, _ponger) = ponger(world.sink().0);
+    let read = pings.attach(incoming(), preset()).count().now_or_never();
+    assert_eq!(
+        (read, counted.take()),
+        (Some(messages.len()), messages.len())
+    );
+}
+
+// contract: P100
+#[test]
+fn a_client_that_watches_for_pings_in_text_is_not_told_by_those_of_the_websocket() {
+    let client = || EngineIo::client_config(r#"0{"pingInterval":10000,"pingTimeout":5000}"#);
+    let client = || client().expect("a packet").granularity(Duration::ZERO);
+    let preset: Preset = Arc::new(EngineIo::new());
+    for surface in SURFACES {
+        let run = Run::new(surface, &preset, client());
+        run.says(s(10), "2");
+        run.run_until(DAY);
+        assert_eq!(run.verdict(), None, "{surface:?}");
+        assert_eq!(run.read()[..2], [Message::text("2"), Message::text("2")]);
+
+        let run = Run::new(surface, &preset, client());
+        run.says(s(1), "4data");
+        let (clock, peer) = (run.world.clone(), run.script.clone());
+        run.world.spawn(async move {
+            loop {
+                clock.sleep(s(2)).await;
+                peer.receive(Message::Ping(vec![1].into()));
+                peer.receive(Message::Pong(vec![1].into()));
+            }
+        });
+        run.run_until(s(100));
+        assert_eq!(
+            run.verdict(),
+            Some((s(15), TimeoutPhase::Silence)),
+            "{surface:?}"
+        );
+    }
+}
+
+// contract: P102
+#[test]
+fn the_frames_of_the_websocket_are_neither_pings_nor_pongs_of_a_preset() {
+    let frames = [Message::Ping(vec![1].into()), Message::Pong(vec![1].into())];
+    for case in proven().into_iter().chain(trusted()) {
+        for frame in &frames {
+            assert_eq!(
+                case.preset.classify(frame),
+                MessageKind::Control,
+                "{}",
+                case.name
+            );
+            assert_eq!(case.preset.pong_for(frame), None, "{}", case.name);
+        }
+        assert_eq!(
+            case.preset.classify(&Message::Close(None)),
+            MessageKind::Close
+        );
+        assert_eq!(
+            case.preset.classify(&Message::binary(vec![b'2'])),
+            MessageKind::Data
+        );
+
+        // They are passed on and prove nothing, whatever the liveness.
+        for liveness in [Liveness::Pong, Liveness::AnyPong] {
+            for surface in SURFACES {
+                let run = Run::new(surface, &case.preset, exact().liveness(liveness));
+                let peer = run.script.clone();
+                run.world
+                    .at(s(21), move || peer.receive(Message::Pong(vec![1].into())));
+                run.run_until(s(100));
+                assert_eq!(
+                    run.verdict().map(|(at, _)| at),
+                    Some(s(40)),
+                    "{}",
+                    case.name
+                );
+                assert_eq!(run.read(), [Message::Pong(vec![1].into())]);
+                assert_eq!(run.stats().unsolicited(), 0);
+            }
+        }
+    }
+
+    // They are answered by no ponger either, which would do so in text.
+    let (tx, rx) = unbounded::<Message>();
+    let (pings, ponger) = ponger(FrameSink::new(tx, EngineIo::new()));
+    let incoming = futures::stream::iter([Ok::<_, ()>(frames[0].clone()), Ok(Message::text("2"))]);
+    let read = pings
+        .attach(incoming, EngineIo::new())
+        .count()
+        .now_or_never();
+    assert_eq!(read, Some(2));
+    ponger.now_or_never().expect("it ends").expect("open");
+    assert_eq!(
+        rx.collect::<Vec<_>>().now_or_never(),
+        Some(vec![Message::text("3")])
+    );
+}
+
+// contract: O89
+#[test]
+fn pings_of_the_websocket_displace_no_ping_in_text_that_was_read_ahead() {
+    let world = World::new();
+    let (socket, script) = world.socket::<Message, _>(Rfc6455);
+    let alive = KeepAlive::with_protocol(socket, EngineIo::new(), exact().build().expect("valid"));
+    let mut alive = alive.with_timer(world.timer()).with_lookahead(3);
+    script.receive(Message::text("2"));
+    for number in 0..40 {
+        script.receive(Message::Ping(vec![number].into()));
+    }
+    script.receive(Message::text("4data"));
+    assert!(
+        alive
+            .run_while(std::future::pending::<()>())
+            .now_or_never()
+            .is_none()
+    );
+    let mut read = || {
+        alive
+            .next()
+            .now_or_never()
+            .flatten()
+            .map(|read| read.expect("alive"))
+    };
+    assert_eq!(read(), Some(Message::text("2")));
+    assert_eq!(read(), Some(Message::Ping(vec![39].into())));
+    assert_eq!(read(), Some(Message::text("4data")));
+}
+
+// contract: O98
+#[test]
+fn where_data_alone_is_passed_on_neither_are_pings_in_text_nor_frames_of_the_websocket() {
+    for preset in [
+        Arc::new(EngineIo::new()) as Preset,
+        Arc::new(Text::new("2", "3").expect("valid")),
+    ] {
+        let world = World::new();
+        let (socket, script) = world.socket::<Message, _>(Rfc6455);
+        let alive = KeepAlive::with_protocol(socket, preset, exact().build().expect("valid"));
+        let mut alive = alive.with_timer(world.timer()).data_only();
+        for message in [
+            Message::text("2"),
+            Message::Ping(vec![1].into()),
+            Message::Pong(vec![1].into()),
+            Message::text("3"),
+            Message::text("4data"),
+        ] {
+            script.receive(message);
+        }
+        let read = alive
+            .next()
+            .now_or_never()
+            .flatten()
+            .map(|read| read.expect("alive"));
+        assert_eq!(read, Some(Message::text("4data")));
+        assert_eq!(alive.next().now_or_never(), None);
+    }
+}
