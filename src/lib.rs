@@ -90,8 +90,9 @@
 //! | `TRACE` | `pong`: the newest ping's own | `sequence`, `rtt` |
 //! | `TRACE` | `answered by policy`: see [`Liveness`] | `sequence` |
 //!
-//! Members of a [`PingerSet`] have no span and no events: a million would tell nobody anything. So a
-//! million stray pongs are twenty events. A heartbeat that is dropped, or whose connection
+//! Members of a [`PingerSet`] have no span and no events: a million would tell nobody anything. Only many verdicts at
+//! once are one event in no span, `WARN` `mass verdicts` with `condemned` and `judged`: see
+//! [`Totals::mass_verdicts`]. A million stray pongs are twenty events. A heartbeat that is dropped, or whose connection
 //! ends, says nothing. No payload is ever logged, and no text of a close frame. An event that nobody
 //! wants costs a look at its level, and without the feature there is nothing to look at.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -5,6 +5,7 @@ mod configs;
 mod departure;
 mod driver;
 mod hub;
+mod judgements;
 mod sweep;
 mod totals;
 mod wheel;
@@ -23,9 +24,10 @@ use pin_project_lite::pin_project;
 pub use self::departure::{Departure, End};
 use self::driver::{Driver, Progress};
 use self::hub::{Arrival, Chunk, Hub, Seat};
+use self::judgements::MassVerdicts;
 pub use self::totals::Totals;
 use crate::config::Config;
-use crate::error::{Closed, InsertError, PingNowError, SetConfigError};
+use crate::error::{Closed, InsertError, InvalidConfig, PingNowError, SetConfigError};
 use crate::frame::{CloseReason, Frame};
 use crate::grid::Grid;
 use crate::machine::PongKind;
@@ -111,6 +113,7 @@ pin_project! {
         #[pin]
         alarm: Alarm<T>,
         driver: Option<Driver<Si, K>>,
+        mass_verdicts: MassVerdicts,
     }
 }
 
@@ -126,6 +129,7 @@ impl<Si, K> PingerSet<Si, K> {
             owner: Owner(handle),
             alarm: Alarm::new(FuturesTimer::new()),
             driver: None,
+            mass_verdicts: MassVerdicts::default(),
         }
     }
 }
@@ -159,7 +163,56 @@ impl<Si, K, T> PingerSet<Si, K, T> {
             owner: self.owner,
             alarm: Alarm::new(timer),
             driver: self.driver,
+            mass_verdicts: self.mass_verdicts,
         }
+    }
+
+    /// Of the members whose peer is judged in a second, more than this share that are condemned are many. Then
+    /// this side's network is likelier to be at fault than so many peers: [`Totals::mass_verdicts`] counts
+    /// it, and with the feature `tracing` one warning tells of it. Fewer than 64 judgements in a second say
+    /// nothing. A peer is judged when a deadline has passed, and when its answer is found in time.
+    ///
+    /// Default: 0.5. Choose it before the first poll.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] with the option `mass_verdict_share`, where the share is not between 0 and 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::{Config, Frame, PingerSet};
+    ///
+    /// let set = PingerSet::<futures::sink::Drain<Frame>>::new(Config::default());
+    /// let set = set.with_mass_verdict_share(0.2)?.hold_mass_verdicts(true);
+    ///
+    /// let refused = set.with_mass_verdict_share(f64::NAN).unwrap_err();
+    /// assert_eq!(refused.option(), "mass_verdict_share");
+    /// # Ok::<(), futures_pinger::InvalidConfig>(())
+    /// ```
+    pub fn with_mass_verdict_share(mut self, share: f64) -> Result<Self, InvalidConfig> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(InvalidConfig {
+                option: "mass_verdict_share",
+                value: format!("{share:?}"),
+                rule: "must be between 0 and 1",
+            });
+        }
+        self.mass_verdicts.share = share;
+        Ok(self)
+    }
+
+    /// Whether a member that would be condemned as one of [many](Self::with_mass_verdict_share) at once gets
+    /// one timeout more, as after a stall of this process: a network that comes back in that time costs none
+    /// of them. Its [`lateness`](crate::TimedOut::lateness) tells of it. Each ping is held once at the most,
+    /// so that peers that are dead indeed are found within [`Config::detection_bound`] and one timeout more:
+    /// the timeout that the ping has failed by. The first of many, before so many have failed that the share
+    /// counts, are not held.
+    ///
+    /// Default: false. Choose it before the first poll.
+    pub fn hold_mass_verdicts(mut self, hold: bool) -> Self {
+        self.mass_verdicts.hold = hold;
+        self
     }
 
     /// Lets a connection in, as `insert` does; `key` comes back with its [`Departure`].
@@ -663,7 +716,7 @@ where
         let grid = Grid { step: hub.step };
         let driver = this
             .driver
-            .get_or_insert_with(|| Driver::new(grid, now, asleep.into()));
+            .get_or_insert_with(|| Driver::new(grid, now, asleep.into(), *this.mass_verdicts));
 
         driver.hear(hub, &handle.arrivals);
         match driver.drive(hub, now) {

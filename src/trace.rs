@@ -149,6 +149,17 @@ impl Trace {
     }
 }
 
+/// Many members of a set were condemned at once, or would have been: so many of those that were judged in the
+/// last second. There is no span for it: members have none.
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(unused_variables, clippy::missing_const_for_fn)
+)]
+pub(crate) fn tell_mass_verdicts(condemned: u32, judged: u32) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: TARGET, condemned, judged, "mass verdicts");
+}
+
 /// The same with and without the feature.
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,8 +12,8 @@ use futures::channel::mpsc::{self, SendError};
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use futures_pinger::{
     Clock, CloseReason, Config, ConfigBuilder, Error, Frame, Heartbeat, Instant, KeepAlive,
-    Liveness, Output, Pinger, Pong, PongKind, PongSender, Stopped, TimedOut, TokioTimer, Verdict,
-    pinger,
+    Liveness, Output, Pinger, PingerSet, Pong, PongKind, PongSender, Stopped, TimedOut, TokioTimer,
+    Verdict, pinger,
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -666,6 +666,27 @@ fn a_connection_that_breaks_under_the_close_frame_leaves_one_warning() {
     });
     assert!(!verdict.close_sent());
     assert_eq!(recorder.events(), [warning(&verdict)]);
+}
+
+// contract: Q117
+#[test]
+fn many_verdicts_of_a_set_at_once_are_one_warning() {
+    let recorder = Recorder::new(Level::WARN);
+    let verdicts = run(&recorder, async {
+        let config = exact().timeout(s(5)).no_close();
+        let mut set = PingerSet::new(built(config)).with_timer(TokioTimer::new());
+        let members: Vec<_> = (0..200)
+            .map(|_| set.insert(futures::sink::drain()))
+            .collect();
+        let verdicts = set.by_ref().take(200).count().await;
+        let rest = tokio::time::timeout(s(100), set.next()).await;
+        assert!(rest.is_err(), "nobody is left");
+        drop(members);
+        verdicts
+    });
+    assert_eq!(verdicts, 200);
+    let warning = "WARN mass verdicts condemned=64 judged=64";
+    assert_eq!(recorder.events(), [warning]);
 }
 
 #[test]

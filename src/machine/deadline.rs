@@ -25,6 +25,8 @@ pub(crate) enum Grace {
     Extended,
     /// The deadline is judged when it has come.
     Spent,
+    /// The same, and the verdict was held before.
+    Held,
 }
 
 /// What a look at a [`Deadline`] shows.
@@ -53,7 +55,7 @@ impl Grace {
     pub(super) fn next_look(self, deadline: Time, timeout: Span) -> Time {
         match self {
             Self::Checkpoint => deadline.minus(slack(timeout)),
-            Self::Graceful | Self::Extended | Self::Spent => deadline,
+            Self::Graceful | Self::Extended | Self::Spent | Self::Held => deadline,
         }
     }
 }
@@ -85,10 +87,13 @@ impl Deadline {
             let turn = now.plus(Span::nanos(1));
             self.at = match old.grace {
                 // Calls without end do not put the deadline off without end.
-                Grace::Spent => old.at.min(turn),
+                Grace::Spent | Grace::Held => old.at.min(turn),
                 Grace::Checkpoint | Grace::Graceful | Grace::Extended => turn,
             };
-            self.grace = Grace::Spent;
+            self.grace = match old.grace {
+                Grace::Held => Grace::Held,
+                _ => Grace::Spent,
+            };
         } else if self.grace == Grace::Checkpoint && self.next_look().has_come(now) {
             self.grace = Grace::Graceful;
         }
@@ -134,8 +139,17 @@ impl Deadline {
                 self.extend(now, slack.max(Span::nanos(1)), Grace::Spent);
                 Check::Late(late)
             }
-            Grace::Graceful | Grace::Extended | Grace::Spent => Check::Expired(late),
+            Grace::Graceful | Grace::Extended | Grace::Spent | Grace::Held => Check::Expired(late),
         }
+    }
+
+    /// The deadline has passed, and its verdict is held for one more timeout, unless that was done before.
+    pub(super) fn hold(&mut self, now: Time) -> bool {
+        let first = self.grace != Grace::Held;
+        if first {
+            self.extend(now, self.timeout, Grace::Held);
+        }
+        first
     }
 
     /// Looks at the checkpoint alone, where the deadline is not to be judged yet. How late the look is, where

@@ -8,6 +8,7 @@ use super::event::{Event, Events};
 use super::proof::{Key, Proof, payload};
 use super::record::{Cause, CloseStep, End, Handshake, Newest, Phase, Record, Start, WaitKind};
 use super::schedule::Wait;
+use super::turn::Turn;
 use crate::config::{Config, Liveness, Timeout};
 use crate::error::{ProbeError, TimedOut, TimeoutPhase};
 use crate::frame::{CloseReason, Frame};
@@ -114,6 +115,10 @@ pub(crate) struct Machine<'a, R> {
     /// Whether the close frame has a sink of its own. Of interest to the driver alone, as nobody else
     /// judges.
     pub(crate) dedicated_close: bool,
+    /// Whether a verdict is held that would fall now, for those that were not held before.
+    pub(crate) holds_verdicts: bool,
+    /// Whether a deadline was judged, and if so whether it ends the heartbeat, or would.
+    pub(super) judged: Option<bool>,
     pub(crate) events: Events,
 }
 
@@ -125,6 +130,8 @@ impl<'a, R> Machine<'a, R> {
             record,
             member: 0,
             dedicated_close: false,
+            holds_verdicts: false,
+            judged: None,
             events: Events::new(),
         }
     }
@@ -137,6 +144,8 @@ impl<'a, R> Machine<'a, R> {
             record,
             member,
             dedicated_close: false,
+            holds_verdicts: false,
+            judged: None,
             events: Events::silent(),
         }
     }
@@ -314,6 +323,25 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         };
         let deadline = self.deadline(self.config())?;
         Some((number, deadline.at, deadline.timeout))
+    }
+
+    /// Whether a turn has judged the peer, and if so whether that ends the heartbeat, or would. The peer is
+    /// judged also where its answer is found when the next ping is sent, or the next silence is waited for.
+    #[inline]
+    pub(crate) fn judgement(&self, turn: &Turn, now: Time) -> Option<bool> {
+        let lives = match turn {
+            _ if self.judged.is_some() => return self.judged,
+            Turn::Send(Frame::Ping(_)) => self.record.issued > 1 && !self.record.is_in_doubt(),
+            Turn::Rest(_) => self.record.phase == Phase::Watching && self.was_heard_before(now),
+            _ => false,
+        };
+        lives.then_some(false)
+    }
+
+    /// Whether a peer that is only watched has sent something since it was looked at, and before `now`.
+    fn was_heard_before(&self, now: Time) -> bool {
+        let is_fresh = self.record.is_fresh() || !self.config().stall_grace();
+        is_fresh && self.record.waiting_since < now
     }
 
     /// Whether the newest pings were missed, and not answered since.
@@ -1280,6 +1308,11 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             }
             Check::Expired(late) => {
                 self.count_late(late);
+                let ends = self.ends_by_deadline();
+                self.judged = Some(ends);
+                if ends && self.holds_verdicts && deadline.hold(now) {
+                    return self.hold(&deadline);
+                }
                 let elapsed = now.since(self.record.waiting_since);
                 match self.record.phase {
                     Phase::Waiting => self.miss(elapsed, now),
@@ -1293,6 +1326,20 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 }
             }
         }
+    }
+
+    /// Whether the deadline that is judged ends the heartbeat: not a miss after which another ping is sent.
+    fn ends_by_deadline(&self) -> bool {
+        let misses = self.record.misses().saturating_add(1);
+        self.record.phase != Phase::Waiting || misses >= self.config().max_missed()
+    }
+
+    /// The verdict is held by that deadline, as after a stall of so long.
+    #[cold]
+    fn hold(&mut self, deadline: &Deadline) {
+        self.record.keep(deadline);
+        self.count_late(deadline.timeout);
+        self.record.late = true;
     }
 
     /// Without a timeout: a ping that is unanswered when the next one is due.

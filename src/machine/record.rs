@@ -415,6 +415,11 @@ impl Record {
         moved_to.unwrap_or_else(|| self.waiting_since.plus(timeout))
     }
 
+    /// Whether the deadline was not looked at since its wait began.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.grace == Grace::Checkpoint
+    }
+
     /// The deadline of the ping that is on offer or out, by the timeout in force.
     pub(super) fn deadline(&self, timeout: Span) -> Deadline {
         Deadline {

@@ -12,6 +12,7 @@ use futures_sink::Sink;
 use super::agenda::Agenda;
 use super::departure::{Departure, End};
 use super::hub::{Arrival, CHUNK, Chunk, Hub, Look, News, bit, place};
+use super::judgements::{Judgements, MassVerdicts};
 use super::sweep::{self, Sweep};
 use crate::drive::{Driven, LastAnswer, drive};
 use crate::error::Error;
@@ -20,6 +21,7 @@ use crate::grid::Grid;
 use crate::machine::{Destination, Verdict};
 use crate::sync::{Mutex, lock};
 use crate::time::{Span, Time};
+use crate::trace;
 
 /// Members that are looked at in one poll; then others have their turn.
 const BUDGET: u32 = 1024;
@@ -55,6 +57,7 @@ pub(super) struct Driver<Si, K> {
     /// The machine has slept, and members are to ping soon.
     awakened: Option<Awakened>,
     sweep: Sweep,
+    judgements: Judgements,
     /// What the drop of a sink has panicked with. It is the caller's to see with the next poll, after the
     /// departure that the sink belongs to. The lock is for nobody: it makes the driver `Sync`.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -106,7 +109,7 @@ enum Task<Si, K> {
 }
 
 impl<Si, K> Driver<Si, K> {
-    pub(super) fn new(grid: Grid, now: Time, asleep: Span) -> Self {
+    pub(super) fn new(grid: Grid, now: Time, asleep: Span, mass_verdicts: MassVerdicts) -> Self {
         Self {
             agenda: Agenda::new(grid, now),
             news: News::default(),
@@ -120,6 +123,7 @@ impl<Si, K> Driver<Si, K> {
             step: grid.step,
             awakened: None,
             sweep: Sweep::default(),
+            judgements: Judgements::new(mass_verdicts, now),
             panic: Mutex::new(None),
         }
     }
@@ -212,6 +216,15 @@ impl<Si, K> Driver<Si, K> {
         );
     }
 
+    /// Tells of many verdicts at once. A subscriber is foreign code, which may panic: no departure is on its
+    /// way here.
+    fn tell(&mut self, hub: &Hub) {
+        if let Some(judged) = self.judgements.take_untold() {
+            hub.count_mass_verdicts();
+            trace::tell_mass_verdicts(judged.condemned, judged.all);
+        }
+    }
+
     /// From the news and from the agenda in turns: neither keeps the other waiting.
     fn next_task(&mut self, now: Time) -> Option<Task<Si, K>> {
         self.newsy = !self.newsy;
@@ -266,6 +279,8 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+        self.judgements.advance(now);
+        self.tell(hub);
         if self.yielded.is_some() {
             if let Some(progress) = self.ask_first(hub, now) {
                 return progress;
@@ -274,7 +289,10 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         self.sweep(hub, now);
         for asked in 0..BUDGET {
             let seat = match self.next_task(now) {
-                None if self.heard && self.sweep.is_over() => return Progress::Resting,
+                None if self.heard && self.sweep.is_over() => {
+                    self.tell(hub);
+                    return Progress::Resting;
+                }
                 // What came meanwhile has woken us once, and was not taken; or more is to be swept.
                 None => return Progress::Busy,
                 Some(Task::Start(arrival)) => {
@@ -376,7 +394,9 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         now: Time,
         comes_late: bool,
     ) -> Option<Stop<K, Si::Error>> {
-        let end = match self.lane(seat).look(seat, now, comes_late)? {
+        let lane = &mut self.lanes[(seat / CHUNK) as usize];
+        let judgements = &mut self.judgements;
+        let end = match lane.look(seat, now, comes_late, judgements)? {
             Driven::Rests { until, .. } => {
                 self.agenda.arm(seat, until);
                 return None;
@@ -427,7 +447,13 @@ impl<Si, K> Lane<Si, K> {
 impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
     /// None where the member has left.
     #[inline]
-    fn look(&mut self, seat: u32, now: Time, comes_late: bool) -> Option<Driven<Si::Error>> {
+    fn look(
+        &mut self,
+        seat: u32,
+        now: Time,
+        comes_late: bool,
+        judgements: &mut Judgements,
+    ) -> Option<Driven<Si::Error>> {
         let bit = bit(seat);
         let (sink, _) = self.sinks[place(seat)].as_mut()?;
         let mut sink = Pin::new(sink);
@@ -443,6 +469,7 @@ impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
             comes_late,
             blocked: was_blocked,
             restless: &self.restless,
+            judgements,
             left: false,
         };
         let mut cx = Context::from_waker(&self.waker);

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake};
 
 use super::configs::Configs;
+use super::judgements::Judgements;
 use super::totals::{Gone, Totals};
 use super::{Member, MemberId};
 use crate::config::Config;
@@ -53,6 +54,8 @@ struct State {
     configs: Configs,
     news: News,
     bell: Bell,
+    /// How often many verdicts have fallen at once.
+    mass_verdicts: u64,
 }
 
 /// A member that the driver has not seen yet.
@@ -99,6 +102,7 @@ impl Hub {
                 configs: Configs::new(config),
                 news: News::default(),
                 bell: Bell::new(),
+                mass_verdicts: 0,
             }),
         })
     }
@@ -254,8 +258,11 @@ impl Hub {
     /// The sums over all members. A chunk is locked at a time.
     pub(super) fn totals(&self) -> Totals {
         let now = self.now().instant();
-        let chunks = self.state().chunks.clone();
-        let mut totals = Totals::default();
+        let (chunks, mass_verdicts) = {
+            let state = self.state();
+            (state.chunks.clone(), state.mass_verdicts)
+        };
+        let mut totals = Totals::new(mass_verdicts);
         for chunk in chunks {
             chunk.add_to(&mut totals, now);
         }
@@ -265,6 +272,11 @@ impl Hub {
     pub(super) fn now(&self) -> Time {
         let clock = self.clock.get();
         clock.map_or(Time::ORIGIN, |clock| Time::of(clock.now()))
+    }
+
+    /// Many verdicts have fallen at once.
+    pub(super) fn count_mass_verdicts(&self) {
+        self.state().mass_verdicts += 1;
     }
 
     /// A heartbeat is over: its member is not counted any more.
@@ -287,6 +299,7 @@ impl Hub {
             state.open = false;
             state.members = 0;
             state.news = News::default();
+            state.mass_verdicts = 0;
             (state.bell.ring(), mem::take(&mut state.chunks))
         };
         for chunk in chunks {
@@ -415,6 +428,7 @@ pub(super) struct Look<'a> {
     pub(super) blocked: u64,
     /// By seat: the wakes of the sink do not count.
     pub(super) restless: &'a u64,
+    pub(super) judgements: &'a mut Judgements,
     /// Whether the member was found to have left.
     pub(super) left: bool,
 }
@@ -429,12 +443,18 @@ impl Turns for Look<'_> {
             return Turn::Over(None);
         }
         let mut machine = seats.machine(self.seat);
+        machine.holds_verdicts = self.judgements.hold_next();
         // Under the lock: a reader that comes back later finds that the driver is not told of the seat.
         let reader = self.chunk.reader(self.seat);
-        if !reader.is_reading() {
-            return turn_without_reader(&mut machine, reader, self.now, sent, sink);
+        let turn = if reader.is_reading() {
+            machine.turn(self.now, sent, sink, &mut Input::Drained)
+        } else {
+            turn_without_reader(&mut machine, reader, self.now, sent, sink)
+        };
+        if let Some(ends) = machine.judgement(&turn, self.now) {
+            self.judgements.count(ends);
         }
-        machine.turn(self.now, sent, sink, &mut Input::Drained)
+        turn
     }
 
     #[inline]

@@ -61,6 +61,7 @@ mod tests {
         }
     }
 
+    // contract: Q110
     #[test]
     fn a_sweep_that_begins_anew_all_the_time_gets_to_each_chunk() {
         let mut sweep = Sweep::default();

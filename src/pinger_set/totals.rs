@@ -30,6 +30,7 @@ pub struct Totals {
     closing: u64,
     paused: u64,
     with_misses: u64,
+    mass_verdicts: u64,
     gone: Gone,
 }
 
@@ -79,6 +80,13 @@ impl Gone {
 }
 
 impl Totals {
+    pub(super) fn new(mass_verdicts: u64) -> Self {
+        Self {
+            mass_verdicts,
+            ..Self::default()
+        }
+    }
+
     /// How many members there are in that [state](crate::Stats::state_at); none is [gone](HeartbeatState::Gone).
     #[must_use]
     pub const fn members(&self, state: HeartbeatState) -> u64 {
@@ -138,6 +146,15 @@ impl Totals {
             TimeoutPhase::Silence => self.gone.silence,
             TimeoutPhase::Closing => 0,
         }
+    }
+
+    /// How often many verdicts have fallen at once, or were
+    /// [held](super::PingerSet::hold_mass_verdicts): of the members that were judged in a second, 64 at the
+    /// least, more than a [share](super::PingerSet::with_mass_verdict_share). Those that go on for longer
+    /// count once.
+    #[must_use]
+    pub const fn mass_verdicts(&self) -> u64 {
+        self.mass_verdicts
     }
 
     /// Adds a member that has a seat.

@@ -263,7 +263,10 @@ impl Time {
     pub(super) fn stall(&self, stall: Range<Duration>) {
         // Something must happen at its end for time to stop there.
         self.at(stall.end, || {});
-        lock(&self.agenda).stalls.push(stall);
+        let now = self.elapsed();
+        let stalls = &mut lock(&self.agenda).stalls;
+        stalls.retain(|stall| stall.end > now);
+        stalls.push(stall);
     }
 
     pub(super) fn is_stalled(&self) -> bool {

@@ -312,12 +312,16 @@ impl World {
 
     #[track_caller]
     fn poll_while_woken(&self, foreground: &mut impl Foreground) {
-        if self.time.is_stalled() {
-            return;
-        }
         let mut polls = 0;
-        // Both, in each round.
-        while foreground.poll_if_woken() | self.poll_spawned(Routine::take_wake) {
+        loop {
+            // A stall can begin with a poll.
+            if self.time.is_stalled() {
+                return;
+            }
+            // Both, in each round.
+            if !(foreground.poll_if_woken() | self.poll_spawned(Routine::take_wake)) {
+                break;
+            }
             polls += 1;
             assert!(polls < BUSY, "a busy loop at {:?}", self.elapsed());
         }

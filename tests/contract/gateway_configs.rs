@@ -254,7 +254,7 @@ fn a_sweep_takes_1024_members_in_each_poll_and_keeps_no_deadline_waiting() {
     gateway.set_config(config(base().interval(s(50))));
     gateway.run_until(s(16));
     let polls = gateway.task.polls() - polls;
-    assert!((41..=45).contains(&polls), "{polls}");
+    assert!((40..=45).contains(&polls), "{polls}");
     let ends = gateway.ends.borrow();
     let ends: Vec<_> = ends.iter().map(|(at, end)| (*at, end.id)).collect();
     let [(at, id)] = ends[..] else {
@@ -278,32 +278,34 @@ fn configurations_without_end_starve_no_ping_and_keep_no_chunk_waiting() {
     let last = gateway.join_alive();
     members.truncate(2_990);
     let alive: Vec<_> = (0..20).map(|_| gateway.join_alive()).collect();
-    for half in 0..240_u32 {
-        let interval = if half % 2 == 0 { s(1) } else { s(60) };
+    gateway.run_until(s(1));
+    for half in 0..300_u32 {
+        let interval = if half % 2 == 0 { s(20) } else { s(60) };
         gateway.set_config(config(exact().interval(interval).no_timeout()));
-        gateway.run_until(s(2) + ms(500) * half);
+        gateway.run_until(ms(1500) + ms(500) * half);
     }
     let fewest = alive
         .iter()
         .chain([&last])
         .map(|(_, sink)| sink.pings().len());
     let fewest = fewest.min();
-    assert!(fewest >= Some(2), "{fewest:?} pings in 120 s");
+    assert!(fewest >= Some(4), "{fewest:?} pings in 150 s");
 }
 
 // contract: Q110
 #[test]
 fn who_comes_after_it_is_under_the_new_configuration_at_once() {
     let mut gateway = Gateway::new(exact().interval(s(20)));
-    let members: Vec<_> = (0..5000).map(|_| gateway.join()).collect();
+    let mut members: Vec<_> = (0..5000).map(|_| gateway.join()).collect();
     gateway.run_until(s(1));
-    drop(members.into_iter().nth(4990));
+    drop(members.remove(4990));
     gateway.run_until(s(2));
     // Its seat is in a chunk that is swept late.
     gateway.set_config(config(exact().interval(s(30)).initial_delay(s(0))));
     let (_member, sink) = gateway.join_alive();
     gateway.run_until(s(40));
     assert_eq!(sink.pings(), [s(2), s(32)]);
+    drop(members);
 }
 
 // contract: Q110

@@ -40,6 +40,7 @@ mod foreign_code;
 mod keep_alive;
 mod liveness;
 mod lookahead;
+mod mass_verdicts;
 mod meter;
 mod orders;
 mod pipe;

@@ -165,21 +165,24 @@ impl Rig {
 #[test]
 fn a_sink_that_panics_ends_its_own_member_and_all_others_keep_their_deadlines() {
     for call in [Call::Ready, Call::Send, Call::Flush] {
-        for (before, blocks) in [(0, false), (1, false), (1, true)] {
+        // Of those that come late in a poll a `Pending` is not trusted, and they are asked first in the next.
+        for (victim, before, blocks) in
+            [(70, 0, false), (70, 1, false), (70, 1, true), (3, 1, true)]
+        {
             if blocks && call == Call::Send {
                 continue;
             }
             let mut rig = Rig::new(exact().timeout(s(30)).max_missed(2).no_close());
             let members: Vec<_> = (0..200)
-                .map(|n| rig.join((n == 70).then_some((call, before))))
+                .map(|n| rig.join((n == victim).then_some((call, before))))
                 .collect();
             if blocks {
                 // The panic comes when the sink is woken, or at the deadline.
                 match call {
-                    Call::Ready => members[70].1.block(),
-                    _ => members[70].1.block_flush(),
+                    Call::Ready => members[victim].1.block(),
+                    _ => members[victim].1.block_flush(),
                 }
-                let script = members[70].1.clone();
+                let script = members[victim].1.clone();
                 rig.world.at(s(25), move || {
                     script.unblock();
                     script.unblock_flush();
@@ -191,7 +194,7 @@ fn a_sink_that_panics_ends_its_own_member_and_all_others_keep_their_deadlines() 
             assert_eq!(*rig.after.lock().expect("never poisoned"), [], "{call:?}");
             assert_eq!(seen.ends.len(), 199, "{call:?} {before}");
             for (n, (member, script)) in members.iter().enumerate() {
-                if n == 70 {
+                if n == victim {
                     let now = rig.world.instant(rig.world.elapsed());
                     assert_eq!(member.stats().state_at(now), HeartbeatState::Gone);
                     assert_eq!(rig.handle.stats(member.id()).map(drop), Err(Closed));
