@@ -16,7 +16,8 @@
 //!
 //! Pongs that answer ours are taken out of what the application reads. Pings of the peer are not: the
 //! application answers each by [`Protocol::pong_for`](crate::Protocol::pong_for), or a
-//! [`ponger`](crate::ponger()) does.
+//! [`ponger`](crate::ponger()) does. Where the peer waits for an answer, do not take
+//! [`data_only`](crate::KeepAlive::data_only): the application would see no pings.
 //!
 //! # Examples
 //!

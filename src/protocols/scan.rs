@@ -240,3 +240,226 @@ impl<'t> Scanner<'t> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// What serde_json says, but for numbers that its own kinds of numbers cannot hold.
+    fn is_json_elsewhere(text: &str) -> Option<bool> {
+        match serde_json::from_str::<Value>(text) {
+            Ok(_) => Some(true),
+            Err(error) if error.to_string().contains("number out of range") => None,
+            Err(_) => Some(false),
+        }
+    }
+
+    /// Names and strings that need no escape: in others nothing is looked for.
+    fn plain() -> impl Strategy<Value = String> {
+        "[a-d$/é ]{0,3}"
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<i32>().prop_map(|number| Value::from(f64::from(number) / 4.0)),
+            plain().prop_map(Value::from),
+            // With quotes, backslashes, control characters and the like in it.
+            ".{0,4}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((plain(), inner), 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// The text of a value with white space wherever it may be, and members in this order or the other.
+    fn write(value: &Value, space: &str, reverse: bool) -> String {
+        let between = format!("{space},{space}");
+        match value {
+            Value::Array(elements) => {
+                let elements: Vec<_> = elements
+                    .iter()
+                    .map(|it| write(it, space, reverse))
+                    .collect();
+                format!("[{space}{}{space}]", elements.join(&between))
+            }
+            Value::Object(members) => {
+                let mut members: Vec<_> = members
+                    .iter()
+                    .map(|(name, value)| {
+                        let name = Value::from(name.as_str());
+                        format!("{name}{space}:{space}{}", write(value, space, reverse))
+                    })
+                    .collect();
+                if reverse {
+                    members.reverse();
+                }
+                format!("{{{space}{}{space}}}", members.join(&between))
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// The same rule as in [`is_like`], by a parser.
+    fn is_like_elsewhere(pattern: &Value, value: &Value) -> bool {
+        match (pattern, value) {
+            (Value::Object(pattern), Value::Object(value)) => {
+                pattern.iter().all(|(name, pattern)| {
+                    value
+                        .get(name)
+                        .is_some_and(|it| is_like_elsewhere(pattern, it))
+                })
+            }
+            (Value::Array(pattern), Value::Array(value)) => {
+                let both = || pattern.iter().zip(value);
+                pattern.len() == value.len()
+                    && both().all(|(pattern, it)| is_like_elsewhere(pattern, it))
+            }
+            (Value::String(pattern), _) if pattern == "$id" => true,
+            (pattern, value) => pattern == value,
+        }
+    }
+
+    /// Leaves out some of what a value has, and puts the id in place of something.
+    fn reduce(value: &Value, choices: &mut impl Iterator<Item = u8>) -> Value {
+        let choice = choices.next().unwrap_or(1);
+        match value {
+            _ if choice == 0 => Value::from("$id"),
+            Value::Object(members) => members
+                .iter()
+                .filter_map(|(name, value)| {
+                    let kept = choices.next().unwrap_or(1) > 3;
+                    kept.then(|| (name.clone(), reduce(value, choices)))
+                })
+                .collect(),
+            Value::Array(elements) => elements.iter().map(|it| reduce(it, choices)).collect(),
+            other if choice == 1 => Value::from(format!("not {other}")),
+            other => other.clone(),
+        }
+    }
+
+    proptest! {
+        // contract: P103
+        #[test]
+        fn a_text_is_json_where_a_parser_says_so(text in r#"[\[\]{}",:\\untrfalse01.eE+\- \n\t\x00é]{0,12}"#) {
+            if let Some(expected) = is_json_elsewhere(&text) {
+                prop_assert_eq!(is_json(&text), expected);
+            }
+        }
+
+        // contract: P103
+        #[test]
+        fn one_character_more_or_less_is_seen_as_a_parser_sees_it(
+            value in value(),
+            at in any::<prop::sample::Index>(),
+            replaced in prop::option::of(r#"[\[\]{}",:\\u019.eE+\- \x01é]"#),
+        ) {
+            let text = write(&value, " ", false);
+            prop_assert!(is_json(&text));
+            let (index, char) = text.char_indices().nth(at.index(text.chars().count())).expect("one of them");
+            let (before, after) = text.split_at(index);
+            for rest in [after, &after[char.len_utf8()..]] {
+                let text = format!("{before}{}{rest}", replaced.as_deref().unwrap_or_default());
+                if let Some(expected) = is_json_elsewhere(&text) {
+                    prop_assert_eq!(is_json(&text), expected, "{}", text);
+                }
+            }
+        }
+
+        // contract: P103
+        #[test]
+        fn members_and_elements_are_found_in_any_order_and_form(
+            value in value(),
+            space in "[ \t\r\n]{0,2}",
+            reverse: bool,
+        ) {
+            let text = write(&value, &space, reverse);
+            let parsed = |text: Option<&str>| text.map(|text| serde_json::from_str::<Value>(text).expect(text));
+            match &value {
+                Value::Object(members) => {
+                    for (name, value) in members {
+                        let found = member(&text, &Value::from(name.as_str()).to_string());
+                        prop_assert_eq!(parsed(found), Some(value.clone()));
+                    }
+                    prop_assert_eq!(member(&text, "\"not there\""), None);
+                    prop_assert_eq!(element(&text, members.len()), None);
+                }
+                Value::Array(elements) => {
+                    for (index, value) in elements.iter().enumerate() {
+                        prop_assert_eq!(parsed(element(&text, index)), Some(value.clone()));
+                    }
+                    prop_assert_eq!(element(&text, elements.len()), None);
+                    prop_assert_eq!(member(&text, "\"a\""), None);
+                }
+                _ => prop_assert_eq!((member(&text, "\"a\""), element(&text, 0)), (None, None)),
+            }
+        }
+
+        // contract: P103
+        #[test]
+        fn a_text_is_like_a_pattern_where_a_parser_finds_all_of_the_pattern_in_it(
+            (value, other) in (value(), value()),
+            choices in prop::collection::vec(0..32_u8, 0..32),
+            (space, reverse) in ("[ \n]{0,2}", any::<bool>()),
+        ) {
+            let mut choices = choices.into_iter();
+            let text = write(&value, &space, reverse);
+            prop_assume!(text.len() <= MAX_LEN);
+            for pattern in [reduce(&value, &mut choices), reduce(&other, &mut choices), other] {
+                let expected = is_like_elsewhere(&pattern, &value);
+                let pattern = pattern.to_string();
+                prop_assert_eq!(matches(&pattern, &text).is_some(), expected, "{} in {}", pattern, text);
+            }
+        }
+
+        // contract: P103
+        #[test]
+        fn no_text_is_too_odd(pattern in ".{0,20}", text in ".{0,20}") {
+            let _ = (is_json(&text), is_empty(&text), string(&text), matches(&pattern, &text));
+            let _ = (member(&text, &pattern), element(&text, 3));
+        }
+    }
+
+    // contract: P103
+    #[test]
+    fn what_a_heartbeat_never_is_costs_no_long_look() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(is_json(&nested(16)) && !is_json(&nested(17)) && !is_json(&nested(100_000)));
+
+        let long = |len: usize| format!("{{\"a\":1,\"b\":\"{}\"}}", "x".repeat(len - 14));
+        let pattern = r#"{"a":1}"#;
+        assert_eq!(long(MAX_LEN).len(), MAX_LEN);
+        assert_eq!(matches(pattern, &long(MAX_LEN)), Some(None));
+        assert_eq!(matches(pattern, &long(MAX_LEN + 1)), None);
+    }
+
+    // contract: P103
+    #[test]
+    fn what_is_like_a_pattern_and_then_no_json_is_no_match() {
+        let pattern = r#"{"type":"pong"}"#;
+        assert_eq!(matches(pattern, r#"{"type":"pong"}"#), Some(None));
+        for tail in [
+            "",
+            ",",
+            ",}",
+            ",\"a\"}",
+            ",\"a\":}",
+            ",\"a\":[}",
+            "}}",
+            "} x",
+            "},",
+        ] {
+            let text = format!("{{\"type\":\"pong\"{tail}");
+            assert_eq!(matches(pattern, &text), None, "{text}");
+        }
+    }
+}

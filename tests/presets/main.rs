@@ -7,4 +7,6 @@ mod cases;
 
 mod answers;
 mod messages;
+mod options;
 mod proof;
+mod stomp;

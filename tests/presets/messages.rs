@@ -10,9 +10,11 @@ use futures_pinger::protocols::{EngineIo, GraphqlWs, Phoenix, Stomp, Text};
 use futures_pinger::testing::World;
 use futures_pinger::{
     CloseReason, Config, Error, Frame, FrameSink, KeepAlive, Liveness, MessageKind, Protocol,
-    Rfc6455, TextProtocol, TimeoutPhase, pinger, ponger,
+    Rfc6455, TextProtocol, TimeoutPhase, TokioTimer, pinger, ponger,
 };
+use tokio_tungstenite::WebSocketStream;
 use tungstenite_0_30::Message;
+use tungstenite_0_30::protocol::Role;
 
 use crate::cases::{DAY, Preset, Run, SURFACES, Surface, exact, proven, s, trusted, with_id};
 
@@ -345,4 +347,25 @@ fn where_data_alone_is_passed_on_neither_are_pings_in_text_nor_frames_of_the_web
         assert_eq!(read, Some(Message::text("4data")));
         assert_eq!(alive.next().now_or_never(), None);
     }
+}
+
+// contract: O98
+#[tokio::test(start_paused = true)]
+async fn where_data_alone_is_passed_on_the_pings_of_the_websocket_are_answered() {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let ours = WebSocketStream::from_raw_socket(ours, Role::Server, None).await;
+    let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+    let ours = KeepAlive::with_protocol(ours, EngineIo::new(), Config::default());
+    let mut ours = ours.with_timer(TokioTimer::new()).data_only();
+    let reader = tokio::spawn(async move { ours.next().await.is_none() });
+    for number in 0..10 {
+        let ping = Message::Ping(vec![number].into());
+        peer.send(ping).await.expect("alive");
+        let answer = tokio::time::timeout(s(5), peer.next())
+            .await
+            .expect("an answer");
+        let pong = Message::Pong(vec![number].into());
+        assert_eq!(answer.expect("alive").expect("no error"), pong);
+    }
+    reader.abort();
 }
