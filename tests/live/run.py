@@ -170,6 +170,14 @@ http {{
 """
 
 
+# Its own pings must be answered in the messages of NATS.
+NATS = """
+listen: "127.0.0.1:-1"
+ping_interval: "2s"
+websocket { listen: "127.0.0.1:-1", no_tls: true }
+"""
+
+
 async def demanding(stage, care):
     """A client that hangs up when no ping came for 1.4 intervals. The server's reader takes its time over each
     message, and one handler works for 10 s."""
@@ -221,9 +229,9 @@ async def nginx_in_between_cuts_a_bare_handler(stage):
     return ((await client.says("^lost: .*"))[0][0],)
 
 
-async def answering(process, least, seconds):
+async def answering(process, least, seconds, pings="pings answered"):
     """What one of ours says of its first seconds, in which so many pings must have been answered at least."""
-    alive, _ = await process.says(r"^alive: (.*?(\d+) pings answered.*)", seconds + PATIENCE)
+    alive, _ = await process.says(rf"^alive: (.*?(\d+) {pings}.*)", seconds + PATIENCE)
     if int(alive[2]) < least:
         raise Failure(f"{process.name}: {alive[1]}")
     return alive[1]
@@ -270,7 +278,7 @@ async def mqtt_broker_whose_traffic_answers(stage):
 async def socket_io_server_that_pings(stage):
     server = await stage.node("socket_io_server.mjs", 2000, 1500)
     client = await stage.ours("socket-io-client", await server.address(), 25)
-    return await answering(client, 10, 25), await stage.found(server, client)
+    return await answering(client, 10, 25, "of the peer's"), await stage.found(server, client)
 
 
 # contract: P102
@@ -280,6 +288,107 @@ async def socket_io_client_that_wants_pings(stage):
     client = await stage.node("socket_io_client.mjs", f"http://{await server.address()}", 25)
     survived, _ = await client.says("^survived (.*)", 25 + PATIENCE)
     return survived[1], await answering(server, 10, 25), await stage.found(client, server)
+
+
+INTERVAL, TIMEOUT, SECONDS = 1000, 1500, 30
+
+
+async def lied_to(liar, ours):
+    """When one of ours has found a peer that lives on and sends pongs that prove nothing, as promised."""
+    bound, _ = await ours.promised()
+    _, start = await liar.says("^lies from now on", 10 + PATIENCE)
+    await ours.says("^refused: ", bound)
+    _, at = await ours.says("^gone: ", start + bound + ALLOWANCE - time.monotonic())
+    if at < start:
+        raise Failure(f"{ours.name} found an honest peer gone")
+    return f"{ours.name} was lied to, found after {at - start:.1f} s of {bound:.1f} s"
+
+
+# contract: P103
+@scenario
+async def graphql_ws_server(stage):
+    server = await stage.node("graphql_server.mjs")
+    client = await stage.ours("graphql-client", await server.address(), INTERVAL, TIMEOUT, SECONDS)
+    return await answering(client, 20, SECONDS), await stage.found(server, client)
+
+
+# contract: P103
+@scenario
+async def graphql_ws_client(stage):
+    server = await stage.ours("graphql-server", INTERVAL, TIMEOUT, SECONDS)
+    client = await stage.node("graphql_client.mjs", f"ws://{await server.address()}", SECONDS)
+    survived, _ = await client.says("^survived (.*)", SECONDS + PATIENCE)
+    return survived[1], await answering(server, 20, SECONDS), await stage.found(client, server)
+
+
+# contract: P103
+@scenario
+async def liars_in_text(stage):
+    """Each lives on and answers each ping, the one with an old pong, the other with an id that is nobody's."""
+    async def lied(server, client):
+        ours = await stage.ours(client, await server.address(), INTERVAL, TIMEOUT, SECONDS)
+        return await lied_to(server, ours)
+
+    return await asyncio.gather(
+        lied(await stage.node("graphql_server.mjs", "--replay-after", 5), "graphql-client"),
+        lied(await stage.node("text_server.mjs", "phoenix", "--replay-after", 5), "phoenix-client"),
+        lied(await stage.node("text_server.mjs", "json", "--replay-after", 5), "json-ping"),
+        lied(await stage.node("text_server.mjs", "json", "--forge-after", 5), "json-ping"),
+    )
+
+
+# contract: P100
+@scenario
+async def phoenix_client(stage):
+    server = await stage.ours("phoenix-server", 2500, SECONDS)
+    client = await stage.node("phoenix_client.mjs", f"ws://{await server.address()}/socket", SECONDS)
+    survived, _ = await client.says("^survived (.*)", SECONDS + PATIENCE)
+    alive = await answering(server, 20, SECONDS, "of the peer's")
+    return survived[1], alive, await stage.found(client, server)
+
+
+# contract: P103
+@scenario
+async def phoenix_server(stage):
+    server = await stage.node("text_server.mjs", "phoenix")
+    client = await stage.ours("phoenix-client", await server.address(), INTERVAL, TIMEOUT, SECONDS)
+    return await answering(client, 20, SECONDS), await stage.found(server, client)
+
+
+# contract: P99 P100
+@scenario
+async def stomp_clients(stage):
+    """Both ends beat, or the client alone, at which the server only looks."""
+    async def pair(heart_beat, outgoing, incoming):
+        server = await stage.ours("stomp-server", heart_beat, SECONDS)
+        url = f"ws://{await server.address()}"
+        client = await stage.node("stomp_client.mjs", url, outgoing, incoming, SECONDS)
+        survived, _ = await client.says("^survived (.*)", SECONDS + PATIENCE)
+        return survived[1], await stage.found(client, server)
+
+    both, beats = await asyncio.gather(pair("1000,2000", 500, 500), pair("0,1500", 1000, 1000))
+    return *both, *beats
+
+
+@scenario
+async def nats_server(stage):
+    with open(os.path.join(stage.peers, "nats.conf"), "w") as config:
+        config.write(NATS)
+    server = await stage.start("nats-server", "nats-server", "-c", config.name)
+    address = (await server.says(r"websocket clients on ws://(127\.0\.0\.1:\d+)"))[0][1]
+    client = await stage.ours("nats", address, INTERVAL, TIMEOUT, SECONDS)
+    return await answering(client, 20, SECONDS), await stage.found(server, client)
+
+
+# contract: P100 P103
+@scenario
+async def ws_server_that_pings_in_json(stage):
+    server = await stage.node("text_server.mjs", "json", "--pings", 1000)
+    address = await server.address()
+    pinging = await stage.ours("json-ping", address, INTERVAL, TIMEOUT, SECONDS)
+    watching = await stage.ours("json-watch", address, 2500, SECONDS)
+    alive = await answering(pinging, 20, SECONDS), await answering(watching, 20, SECONDS, "of the peer's")
+    return *alive, await stage.found(server, pinging, watching)
 
 
 async def perform(name, example, peers):
