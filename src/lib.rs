@@ -10,6 +10,7 @@
 //! | a stream of pongs, a timer or an executor of your own | [`Pinger::new`] |
 //! | no sink at all: FFI, an event loop, methods instead of traits | [`Heartbeat`] |
 //! | a raw transport whose pings you must answer | [`ponger()`] |
+//! | a peer that pings in text: graphql-ws, Phoenix, socket.io, STOMP, JSON | any of them with a preset of [`protocols`] |
 //!
 //! # Examples
 //!
@@ -50,7 +51,7 @@
 //! | `axum-0_8` | `axum::extract::ws::Message` | axum 0.8 |
 //! | `tokio-websockets-0_13` | `tokio_websockets::Message` | tokio-websockets 0.13 (needs Rust 1.89) |
 //!
-//! All may be on at once. For others, and for pings above the protocol, implement [`Protocol`].
+//! All may be on at once. For others, implement [`Protocol`]. For pings in text there are [`protocols`].
 //!
 //! The features `tokio` and `async-io` add [timers](Timer), `tokio` and `futures-io` the traits under
 //! which a [`Metered`] transport reads and writes, `suspend` lets the timers tell how long the machine was
@@ -66,8 +67,8 @@
 //! crate does not build for that target, unless its user gives `getrandom` another backend. On every
 //! other target the feature changes nothing.
 //!
-//! The WebSockets of browsers and of Node send no pings of their own; ping in messages by a [`Protocol`]
-//! of yours. tokio has no clock on that target, so `TokioTimer` is not there.
+//! The WebSockets of browsers and of Node send no pings of their own; ping in text by a preset of
+//! [`protocols`] [over](protocols::Json::over) a [`TextProtocol`] of yours. tokio has no clock on that target, so `TokioTimer` is not there.
 //!
 //! # Tracing
 //!

@@ -9,8 +9,8 @@ use crate::frame::Frame;
 
 /// Tells a heartbeat what the messages `M` of a WebSocket crate are, and makes them.
 ///
-/// [`Rfc6455`] implements it for the crates whose feature is on. For any other type, and for
-/// heartbeats above the protocol, implement it for a type of your own.
+/// [`Rfc6455`] implements it for the crates whose feature is on, and [`protocols`](crate::protocols) has
+/// heartbeats in text. For any other type, and for any other heartbeat, implement it for a type of your own.
 ///
 /// # Examples
 ///

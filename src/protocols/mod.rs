@@ -19,6 +19,8 @@
 //! [`ponger`](crate::ponger()) does. Where the peer waits for an answer, do not take
 //! [`data_only`](crate::KeepAlive::data_only): the application would see no pings.
 //!
+//! The [guide](crate::guide::above) has more of them, line by line.
+//!
 //! # Examples
 //!
 //! A client of graphql-ws. Its server must be there still, whatever lies in between and answers pings of the

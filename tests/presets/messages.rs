@@ -1,20 +1,20 @@
 //! P104, P105. The messages beneath a preset.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::channel::mpsc::unbounded;
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use futures_pinger::protocols::{EngineIo, GraphqlWs, Phoenix, Stomp, Text};
 use futures_pinger::testing::World;
 use futures_pinger::{
     CloseReason, Config, Error, Frame, FrameSink, KeepAlive, Liveness, MessageKind, Protocol,
-    Rfc6455, TextProtocol, TimeoutPhase, TokioTimer, pinger, ponger,
+    Rfc6455, TextProtocol, TimeoutPhase, pinger, ponger,
 };
-use tokio_tungstenite::WebSocketStream;
 use tungstenite_0_30::Message;
-use tungstenite_0_30::protocol::Role;
 
 use crate::cases::{DAY, Preset, Run, SURFACES, Surface, exact, proven, s, trusted, with_id};
 
@@ -349,23 +349,58 @@ fn where_data_alone_is_passed_on_neither_are_pings_in_text_nor_frames_of_the_web
     }
 }
 
-// contract: O98
-#[tokio::test(start_paused = true)]
-async fn where_data_alone_is_passed_on_the_pings_of_the_websocket_are_answered() {
-    let (ours, theirs) = tokio::io::duplex(4096);
-    let ours = WebSocketStream::from_raw_socket(ours, Role::Server, None).await;
-    let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
-    let ours = KeepAlive::with_protocol(ours, EngineIo::new(), Config::default());
-    let mut ours = ours.with_timer(TokioTimer::new()).data_only();
-    let reader = tokio::spawn(async move { ours.next().await.is_none() });
-    for number in 0..10 {
-        let ping = Message::Ping(vec![number].into());
-        peer.send(ping).await.expect("alive");
-        let answer = tokio::time::timeout(s(5), peer.next())
-            .await
-            .expect("an answer");
-        let pong = Message::Pong(vec![number].into());
-        assert_eq!(answer.expect("alive").expect("no error"), pong);
+/// A socket whose flushes are counted.
+struct Flushed<S> {
+    socket: S,
+    flushes: Arc<AtomicUsize>,
+}
+
+impl<S: Stream + Unpin> Stream for Flushed<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        self.socket.poll_next_unpin(cx)
     }
-    reader.abort();
+}
+
+impl<S: Sink<Message> + Unpin> Sink<Message> for Flushed<S> {
+    type Error = S::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.socket.poll_ready_unpin(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), S::Error> {
+        self.socket.start_send_unpin(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.socket.poll_flush_unpin(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.socket.poll_close_unpin(cx)
+    }
+}
+
+// contract: O98
+#[test]
+fn where_data_alone_is_passed_on_the_answer_to_a_ping_of_the_websocket_is_flushed() {
+    let world = World::new();
+    let (socket, script) = world.socket::<Message, _>(Rfc6455);
+    let flushes = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&flushes);
+    let socket = Flushed { socket, flushes };
+    let config = exact().build().expect("valid");
+    let alive = KeepAlive::with_protocol(socket, EngineIo::new(), config);
+    let mut alive = alive.with_timer(world.timer()).data_only();
+    assert_eq!(alive.next().now_or_never().map(|_| ()), None);
+    let before = count.load(Ordering::Relaxed);
+    script.receive(Message::Ping(vec![1].into()));
+    assert_eq!(alive.next().now_or_never().map(|_| ()), None);
+    assert_eq!(count.load(Ordering::Relaxed), before + 1);
+    script.receive(Message::text("4data"));
+    assert!(alive.next().now_or_never().is_some());
+    assert_eq!(count.load(Ordering::Relaxed), before + 1);
 }
