@@ -27,9 +27,10 @@ use self::hub::{Arrival, Chunk, Hub, Seat};
 use self::judgements::MassVerdicts;
 pub use self::totals::Totals;
 use crate::config::Config;
-use crate::error::{Closed, InsertError, InvalidConfig, PingNowError, SetConfigError};
+use crate::error::{Closed, InsertError, InvalidConfig, PingNowError, ProbeError, SetConfigError};
 use crate::frame::{CloseReason, Frame};
 use crate::grid::Grid;
+use crate::handle::Probe;
 use crate::machine::PongKind;
 use crate::shared::{Reader, Visited};
 use crate::stats::Stats;
@@ -475,6 +476,53 @@ impl<Si, K> PingerSetHandle<Si, K> {
     pub fn ping_now(&self, id: MemberId) -> Result<(), PingNowError> {
         let chunk = self.hub.find(id)?;
         Seat { chunk: &chunk, id }.ping_now()
+    }
+
+    /// Sends a ping to that member at once, unless one is out already, and tells its round trip: `within` that
+    /// time, or an error. See [`Controller::probe`](crate::Controller::probe); the task that looks at the time is
+    /// the one that polls the set.
+    ///
+    /// # Errors
+    ///
+    /// The future is ready with [`ProbeError::Late`](crate::ProbeError::Late) when the time is over, and with
+    /// the other errors as soon as the heartbeat has ended, is closing or paused, or only
+    /// [watches](crate::ConfigBuilder::watch). [`ProbeError::Ended`](crate::ProbeError::Ended) is the error, too,
+    /// where there is no such member, and where its [`Member`] is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// use futures::{StreamExt, channel::mpsc};
+    /// use futures_pinger::{Config, Frame, PingerSet, ProbeError};
+    ///
+    /// let mut set = PingerSet::new(Config::default());
+    /// let handle = set.handle();
+    /// let (outgoing, mut frames) = mpsc::channel::<Frame>(1);
+    /// let member = set.insert(outgoing);
+    /// let id = member.id();
+    ///
+    /// let connection = async {
+    ///     let probe = handle.probe(id, Duration::from_secs(5));
+    ///     // The peer answers the ping.
+    ///     let Some(Frame::Ping(payload)) = frames.next().await else { unreachable!() };
+    ///     member.handle_pong(&payload);
+    ///     let round_trip = probe.await.unwrap();
+    ///     assert!(round_trip < Duration::from_secs(5));
+    ///
+    ///     drop(member);
+    ///     let probe = handle.probe(id, Duration::from_secs(5));
+    ///     assert_eq!(probe.await, Err(ProbeError::Ended));
+    /// };
+    /// futures::future::select(set.next(), Box::pin(connection)).await;
+    /// # });
+    /// ```
+    pub fn probe(&self, id: MemberId, within: Duration) -> Probe {
+        match self.hub.find(id) {
+            Ok(chunk) => Probe::new(chunk.probe(id, within), chunk),
+            Err(Closed) => Probe::refused(ProbeError::Ended),
+        }
     }
 
     /// No pings to that member and no verdicts until [`resume`](Self::resume): see

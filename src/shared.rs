@@ -36,6 +36,7 @@ use crate::timer::{Bell, Clock, wake};
 use crate::trace::Trace;
 
 use self::extras::Extras;
+pub(crate) use self::probes::{ProbeId, Probed, Probes, Resolved};
 pub(crate) use self::reader::{Presence, Reader};
 
 /// What a visitor needs of a heartbeat: [`Shared`] for one that is alone, a seat for a member of a set.

@@ -17,9 +17,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Sink, Stream};
 use futures_pinger::{
-    Clock, Closed, Config, ConfigBuilder, Controller, Frame, Instant, KeepAlive, Liveness,
-    MessageKind, PingNowError, PingerSet, PongKind, PongSender, ProbeError, Protocol, Stopped,
-    Timer, pinger,
+    Clock, CloseReason, Closed, Config, ConfigBuilder, Controller, End, Frame, Instant, KeepAlive,
+    Liveness, Member, MessageKind, PingNowError, PingerSet, PongKind, PongSender, ProbeError,
+    Protocol, Stopped, Timer, pinger,
 };
 use loom::sync::{Condvar, Mutex, MutexGuard};
 use loom::thread;
@@ -1246,6 +1246,75 @@ fn a_reader_of_a_member_comes_back(look_before: bool) {
 fn a_reader_of_a_member_that_comes_back_as_the_set_looks_loses_no_wake() {
     model_of_two(|| a_reader_of_a_member_comes_back(false));
     model_of_two(|| a_reader_of_a_member_comes_back(true));
+}
+
+/// A member with its first ping, until a thread of its own answers it.
+#[derive(Default)]
+struct Answering {
+    member: Option<Member>,
+    reading: Option<thread::JoinHandle<Member>>,
+}
+
+// contract: P101 Q109
+#[test]
+fn a_probe_of_a_member_gets_the_pong_that_comes_at_any_moment() {
+    model_of_three(|| {
+        let hand = Hand::new();
+        let set = PingerSet::new(build(config())).with_timer(hand.timer());
+        let answering = loom::sync::Arc::new(Mutex::new(Answering::default()));
+        let peer = {
+            let answering = answering.clone();
+            Peer(move |ping: Bytes| {
+                let mut answering = answering.lock().expect("no panic");
+                let member = answering.member.take().expect("one ping is sent");
+                answering.reading = Some(thread::spawn(move || {
+                    member.handle_pong(&ping);
+                    member
+                }));
+            })
+        };
+        let (handle, member) = (set.handle(), set.insert(peer));
+        let id = member.id();
+        answering.lock().expect("no panic").member = Some(member);
+        let probing = thread::spawn(move || {
+            let round_trip = block_on(handle.probe(id, Duration::MAX));
+            let reason = CloseReason::new(1001, "done").expect("a valid code");
+            handle.close(id, reason).expect("it is there");
+            round_trip
+        });
+        let mut set = pin!(set);
+        let departure = block_on(std::future::poll_fn(|cx| set.as_mut().poll_next(cx)));
+        assert_eq!(departure.expect("a set never ends").end, End::Closed);
+        assert_eq!(probing.join().expect("no panic"), Ok(Duration::ZERO));
+        let reading = answering.lock().expect("no panic").reading.take();
+        drop(reading.expect("it was sent").join());
+    });
+}
+
+// contract: P101 Q109
+#[test]
+fn a_probe_of_a_member_learns_that_it_leaves_or_that_the_set_is_dropped() {
+    for leaves in [true, false] {
+        model_of_two(move || {
+            let set = set(config());
+            let (handle, member) = (set.handle(), set.insert(Peer(|_: Bytes| ())));
+            let id = member.id();
+            let mut set = Box::pin(set);
+            let polled = Task::new().poll(|cx| set.as_mut().poll_next(cx).is_pending());
+            assert!(polled);
+            let probing = thread::spawn(move || block_on(handle.probe(id, Duration::MAX)));
+            if leaves {
+                drop(member);
+                // The set goes on while the probe is asked for.
+                std::mem::forget(set);
+            } else {
+                drop(set);
+                drop(member);
+            }
+            let outcome = probing.join().expect("no panic");
+            assert_eq!(outcome, Err(ProbeError::Ended));
+        });
+    }
 }
 
 #[test]

@@ -125,7 +125,8 @@ impl Controller {
     /// # });
     /// ```
     pub fn probe(&self, within: Duration) -> Probe {
-        Probe::new(&self.shared, within)
+        let asked = self.shared.probe(within);
+        Probe::new(asked, Arc::clone(&self.shared) as _)
     }
 
     /// Puts another configuration in force; see

@@ -9,18 +9,19 @@ use std::time::Duration;
 use futures_core::FusedFuture;
 
 use crate::error::ProbeError;
-use crate::shared::Shared;
+use crate::shared::{ProbeId, Probed};
 use crate::sync::Arc;
 
-/// The round trip of a ping, from [`Controller::probe`](crate::Controller::probe): ready with the time from
-/// the flush of the ping to its answer, or with the reason why there is none.
+/// The round trip of a ping, from [`Controller::probe`](crate::Controller::probe) or
+/// [`PingerSetHandle::probe`](crate::PingerSetHandle::probe): ready with the time from the flush of the ping to
+/// its answer, or with the reason why there is none.
 ///
 /// It may be sent to another task or thread, and does not keep the heartbeat alive.
 ///
 /// # Wakeups
 ///
 /// Its task is woken once, by whoever reads the answer or ends the heartbeat, or by the task of the heartbeat
-/// when the time is over. On a [`KeepAlive`](crate::KeepAlive) the answer must be read by one of the halves.
+/// (or set) when the time is over. On a [`KeepAlive`](crate::KeepAlive) the answer must be read by one of the halves.
 ///
 /// # Cancel safety
 ///
@@ -40,25 +41,28 @@ enum State {
 
 /// A probe on the list of its heartbeat.
 struct Waiting {
-    shared: Arc<Shared>,
-    number: u64,
+    heartbeat: Arc<dyn Probed>,
+    id: ProbeId,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.forget_probe(self.number);
+        self.heartbeat.forget_probe(self.id);
     }
 }
 
 impl Probe {
-    pub(super) fn new(shared: &Arc<Shared>, within: Duration) -> Self {
-        Self(match shared.probe(within) {
-            Ok(number) => State::Waiting(Waiting {
-                shared: Arc::clone(shared),
-                number,
-            }),
+    /// The probe that `heartbeat` was asked for.
+    pub(crate) fn new(asked: Result<ProbeId, ProbeError>, heartbeat: Arc<dyn Probed>) -> Self {
+        Self(match asked {
+            Ok(id) => State::Waiting(Waiting { heartbeat, id }),
             Err(error) => State::Refused(error),
         })
+    }
+
+    /// There is no heartbeat to be asked.
+    pub(crate) const fn refused(error: ProbeError) -> Self {
+        Self(State::Refused(error))
     }
 }
 
@@ -68,7 +72,7 @@ impl Future for Probe {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = match &self.0 {
             // Pending: as `poll_probe` says.
-            State::Waiting(waiting) => ready!(waiting.shared.poll_probe(waiting.number, cx)),
+            State::Waiting(waiting) => ready!(waiting.heartbeat.poll_probe(waiting.id, cx)),
             State::Refused(error) => Err(*error),
             State::Done => panic!("`Probe` polled after completion"),
         };

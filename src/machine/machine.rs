@@ -215,6 +215,10 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         self.record.phase == Phase::Idle && !self.record.due.has_come(now) && !self.heeds_activity()
     }
 
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self.record.phase, Phase::NotBegun(_))
+    }
+
     /// Whether no ping is out and the next one is due.
     pub(crate) fn is_ping_due(&self, now: Time) -> bool {
         self.record.phase == Phase::Idle && self.record.due.has_come(now)

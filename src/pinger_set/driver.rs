@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::frame::Frame;
 use crate::grid::Grid;
 use crate::machine::{Destination, Verdict};
+use crate::shared::Resolved;
 use crate::sync::{Mutex, lock};
 use crate::time::{Span, Time};
 use crate::trace;
@@ -58,6 +59,8 @@ pub(super) struct Driver<Si, K> {
     awakened: Option<Awakened>,
     sweep: Sweep,
     judgements: Judgements,
+    /// The tasks of probes that a look has resolved, until they are woken.
+    resolved: Option<Resolved>,
     /// What the drop of a sink has panicked with. It is the caller's to see with the next poll, after the
     /// departure that the sink belongs to. The lock is for nobody: it makes the driver `Sync`.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -124,6 +127,7 @@ impl<Si, K> Driver<Si, K> {
             awakened: None,
             sweep: Sweep::default(),
             judgements: Judgements::new(mass_verdicts, now),
+            resolved: None,
             panic: Mutex::new(None),
         }
     }
@@ -395,8 +399,16 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         comes_late: bool,
     ) -> Option<Stop<K, Si::Error>> {
         let lane = &mut self.lanes[(seat / CHUNK) as usize];
-        let judgements = &mut self.judgements;
-        let end = match lane.look(seat, now, comes_late, judgements)? {
+        let Self {
+            judgements,
+            resolved,
+            ..
+        } = self;
+        let driven = lane.look(seat, now, comes_late, judgements, resolved)?;
+        if self.resolved.is_some() {
+            self.wake_probes(seat, now);
+        }
+        let end = match driven {
             Driven::Rests { until, .. } => {
                 self.agenda.arm(seat, until);
                 return None;
@@ -409,6 +421,13 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             Driven::Failed(error) => End::Failed(Error::Transport(error)),
         };
         self.depart(hub, seat, end)
+    }
+
+    /// Wakes the tasks of probes. One that panics ends this poll: the member is looked at again.
+    #[cold]
+    fn wake_probes(&mut self, seat: u32, now: Time) {
+        self.agenda.arm(seat, now);
+        drop(self.resolved.take());
     }
 
     /// The heartbeat of a member has ended.
@@ -453,6 +472,7 @@ impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
         now: Time,
         comes_late: bool,
         judgements: &mut Judgements,
+        resolved: &mut Option<Resolved>,
     ) -> Option<Driven<Si::Error>> {
         let bit = bit(seat);
         let (sink, _) = self.sinks[place(seat)].as_mut()?;
@@ -471,6 +491,7 @@ impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
             restless: &self.restless,
             judgements,
             left: false,
+            resolved,
         };
         let mut cx = Context::from_waker(&self.waker);
         let driven = drive(&mut sink, &mut in_sink, &mut look, &mut cx);

@@ -4,11 +4,14 @@
 //! The seats lie in chunks, each behind a lock that is held for one step of one member. No foreign
 //! code (sinks, wakers) runs under a lock.
 
+mod probes;
+
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake};
 
+use self::probes::ProbeLists;
 use super::configs::Configs;
 use super::judgements::Judgements;
 use super::totals::{Gone, Totals};
@@ -18,7 +21,7 @@ use crate::drive::Turns;
 use crate::error::{Closed, SetConfigError};
 use crate::frame::CloseReason;
 use crate::machine::{Input, Machine, Record, SinkState, Terms, Turn};
-use crate::shared::{Presence, Reader, Visited};
+use crate::shared::{Presence, Reader, Resolved, Visited};
 use crate::stats::Stats;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::{Span, Time};
@@ -250,7 +253,8 @@ impl Hub {
     pub(super) fn close_all(&self, reason: &Arc<CloseReason>, now: Time) {
         let chunks = self.state().chunks.clone();
         for chunk in chunks {
-            let due = chunk.close_all(reason, now);
+            // Dropped last, which wakes the tasks of the probes.
+            let (due, _resolved) = chunk.close_all(reason, now);
             self.tell(|state| state.news.due.extend(due));
         }
     }
@@ -302,15 +306,17 @@ impl Hub {
             state.mass_verdicts = 0;
             (state.bell.ring(), mem::take(&mut state.chunks))
         };
+        let mut resolved = Vec::new();
         for chunk in chunks {
             let seats = &mut *chunk.seats();
             for seat in chunk.first..chunk.first + CHUNK {
                 // Nobody is told of it.
                 seats.machine(seat).disconnect();
             }
+            resolved.extend(seats.settle_all());
         }
         // Last, as it can run foreign code, which may panic.
-        drop(wakers);
+        drop((resolved, wakers));
     }
 }
 
@@ -366,6 +372,7 @@ struct Seats {
     told: u64,
     /// The counters of those who had the seats before.
     gone: Gone,
+    probes: ProbeLists,
 }
 
 /// A member's seat, as the member visits it from any thread.
@@ -391,10 +398,13 @@ impl Seat<'_> {
 
 impl Visited for Seat<'_> {
     fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed> {
-        let (result, earlier) = {
+        // Dropped last, which wakes the tasks of the probes, also where the driver's waker panics.
+        let (result, earlier, _resolved) = {
             let seats = &mut *self.chunk.seats();
             let (result, earlier) = self.enter(seats)?.visited(act);
-            (result, earlier && seats.tell(self.id.seat))
+            let earlier = earlier && seats.tell(self.id.seat);
+            let resolved = seats.settle_probes(self.id.seat);
+            (result, earlier, resolved)
         };
         if earlier {
             self.chunk
@@ -431,6 +441,8 @@ pub(super) struct Look<'a> {
     pub(super) judgements: &'a mut Judgements,
     /// Whether the member was found to have left.
     pub(super) left: bool,
+    /// The tasks of probes that are resolved, until they can be woken without the lock.
+    pub(super) resolved: &'a mut Option<Resolved>,
 }
 
 impl Turns for Look<'_> {
@@ -442,15 +454,15 @@ impl Turns for Look<'_> {
             self.left = true;
             return Turn::Over(None);
         }
-        let mut machine = seats.machine(self.seat);
-        machine.holds_verdicts = self.judgements.hold_next();
+        let holds_verdicts = self.judgements.hold_next();
         // Under the lock: a reader that comes back later finds that the driver is not told of the seat.
         let reader = self.chunk.reader(self.seat);
-        let turn = if reader.is_reading() {
-            machine.turn(self.now, sent, sink, &mut Input::Drained)
-        } else {
-            turn_without_reader(&mut machine, reader, self.now, sent, sink)
-        };
+        if !reader.is_reading() || !seats.probes.is_empty() {
+            return self.turn_with_care(seats, sent, sink, holds_verdicts);
+        }
+        let mut machine = seats.machine(self.seat);
+        machine.holds_verdicts = holds_verdicts;
+        let turn = machine.turn(self.now, sent, sink, &mut Input::Drained);
         if let Some(ends) = machine.judgement(&turn, self.now) {
             self.judgements.count(ends);
         }
@@ -474,53 +486,76 @@ impl Turns for Look<'_> {
     fn fail(&mut self) -> bool {
         let seats = &mut *self.chunk.seats();
         self.left = seats.left & bit(self.seat) != 0;
-        seats.machine(self.seat).fail()
+        let over = seats.machine(self.seat).fail();
+        self.keep_resolved(seats);
+        over
     }
 }
 
-/// One turn for a member whose reader is away, or was.
-#[cold]
-fn turn_without_reader(
-    machine: &mut Machine<'_, &mut Record>,
-    reader: &Reader,
-    now: Time,
-    sent: bool,
-    sink: SinkState,
-) -> Turn {
-    let mut leeway = None;
-    let presence = reader.find(|| {
-        leeway = machine.leeway(now);
-        leeway.is_some()
-    });
-    let mut input = match presence {
-        Presence::Reading => Input::Drained,
-        Presence::Away => Input::More(0),
-        Presence::Missed => Input::Unreadable,
-    };
-    match (machine.turn(now, sent, sink, &mut input), presence, leeway) {
-        // The reader, when it comes back, calls before.
-        (Turn::Rest(until), Presence::Away, Some(leeway)) => {
-            Turn::Rest(until.max(now.plus(leeway)))
+impl Look<'_> {
+    /// One turn for a member whose reader is away, or was, or in whose chunk a probe is out.
+    #[cold]
+    fn turn_with_care(
+        &mut self,
+        seats: &mut Seats,
+        sent: bool,
+        sink: SinkState,
+        holds_verdicts: bool,
+    ) -> Turn {
+        let mut machine = seats.machine(self.seat);
+        machine.holds_verdicts = holds_verdicts;
+        let mut leeway = None;
+        let presence = self.chunk.reader(self.seat).find(|| {
+            leeway = machine.leeway(self.now);
+            leeway.is_some()
+        });
+        let mut input = match presence {
+            Presence::Reading => Input::Drained,
+            Presence::Away => Input::More(0),
+            Presence::Missed => Input::Unreadable,
+        };
+        let turn = match (
+            machine.turn(self.now, sent, sink, &mut input),
+            presence,
+            leeway,
+        ) {
+            // The reader, when it comes back, calls before.
+            (Turn::Rest(until), Presence::Away, Some(leeway)) => {
+                Turn::Rest(until.max(self.now.plus(leeway)))
+            }
+            (turn, ..) => turn,
+        };
+        if let Some(ends) = machine.judgement(&turn, self.now) {
+            self.judgements.count(ends);
         }
-        (turn, ..) => turn,
+        self.look_at_probes(seats, input, turn)
+    }
+
+    #[cold]
+    fn give_up_member(&mut self) {
+        let over = {
+            let seats = &mut *self.chunk.seats();
+            let mut machine = seats.machine(self.seat);
+            let over = machine.has_ended();
+            machine.disconnect();
+            self.keep_resolved(seats);
+            over
+        };
+        if !over {
+            self.chunk.hub.uncount();
+        }
+        // Not under the lock. Dropping it wakes the tasks of the probes.
+        drop(self.resolved.take());
     }
 }
 
 /// A sink that panics takes its member along: nobody knows what the sink would do next. The sink itself
 /// is dropped when the member leaves, as its drop may panic, too.
 impl Drop for Look<'_> {
+    #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let over = {
-                let seats = &mut *self.chunk.seats();
-                let mut machine = seats.machine(self.seat);
-                let over = machine.has_ended();
-                machine.disconnect();
-                over
-            };
-            if !over {
-                self.chunk.hub.uncount();
-            }
+            self.give_up_member();
         }
     }
 }
@@ -534,6 +569,7 @@ impl Chunk {
             left: 0,
             told: 0,
             gone: Gone::NONE,
+            probes: ProbeLists::default(),
         };
         Arc::new(Self {
             first,
@@ -589,8 +625,8 @@ impl Chunk {
         }
     }
 
-    /// Closes its members; whom the driver is to look at.
-    fn close_all(&self, reason: &Arc<CloseReason>, now: Time) -> Vec<u32> {
+    /// Closes its members. Whom the driver is to look at, and whose tasks are to be woken.
+    fn close_all(&self, reason: &Arc<CloseReason>, now: Time) -> (Vec<u32>, Vec<Resolved>) {
         let seats = &mut *self.seats();
         let mut due = Vec::new();
         for seat in self.first..self.first + CHUNK {
@@ -603,18 +639,19 @@ impl Chunk {
                 }
             }
         }
-        due
+        (due, seats.settle_all())
     }
 
     /// The member has left: the driver is to give up its sink.
     pub(super) fn leave(&self, seat: u32) {
-        let counted = {
+        // Dropped last, which wakes the tasks of the probes.
+        let (counted, _resolved) = {
             let seats = &mut *self.seats();
             seats.left |= bit(seat);
             let mut machine = seats.machine(seat);
             let counted = !machine.has_ended();
             machine.disconnect();
-            counted
+            (counted, seats.settle_probes(seat))
         };
         self.hub.tell(|state| {
             state.members -= usize::from(counted);
@@ -687,6 +724,10 @@ impl Chunk {
             if look < sleeps_until {
                 arm(seat, look);
             }
+        }
+        // What has come of a probe, and when to look at it next, is found by a look at the member.
+        for seat in seats.probes.seats() {
+            arm(seat, now);
         }
     }
 

@@ -3,22 +3,75 @@
 //! A probe has no timer of its own: the driver looks at its deadline. Who answers a ping, or ends the
 //! heartbeat, resolves the probes under the lock, and wakes their tasks without it.
 
+use std::ops::DerefMut;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{Call, Shared, State};
 use crate::error::ProbeError;
 use crate::grid::Grid;
-use crate::machine::{Check, Deadline, Input, Machine};
+use crate::machine::{Check, Deadline, Input, Machine, Record};
 use crate::sync::lock;
 use crate::time::Time;
 
 /// What a probe has come to.
 type Outcome = Result<Duration, ProbeError>;
 
+/// Names a probe among those that wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProbeId {
+    /// The seat of a member of a set. A heartbeat that is alone has number 0.
+    pub(crate) seat: u32,
+    pub(crate) number: u64,
+}
+
+/// The heartbeats that probes are asked of: one that is alone, or members of a set.
+pub(crate) trait Probed: Send + Sync {
+    /// Acts on the list of that seat, under the lock. The list is dropped if it is empty afterwards.
+    fn with_probes(&self, seat: u32, act: &mut dyn FnMut(&mut Probes));
+}
+
+impl dyn Probed {
+    /// What the probe has come to; then it is off the list. Else this task is woken.
+    pub(crate) fn poll_probe(&self, id: ProbeId, cx: &Context<'_>) -> Poll<Outcome> {
+        let mut waker = Some(cx.waker().clone());
+        let (mut outcome, mut old) = (None, None);
+        self.with_probes(id.seat, &mut |probes| {
+            let entry = probes
+                .list
+                .iter_mut()
+                .find(|entry| entry.number == id.number);
+            let entry = entry.expect("a probe is on the list until it is ready, or dropped");
+            outcome = entry.outcome;
+            old = std::mem::replace(&mut entry.waker, waker.take());
+            if outcome.is_some() {
+                waker = probes.remove(id.number).and_then(|entry| entry.waker);
+            }
+        });
+        // Dropping a waker can run foreign code.
+        drop((waker, old));
+        // Pending: whoever answers a ping, or ends the heartbeat, wakes us, and the driver at the deadline.
+        outcome.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// The probe is dropped.
+    pub(crate) fn forget_probe(&self, id: ProbeId) {
+        let mut entry = None;
+        self.with_probes(id.seat, &mut |probes| entry = probes.remove(id.number));
+        // Not under the lock, as above.
+        drop(entry);
+    }
+}
+
 /// The tasks of probes that are resolved. Dropping it wakes them all, also where one of them panics.
 #[derive(Default)]
-pub(super) struct Resolved(Vec<Waker>);
+pub(crate) struct Resolved(Vec<Waker>);
+
+impl Resolved {
+    pub(crate) fn extend(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+}
 
 impl Drop for Resolved {
     fn drop(&mut self) {
@@ -38,8 +91,9 @@ impl Drop for Resolved {
     }
 }
 
+/// The probes of one heartbeat.
 #[derive(Debug, Default)]
-pub(super) struct Probes {
+pub(crate) struct Probes {
     /// How many were made; the newest has this number.
     made: u64,
     list: Vec<Entry>,
@@ -62,7 +116,7 @@ fn deadline(since: Time, within: Duration) -> Deadline {
 
 impl Probes {
     /// A probe more. Its time runs from `since` on, or from when the driver sees it.
-    fn add(&mut self, within: Duration, since: Option<Time>) -> u64 {
+    pub(crate) fn add(&mut self, within: Duration, since: Option<Time>) -> u64 {
         self.made += 1;
         self.list.push(Entry {
             number: self.made,
@@ -83,7 +137,7 @@ impl Probes {
 
     /// The driver looks at the deadlines, knowing that of its input. When it must look next.
     #[cold]
-    pub(super) fn look(&mut self, now: Time, grid: Grid, input: Input) -> Time {
+    pub(crate) fn look(&mut self, now: Time, grid: Grid, input: Input) -> Time {
         // The answer may be in what is not read yet.
         let unread = matches!(input, Input::More(_) | Input::Behind(_));
         let mut next = Time::NEVER;
@@ -118,6 +172,25 @@ impl Probes {
         deadlines.any(|deadline| deadline.next_look().has_come(now))
     }
 
+    /// Resolves the probes where a ping was answered, or none will be. The wakers of all that are resolved.
+    pub(crate) fn settle(
+        &mut self,
+        machine: &mut Machine<'_, impl DerefMut<Target = Record>>,
+    ) -> Resolved {
+        if let Some(round_trip) = machine.take_round_trip() {
+            self.resolve(Ok(round_trip.to_duration()));
+        }
+        if let Some(error) = machine.refuses_probe() {
+            self.resolve(Err(error));
+        }
+        let resolved = self.list.iter_mut().filter(|entry| entry.outcome.is_some());
+        Resolved(resolved.filter_map(|entry| entry.waker.take()).collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Takes a probe off the list.
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let place = self.list.iter().position(|entry| entry.number == number)?;
@@ -126,29 +199,19 @@ impl Probes {
 }
 
 impl State {
-    /// Resolves the probes where a ping was answered, or none will be. The wakers of all that are resolved.
+    /// See [`Probes::settle`]. The wakers of all that are resolved.
     pub(super) fn resolved(&mut self) -> Resolved {
-        let Some(probes) = self.extras.as_mut().map(|extras| &mut extras.probes) else {
+        let Some(extras) = &mut self.extras else {
             return Resolved::default();
         };
         let mut machine = Machine::new(&self.terms, &mut self.record);
-        if let Some(round_trip) = machine.take_round_trip() {
-            probes.resolve(Ok(round_trip.to_duration()));
-        }
-        if let Some(error) = machine.refuses_probe() {
-            probes.resolve(Err(error));
-        }
-        let resolved = probes
-            .list
-            .iter_mut()
-            .filter(|entry| entry.outcome.is_some());
-        Resolved(resolved.filter_map(|entry| entry.waker.take()).collect())
+        extras.probes.settle(&mut machine)
     }
 }
 
 impl Shared {
-    /// Asks for a ping, unless one is out, and waits for its answer. The number of the probe.
-    pub(crate) fn probe(&self, within: Duration) -> Result<u64, ProbeError> {
+    /// Asks for a ping, unless one is out, and waits for its answer.
+    pub(crate) fn probe(&self, within: Duration) -> Result<ProbeId, ProbeError> {
         let begun = self.begun.get();
         let since = begun.map(|begun| Time::of(begun.clock.now()));
         self.enter(|state| {
@@ -158,36 +221,8 @@ impl Shared {
             }
             let number = state.extras_mut().probes.add(within, since);
             // The driver may sleep for longer than the probe waits.
-            (Ok(number), Call::Driver, events)
+            (Ok(ProbeId { seat: 0, number }), Call::Driver, events)
         })
-    }
-
-    /// What the probe has come to; then it is off the list. Else this task is woken.
-    pub(crate) fn poll_probe(&self, number: u64, cx: &Context<'_>) -> Poll<Outcome> {
-        let waker = cx.waker().clone();
-        let mut state = lock(&self.state);
-        let probes = &mut state.extras_mut().probes;
-        let entry = probes.list.iter_mut().find(|entry| entry.number == number);
-        let entry = entry.expect("a probe is on the list until it is ready, or dropped");
-        let old = entry.waker.replace(waker);
-        let outcome = entry.outcome;
-        if outcome.is_some() {
-            let entry = probes.remove(number);
-            drop(state);
-            // Dropping a waker can run foreign code.
-            drop(entry);
-        } else {
-            drop(state);
-        }
-        drop(old);
-        // Pending: whoever answers a ping, or ends the heartbeat, wakes us, and the driver at the deadline.
-        outcome.map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// The probe is dropped.
-    pub(crate) fn forget_probe(&self, number: u64) {
-        let entry = lock(&self.state).extras_mut().probes.remove(number);
-        drop(entry);
     }
 
     /// Whether a probe waits.
@@ -203,5 +238,11 @@ impl Shared {
         let probes = state.extras.as_ref().map(|extras| &extras.probes);
         Machine::new(&state.terms, &state.record).is_overdue(now)
             || probes.is_some_and(|probes| probes.is_overdue(now))
+    }
+}
+
+impl Probed for Shared {
+    fn with_probes(&self, _: u32, act: &mut dyn FnMut(&mut Probes)) {
+        act(&mut lock(&self.state).extras_mut().probes);
     }
 }

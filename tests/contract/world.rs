@@ -15,7 +15,8 @@ use futures_pinger::testing::{Answer, PongScript, Task};
 pub use futures_pinger::testing::{Broken, Fault, ManualTimer, ScriptedSink, SinkScript, World};
 use futures_pinger::{
     Closed, Config, ConfigBuilder, Controller, End, Error, FilterPongs, Frame, Member, MemberId,
-    Pinger, PingerSet, Pong, PongKind, PongSender, Stats, Stopped, TimedOut, pinger,
+    Pinger, PingerSet, PingerSetHandle, Pong, PongKind, PongSender, Stats, Stopped, TimedOut,
+    pinger,
 };
 
 /// Whole seconds.
@@ -44,6 +45,10 @@ pub type Outcome = Result<Stopped, Error<Broken>>;
 pub trait Heart: Future<Output = Outcome> + Unpin {
     fn stats(&self) -> Stats;
     fn controller(&mut self) -> Controller;
+
+    fn set_handle(&self) -> (PingerSetHandle<ScriptedSink>, MemberId) {
+        panic!("it is no set")
+    }
 }
 
 impl<St: Stream<Item = Pong> + Unpin, Out: Sink<Frame> + Unpin> Heart
@@ -102,6 +107,10 @@ impl Heart for Sole {
 
     fn controller(&mut self) -> Controller {
         panic!("a member has none")
+    }
+
+    fn set_handle(&self) -> (PingerSetHandle<ScriptedSink>, MemberId) {
+        (self.set.handle(), self.id)
     }
 }
 
@@ -448,6 +457,12 @@ impl Rig {
     pub fn controller(&mut self) -> Controller {
         let mut heart = self.heart.borrow_mut();
         heart.as_mut().expect("not dropped").controller()
+    }
+
+    /// The handle of the set, and the id of its only member.
+    pub fn set_handle(&self) -> (PingerSetHandle<ScriptedSink>, MemberId) {
+        let heart = self.heart.borrow();
+        heart.as_ref().expect("not dropped").set_handle()
     }
 
     pub fn drop_heart(&mut self) {
