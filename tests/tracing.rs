@@ -668,7 +668,6 @@ fn a_connection_that_breaks_under_the_close_frame_leaves_one_warning() {
     assert_eq!(recorder.events(), [warning(&verdict)]);
 }
 
-// contract: Q117
 #[test]
 fn many_verdicts_of_a_set_at_once_are_one_warning() {
     let recorder = Recorder::new(Level::WARN);
