@@ -1,5 +1,5 @@
 //! The ways into a hang, on real sockets: each over tokio-tungstenite, axum and tokio-websockets, whole
-//! and split. Without a heartbeat each of these applications waits for ever.
+//! and split, and as a client where the crate has one. Without a heartbeat each of these applications waits for ever.
 //!
 //! The heartbeats are quick here, and the limit generous: a slow machine fails nothing.
 
@@ -38,7 +38,7 @@ fn config() -> Config {
     config.build().expect("valid")
 }
 
-/// A WebSocket crate as a server.
+/// A WebSocket crate, as a server or as a client.
 trait Crate {
     type Message: Send + 'static;
     type Error: Debug + Send + 'static;
@@ -48,7 +48,8 @@ trait Crate {
         + Send
         + 'static;
 
-    fn accept(listener: TcpListener) -> Running<'static, Self::Socket>;
+    /// A socket of the crate's, and its peer.
+    fn connect() -> Running<'static, io::Result<(Self::Socket, Peer)>>;
     fn data(bytes: usize) -> Self::Message;
     fn close() -> Self::Message;
 }
@@ -60,11 +61,11 @@ impl Crate for Tungstenite {
     type Error = tokio_tungstenite::tungstenite::Error;
     type Socket = WebSocketStream<TcpStream>;
 
-    fn accept(listener: TcpListener) -> Running<'static, Self::Socket> {
-        Box::pin(async move {
+    fn connect() -> Running<'static, io::Result<(Self::Socket, Peer)>> {
+        Box::pin(connected_by_peer(async |listener: TcpListener| {
             let (tcp, _) = listener.accept().await.expect("a connection");
             accept_async(tcp).await.expect("a handshake")
-        })
+        }))
     }
 
     fn data(bytes: usize) -> Message {
@@ -83,8 +84,8 @@ impl Crate for Axum {
     type Error = axum_0_8::Error;
     type Socket = axum_0_8::extract::ws::WebSocket;
 
-    fn accept(listener: TcpListener) -> Running<'static, Self::Socket> {
-        Box::pin(async move {
+    fn connect() -> Running<'static, io::Result<(Self::Socket, Peer)>> {
+        Box::pin(connected_by_peer(async |listener: TcpListener| {
             let (socket, sockets) = oneshot::channel();
             let socket = std::sync::Arc::new(std::sync::Mutex::new(Some(socket)));
             let handler = get(move |upgrade: WebSocketUpgrade| async move {
@@ -99,7 +100,7 @@ impl Crate for Axum {
             let router = axum_0_8::Router::new().route("/", handler);
             tokio::spawn(async move { axum_0_8::serve(listener, router).await });
             sockets.await.expect("a handshake")
-        })
+        }))
     }
 
     fn data(bytes: usize) -> AxumMessage {
@@ -118,13 +119,13 @@ impl Crate for WebSockets {
     type Error = tokio_websockets_0_13::Error;
     type Socket = tokio_websockets_0_13::WebSocketStream<TcpStream>;
 
-    fn accept(listener: TcpListener) -> Running<'static, Self::Socket> {
-        Box::pin(async move {
+    fn connect() -> Running<'static, io::Result<(Self::Socket, Peer)>> {
+        Box::pin(connected_by_peer(async |listener: TcpListener| {
             let (tcp, _) = listener.accept().await.expect("a connection");
             let limits = tokio_websockets_0_13::Limits::unlimited();
             let server = tokio_websockets_0_13::ServerBuilder::new().limits(limits);
             server.accept(tcp).await.expect("a handshake").1
-        })
+        }))
     }
 
     fn data(bytes: usize) -> WebSocketsMessage {
@@ -136,23 +137,90 @@ impl Crate for WebSockets {
     }
 }
 
+struct TungsteniteClient;
+
+impl Crate for TungsteniteClient {
+    type Message = Message;
+    type Error = tokio_tungstenite::tungstenite::Error;
+    type Socket = WebSocketStream<TcpStream>;
+
+    fn connect() -> Running<'static, io::Result<(Self::Socket, Peer)>> {
+        Box::pin(accepted_by_peer(async |tcp: TcpStream| {
+            let connected = client_async("ws://localhost/", tcp).await;
+            connected.expect("a handshake").0
+        }))
+    }
+
+    fn data(bytes: usize) -> Message {
+        Tungstenite::data(bytes)
+    }
+
+    fn close() -> Message {
+        Tungstenite::close()
+    }
+}
+
+struct WebSocketsClient;
+
+impl Crate for WebSocketsClient {
+    type Message = WebSocketsMessage;
+    type Error = tokio_websockets_0_13::Error;
+    type Socket = tokio_websockets_0_13::WebSocketStream<TcpStream>;
+
+    fn connect() -> Running<'static, io::Result<(Self::Socket, Peer)>> {
+        Box::pin(accepted_by_peer(async |tcp: TcpStream| {
+            let uri = "ws://localhost/".parse().expect("an address");
+            let limits = tokio_websockets_0_13::Limits::unlimited();
+            let client = tokio_websockets_0_13::ClientBuilder::from_uri(uri).limits(limits);
+            client.connect_on(tcp).await.expect("a handshake").0
+        }))
+    }
+
+    fn data(bytes: usize) -> WebSocketsMessage {
+        WebSockets::data(bytes)
+    }
+
+    fn close() -> WebSocketsMessage {
+        WebSockets::close()
+    }
+}
+
 type Alive<C> = KeepAlive<<C as Crate>::Socket, Rfc6455, TokioTimer>;
 type Failure<C> = Error<<C as Crate>::Error>;
+
+/// The peer connects to a server of ours.
+async fn connected_by_peer<S>(accept: impl AsyncFnOnce(TcpListener) -> S) -> io::Result<(S, Peer)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    let peer = async {
+        let peer = TcpSocket::new_v4()?;
+        peer.set_recv_buffer_size(BUFFER)?;
+        let peer = peer.connect(address).await?;
+        let connected = client_async("ws://localhost/", peer).await;
+        Ok(connected.map_err(io::Error::other)?.0)
+    };
+    let (socket, peer) = tokio::join!(accept(listener), peer);
+    peer.map(|peer| (socket, peer))
+}
+
+/// The peer is a server, to which we connect.
+async fn accepted_by_peer<S>(connect: impl AsyncFnOnce(TcpStream) -> S) -> io::Result<(S, Peer)> {
+    let listener = TcpSocket::new_v4()?;
+    listener.set_recv_buffer_size(BUFFER)?;
+    listener.bind(([127, 0, 0, 1], 0).into())?;
+    let listener = listener.listen(1)?;
+    let tcp = TcpStream::connect(listener.local_addr()?).await?;
+    let (peer, _) = listener.accept().await?;
+    let (socket, peer) = tokio::join!(connect(tcp), accept_async(peer));
+    Ok((socket, peer.map_err(io::Error::other)?))
+}
 
 /// A socket of ours with its heartbeat, and the peer's.
 async fn connected<C: Crate>() -> io::Result<(Alive<C>, Peer)>
 where
     Rfc6455: Protocol<C::Message>,
 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let address = listener.local_addr()?;
-    let accepted = tokio::spawn(C::accept(listener));
-    let peer = TcpSocket::new_v4()?;
-    peer.set_recv_buffer_size(BUFFER)?;
-    let peer = peer.connect(address).await?;
-    let connected = client_async("ws://localhost/", peer).await;
-    let (peer, _) = connected.map_err(io::Error::other)?;
-    let socket = accepted.await.map_err(io::Error::other)?;
+    let (socket, peer) = C::connect().await?;
     let alive = KeepAlive::with_protocol(socket, Rfc6455, config());
     Ok((alive.with_timer(TokioTimer::new()), peer))
 }
@@ -311,6 +379,7 @@ async fn each_way_into_a_hang_ends_where_the_peer_falls_silent() {
         }
     }
     tokio::join!(all::<Tungstenite>(), all::<Axum>(), all::<WebSockets>());
+    tokio::join!(all::<TungsteniteClient>(), all::<WebSocketsClient>());
 }
 
 /// Who sends the close frame.
@@ -416,4 +485,5 @@ async fn each_close_that_goes_one_way_has_an_end() {
         join_all(ways.map(|(by, halves, floods)| closes_one_way::<C>(by, halves, floods))).await;
     }
     tokio::join!(all::<Tungstenite>(), all::<Axum>(), all::<WebSockets>());
+    tokio::join!(all::<TungsteniteClient>(), all::<WebSocketsClient>());
 }
