@@ -723,7 +723,8 @@ impl ConfigBuilder {
     }
 
     /// Whether a stall of this process (a blocked executor, a stopped process, a sleeping machine)
-    /// that hides a deadline extends it, so that the peer's answer can still be read.
+    /// that hides a deadline extends it, so that the peer's answer can still be read. Without it the time in
+    /// which nobody polled counts as the peer's silence; what has arrived by then is still read first.
     ///
     /// Default: true. See the [module docs](crate::heartbeat) for the rule.
     pub fn stall_grace(mut self, stall_grace: bool) -> Self {

@@ -216,14 +216,14 @@ impl Heartbeat {
     /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic)
     /// and [`watch`](crate::ConfigBuilder::watch) alone; once for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
-        self.act(|machine| machine.handle_message(false, Time::of(now)));
+        self.act(|machine| machine.handle_message(false, Time::of(now), Time::of(now)));
     }
 
     /// The peer sent a ping. It counts as activity does, and with
     /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts. Nothing is answered:
     /// that is up to the caller.
     pub fn handle_ping(&mut self, now: Instant) {
-        self.act(|machine| machine.handle_message(true, Time::of(now)));
+        self.act(|machine| machine.handle_message(true, Time::of(now), Time::of(now)));
     }
 
     /// The frame that [`transmit`](Self::transmit) returned is flushed.

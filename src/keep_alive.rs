@@ -1,10 +1,12 @@
 //! A whole socket with a heartbeat in it: `Stream` and `Sink` as before.
 
+mod batch;
 mod blocked;
 mod listening;
 mod look;
 mod lookahead;
 mod reader;
+mod signs;
 mod split;
 mod writer;
 
@@ -18,9 +20,11 @@ use futures_core::{Stream, TryStream};
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
+use self::batch::Batch;
 use self::blocked::BlockedWrite;
 use self::listening::Listening;
 use self::lookahead::Lookahead;
+use self::signs::Signs;
 pub use self::split::{ReadHalf, ReuniteError, WriteHalf};
 use self::writer::Outbox;
 use crate::config::Config;
@@ -32,11 +36,7 @@ use crate::meter::{Meter, Progress};
 use crate::protocol::{Protocol, Rfc6455};
 use crate::shared::{Owner, Visited};
 use crate::stats::Stats;
-use crate::time::Time;
 use crate::timer::{Alarm, FuturesTimer, Timer};
-
-/// Messages between two looks at the time, at the most.
-const BATCH: u8 = 64;
 
 pin_project! {
     /// A socket that keeps itself alive: the same `Stream` and `Sink`, with pings in between.
@@ -60,8 +60,9 @@ pin_project! {
     ///
     /// The verdict falls within [`Config::detection_bound`] (with a meter:
     /// [`Config::detection_bound_with_meter`]) while either half is polled whenever it wakes. Where the writing
-    /// half alone is polled, the verdict may fall later by an eighth of the timeout (1 s at the most): that
-    /// half judges only what two looks, so far apart, have not found.
+    /// half alone is polled it judges only what two looks have not found, an eighth of the timeout (1 s at the
+    /// most) apart. The first of them is before the deadline, so that the verdict is later only where nothing
+    /// was polled by then, or where the writer began to wait after it.
     ///
     /// A reader that takes its time over each message gets its verdict once all that has
     /// arrived before it is read and it has waited for the socket for half the timeout in all (what it
@@ -74,6 +75,10 @@ pin_project! {
     ///
     /// While nothing at all is polled, no ping leaves, the peer's are not answered, and nothing is judged. The
     /// next poll reads what has arrived before it judges anything.
+    ///
+    /// With [`Liveness::Activity`](crate::Liveness::Activity), [`Traffic`](crate::Liveness::Traffic) and
+    /// [`watch`](crate::ConfigBuilder::watch) a message counts from when it is read from the socket. The
+    /// heartbeat is told of it when it looks next, and takes it by the configuration of then.
     ///
     /// # Cancel safety
     ///
@@ -148,8 +153,6 @@ pin_project! {
         clear: bool,
         // The same for a reader that finds nothing to read: the heartbeat sleeps.
         still: bool,
-        // Activity is of interest to the heartbeat, as of the last look.
-        heeds_activity: bool,
         // The reader's task, as the heartbeat knows it.
         task: Option<Waker>,
         // Where a frame of ours is that is not flushed.
@@ -162,23 +165,9 @@ pin_project! {
         write: BlockedWrite,
         // The bytes that pass the transport.
         progress: Option<Box<Progress>>,
-        // Messages that may pass before the next look at the time. None before the first poll, after
-        // the end, and where the time matters at which the reader comes back, so that one test lets
-        // a message pass.
-        credit: u8,
-        // So many messages may pass between two looks at the time: the fewer, the longer the application
-        // takes for them.
-        batch: u8,
-        // The next message may not pass for another reason than the end of the batch.
-        comes_by: bool,
-        // When the batch began.
-        batch_began: Time,
-        // Messages of this batch that the heartbeat was told of as activity.
-        reported: u8,
-        // A ping of the peer is among those that the heartbeat was not told of.
-        pinged: bool,
-        // A whole batch has passed since the socket had nothing more.
-        batch_passed: bool,
+        batch: Batch,
+        // Of which messages the heartbeat is told, and what it was not told of yet.
+        signs: Signs,
         listening: Listening,
         // The socket's stream has ended.
         ended: bool,
@@ -220,20 +209,14 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             outbox: Outbox::new(),
             clear: false,
             still: false,
-            heeds_activity: false,
             task: None,
             in_sink: None,
             last: LastAnswer::NONE,
             refused: None,
             write: BlockedWrite::new(),
             progress: None,
-            credit: 0,
-            batch: 1,
-            comes_by: false,
-            batch_began: Time::ORIGIN,
-            reported: 0,
-            pinged: false,
-            batch_passed: false,
+            batch: Batch::new(),
+            signs: Signs::new(),
             listening: Listening::new(),
             ended: false,
             closing: false,
@@ -256,20 +239,14 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             outbox: self.outbox,
             clear: self.clear,
             still: self.still,
-            heeds_activity: self.heeds_activity,
             task: self.task,
             in_sink: self.in_sink,
             last: self.last,
             refused: self.refused,
             write: self.write,
             progress: self.progress,
-            credit: self.credit,
             batch: self.batch,
-            comes_by: self.comes_by,
-            batch_began: self.batch_began,
-            reported: self.reported,
-            pinged: self.pinged,
-            batch_passed: self.batch_passed,
+            signs: self.signs,
             listening: self.listening,
             ended: self.ended,
             closing: self.closing,

@@ -74,7 +74,7 @@ pub(crate) trait Visited {
     fn handle_message(&self, is_ping: bool) -> Result<(), Closed> {
         if self.visit_quietly(|machine| machine.heeds_activity())? {
             let now = self.now();
-            self.visit(|machine| machine.handle_message(is_ping, now))?;
+            self.visit(|machine| machine.handle_message(is_ping, now, now))?;
         }
         Ok(())
     }

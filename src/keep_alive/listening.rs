@@ -22,8 +22,12 @@ pub(super) struct Listening {
     total: Span,
     /// When the reader began to wait, if it does.
     since: Option<Time>,
-    /// When another half than the reader found nothing more to read for the first time while that ping
-    /// was out; never if it did not.
+    /// When the other half called the reader that waits, if it did.
+    called: Option<Time>,
+    /// When the last part of the wait begins, as long as the slack.
+    last_part: Time,
+    /// When nothing more was found to read for the first time while that ping was out, by the reader in the
+    /// last part of the wait, or by the other half; never if there was always more.
     drained: Time,
 }
 
@@ -34,6 +38,8 @@ impl Listening {
             waiting: false,
             total: Span::ZERO,
             since: None,
+            called: None,
+            last_part: Time::NEVER,
             drained: Time::NEVER,
         }
     }
@@ -42,7 +48,10 @@ impl Listening {
     /// Whether it is that of another ping than before.
     pub(super) fn wait_for(&mut self, awaited: Option<(u64, Time, Span)>) -> bool {
         self.waiting = awaited.is_some();
-        awaited.is_some_and(|(ping, ..)| self.turn_to(ping))
+        awaited.is_some_and(|(ping, deadline, timeout)| {
+            self.last_part = deadline.minus(slack(timeout));
+            self.turn_to(ping)
+        })
     }
 
     /// Whether a pong is waited for, as far as is known.
@@ -61,9 +70,12 @@ impl Listening {
     }
 
     /// The reader waits, unless it does so already. Whether it is of interest when it comes back.
-    pub(super) const fn begin(&mut self, now: Time) -> bool {
+    pub(super) fn begin(&mut self, now: Time) -> bool {
         if self.waiting {
             self.since = Some(now);
+            if self.last_part.has_come(now) {
+                self.drained = self.drained.min(now);
+            }
         }
         self.waiting
     }
@@ -73,8 +85,24 @@ impl Listening {
         self.since.is_some()
     }
 
+    /// The other half has no room to read ahead. Whether the reader judges, which waits at the socket
+    /// itself: it is called, and has so long to come as it may take for a batch of messages.
+    pub(super) fn leaves_it_to_reader(&mut self, heartbeat: &Shared, now: Time) -> bool {
+        if self.since.is_none() {
+            return false;
+        }
+        let Some(called) = self.called else {
+            self.called = Some(now);
+            heartbeat.wake_reader();
+            return true;
+        };
+        let patience = heartbeat.ask(|machine| machine.patience());
+        !called.plus(patience).has_come(now)
+    }
+
     /// The reader is back, if it was waiting.
     pub(super) fn end(&mut self, now: Time) {
+        self.called = None;
         if let Some(since) = self.since.take() {
             self.total = self.total.saturating_add(now.since(since));
         }

@@ -1,8 +1,7 @@
 //! The heartbeat's turn: from whichever half is polled, the heartbeat reads what it must, writes what is
 //! due, judges, and arms the timer for both.
 
-use std::mem;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::{Stream, TryStream};
 use futures_sink::Sink;
@@ -13,7 +12,7 @@ use super::lookahead::Item;
 use super::writer::Outgoing;
 use crate::drive::{Driven, LastAnswer, drive};
 use crate::error::{Error, TimedOut};
-use crate::machine::{Handshake, Input, Verdict};
+use crate::machine::{Handshake, Heeded, Input, Verdict, slack};
 use crate::protocol::{MessageKind, Protocol};
 use crate::shared::{Driving, Seen, Then, Visited};
 use crate::time::{Span, Time};
@@ -58,6 +57,9 @@ where
         let now = Time::of(self.alarm.now());
         let alarm = self.alarm.as_ref();
         let first = self.home.begin(|| now, || alarm.clock());
+        if first {
+            self.signs.heeded = self.home.ask(|machine| machine.heeded());
+        }
         (now, first)
     }
 
@@ -82,33 +84,61 @@ where
             if self.ahead.is_full() {
                 return (Reading::Full, read);
             }
-            let message = match Stream::poll_next(self.socket.as_mut(), cx) {
-                Poll::Ready(Some(Ok(message))) => message,
-                Poll::Ready(Some(Err(error))) => {
-                    let error = self.broken(error);
-                    self.keep(Item::Failed(error));
-                    return (Reading::Over, read);
-                }
-                Poll::Ready(None) => {
-                    let item = self.ended_below();
-                    self.keep(item);
-                    return (Reading::Over, read);
-                }
-                // Pending: the socket wakes us.
+            // Pending: the socket wakes us.
+            match self.read_one(now, cx) {
                 Poll::Pending => return (Reading::Drained, read),
-            };
-            let kind = self.protocol.classify(&message);
-            let item = match kind {
-                MessageKind::Ping(_) => Item::Ping,
-                MessageKind::Control => Item::Control,
-                _ => Item::Message,
-            };
-            let is_hidden = self.hides(&kind);
-            if !self.takes(kind, now) && !is_hidden {
-                self.keep(item(message));
+                Poll::Ready(()) if self.ahead.is_over() => return (Reading::Over, read),
+                Poll::Ready(()) => {}
             }
         }
         (Reading::More, BUDGET)
+    }
+
+    /// Reads one message, or the end, and keeps it unless it is the heartbeat's.
+    pub(super) fn read_one(&mut self, now: Time, cx: &mut Context<'_>) -> Poll<()> {
+        let message = match ready!(Stream::poll_next(self.socket.as_mut(), cx)) {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => {
+                let error = self.broken(error);
+                self.keep(Item::Failed(error));
+                return Poll::Ready(());
+            }
+            None => {
+                let item = self.ended_below();
+                self.keep(item);
+                return Poll::Ready(());
+            }
+        };
+        let kind = self.protocol.classify(&message);
+        let item = match kind {
+            MessageKind::Ping(_) => Item::Ping,
+            MessageKind::Control => Item::Control,
+            _ => Item::Message,
+        };
+        let is_hidden = self.hides(&kind);
+        if !self.takes(kind, now) && !is_hidden {
+            self.keep(item(message));
+        }
+        Poll::Ready(())
+    }
+
+    /// The socket has said that it has nothing to read. Whether it is read once more before a deadline is
+    /// judged that has passed: a runtime may say so because this task has had its share.
+    ///
+    /// So where `any` message was read in this turn, another turn follows. Where none was, the socket is asked
+    /// again, and wakes at once if it is that; what is read by that is kept.
+    pub(super) fn reads_on(&mut self, any: bool, now: Time) -> bool {
+        if !self.home.is_overdue(now) {
+            return false;
+        }
+        if any {
+            return true;
+        }
+        let both = self.home.waker();
+        self.home.expect_wake();
+        // Pending: the socket wakes both halves.
+        let read = self.read_one(now, &mut Context::from_waker(&both));
+        read.is_ready() || self.home.has_woken()
     }
 
     /// Keeps an item for the reader, who is woken for it: a poll that was ready owes nobody a wake.
@@ -121,8 +151,7 @@ where
 
     /// The reader has to come by before a message may pass: there is something to do with the next poll.
     pub(super) fn come_by(&mut self) {
-        *self.credit = 0;
-        *self.comes_by = true;
+        self.batch.come_by();
     }
 
     /// Whether a message of that kind is kept from the application.
@@ -156,9 +185,9 @@ where
     /// Whether a message of that kind is for the heartbeat alone.
     pub(super) fn takes(&mut self, kind: MessageKind<'_>, now: Time) -> bool {
         match kind {
-            MessageKind::Data | MessageKind::Control => false,
-            MessageKind::Ping(_) => {
-                *self.pinged = true;
+            MessageKind::Data | MessageKind::Control | MessageKind::Ping(_) => {
+                let is_ping = matches!(kind, MessageKind::Ping(_));
+                self.signs.note(is_ping, || self.alarm.now());
                 false
             }
             MessageKind::Pong(payload) => self.home.handle_own_pong(&payload, now).is_ours(),
@@ -197,6 +226,7 @@ where
         comes_back: bool,
     ) -> Option<Item<M, E>> {
         self.home.handle_progress(self.progress, now);
+        self.report_signs(now);
         let held = match input {
             Input::Drained => match by {
                 By::Reader => self.listening.holds(self.home, now),
@@ -243,24 +273,26 @@ where
                         && then == Then::Sleep
                         && self.ahead.is_empty()
                         && !*self.owes_answer;
-                    let (heeds_activity, awaited, verdict_fell) = self.home.ask(|machine| {
-                        let heeds_activity = machine.heeds_activity();
-                        (heeds_activity, machine.awaited(), machine.is_closing())
+                    let (heeded, awaited, verdict_fell) = self
+                        .home
+                        .ask(|machine| (machine.heeded(), machine.awaited(), machine.is_closing()));
+                    self.signs.heeded = heeded;
+                    let first_look = awaited.map_or(Time::NEVER, |(_, deadline, timeout)| {
+                        deadline.minus(slack(timeout))
                     });
                     if verdict_fell {
                         // A writer that is blocked has waited long enough.
                         self.home.wake_writer();
                     }
-                    if !*self.heeds_activity {
-                        // Pings were of no interest before.
-                        *self.pinged = false;
-                    }
-                    *self.heeds_activity = heeds_activity;
                     if self.listening.wait_for(awaited) && by != By::Reader {
                         // A reader that waits listens for the pong from now on.
                         self.home.wake_reader();
                     }
-                    let until = held.unwrap_or(until).min(write_until);
+                    let mut until = held.unwrap_or(until).min(write_until);
+                    if !first_look.has_come(now) {
+                        // Without a grace there is no checkpoint, but the writer needs two looks.
+                        until = until.min(first_look);
+                    }
                     // What has passed is not judged behind a reader that reads on: it is looked at again after
                     // a while. What is yet to come is not late by that.
                     let again = patience.filter(|_| until.has_come(now));
@@ -476,19 +508,14 @@ where
         timed_out
     }
 
-    /// Tells the heartbeat of the activity in the messages that were read in this batch, once.
-    pub(super) fn report_activity(&mut self, read: u8, now: Time) {
-        if read > *self.reported {
-            *self.reported = read;
-            self.report(now);
-        }
-    }
-
-    /// Tells the heartbeat that messages were read.
-    fn report(&mut self, now: Time) {
-        let is_ping = mem::take(self.pinged);
+    /// Tells the heartbeat of the newest message that is a sign of life.
+    pub(super) fn report_signs(&mut self, now: Time) {
+        let Some(at) = self.signs.take() else {
+            return;
+        };
+        let is_ping = self.signs.heeded == Heeded::Pings;
         let awaited = self.home.visit(|machine| {
-            machine.handle_message(is_ping, now);
+            machine.handle_message(is_ping, at, now);
             machine.awaited()
         });
         // After the end activity means nothing.
@@ -505,11 +532,12 @@ where
             return self.check_verdict();
         }
         self.home.stay_awake();
-        // What was read before a ping leaves answers no ping that leaves now.
-        let read = self.read_in_batch();
-        self.report_activity(read, now);
         let (mut input, mut by) = (Input::Drained, By::Passing);
-        let judged = *self.closing || self.home.ask(|machine| machine.is_overdue(now));
+        let mut comes_back = false;
+        let judged = *self.closing
+            || self
+                .home
+                .ask(|machine| machine.is_overdue(now) || machine.is_nearly_over(now));
         if judged || self.home.has_probes() {
             // What is read here was not read when it came.
             self.home.read_late();
@@ -520,15 +548,18 @@ where
             let was_closing = *self.closing;
             self.home.answer_call();
             let (reading, read) = self.read_ahead(now, &mut Context::from_waker(&both));
-            if read > 0 {
-                self.report(now);
-            }
             input = match reading {
                 Reading::Over => return Ok(()),
                 // A socket that wakes at once says that the task has had its share, and not that nothing
                 // is ready.
                 Reading::Drained if !self.home.is_called() || *self.closing != was_closing => {
                     Input::Drained
+                }
+                Reading::Full
+                    if self.ahead.is_empty()
+                        && self.listening.leaves_it_to_reader(self.home, now) =>
+                {
+                    Input::More(0)
                 }
                 Reading::Full => {
                     self.listening.found_no_room();
@@ -539,12 +570,12 @@ where
                     cx.waker().wake_by_ref();
                     self.home.mark_called();
                     // The reader of the same task has no share left either.
-                    *self.batch_passed = true;
+                    self.batch.has_passed = true;
+                    comes_back = true;
                     Input::More(read)
                 }
             };
         }
-        let comes_back = matches!(input, Input::More(_));
         if let Some(item) = self.look(now, input, by, comes_back) {
             let timed_out = match &item {
                 Item::Failed(Error::Timeout(timed_out)) => Some(*timed_out),
@@ -587,15 +618,10 @@ where
             return Poll::Pending;
         }
         self.listening.end(now);
-        if read > 0 {
-            self.report(now);
-        }
         let input = match reading {
             Reading::Full => Input::Unreadable,
             Reading::More => Input::More(read),
-            // A runtime may say that nothing is ready because this task has had its share. So what has
-            // been read in this turn is followed by another turn before anything is judged.
-            _ if read > 0 && self.home.is_overdue(now) => Input::More(read),
+            _ if self.reads_on(read > 0, now) => Input::More(read),
             _ => Input::Drained,
         };
         let comes_back = matches!(input, Input::More(_));

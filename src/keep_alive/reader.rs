@@ -7,11 +7,12 @@ use std::task::{Context, Poll, Waker};
 use futures_core::{FusedStream, Stream, TryStream};
 use futures_sink::Sink;
 
+use super::batch::Batch;
 use super::look::{By, Reading};
 use super::lookahead::Item;
-use super::{BATCH, KeepAlive, Parts};
+use super::{KeepAlive, Parts};
 use crate::error::Error;
-use crate::machine::Input;
+use crate::machine::{Heeded, Input};
 use crate::protocol::{MessageKind, Protocol};
 use crate::time::Time;
 use crate::timer::Timer;
@@ -28,7 +29,7 @@ where
     // all else out of it.
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.credit == 0 || self.home.is_called() {
+        if self.batch.credit == 0 || self.home.is_called() {
             return self.come_in(cx);
         }
         self.pass(cx)
@@ -65,9 +66,16 @@ where
     /// The heartbeat has called, or a batch has passed.
     #[inline(never)]
     fn come_in(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<M, E> {
-        if self.home.is_called() {
+        let this = self.as_mut().project();
+        if this.home.is_called() {
             // Whoever has called has taken the waker of this task.
-            *self.as_mut().project().still = false;
+            *this.still = false;
+        } else if *this.still && this.listening.has_begun() {
+            // The reader is back, and that is all.
+            let now = Time::of(this.alarm.now());
+            this.listening.end(now);
+            this.batch.begin(now);
+            return self.pass(cx);
         }
         if let Some(end) = self.as_mut().renew(cx) {
             return end;
@@ -83,12 +91,15 @@ where
         let taken = match &polled {
             Poll::Ready(Some(Ok(message))) => match this.protocol.classify(message) {
                 MessageKind::Data => {
-                    *this.credit -= 1;
+                    this.batch.credit -= 1;
+                    if this.signs.heeded != Heeded::Nothing {
+                        self.note_sign(false);
+                    }
                     return polled.map_err(Error::Transport);
                 }
                 MessageKind::Ping(_) if !*this.data_only => {
-                    *this.pinged = true;
-                    *this.credit -= 1;
+                    this.batch.credit -= 1;
+                    self.note_sign(true);
                     return polled.map_err(Error::Transport);
                 }
                 kind => self.as_mut().takes(kind),
@@ -98,9 +109,9 @@ where
                     && is_known(this.task, cx)
                     && !this.home.note_sleep(this.alarm.asleep()) =>
             {
-                if !*this.heeds_activity && !this.listening.is_waiting() {
-                    *this.credit = *this.batch;
-                    *this.batch_passed = false;
+                if !this.listening.is_waiting() {
+                    this.batch.renew();
+                    this.batch.has_passed = false;
                 } else {
                     self.doze();
                 }
@@ -116,16 +127,9 @@ where
     /// may pass.
     #[inline(never)]
     fn rests(self: Pin<&mut Self>) -> bool {
-        let mut this = self.project();
-        if *this.still && this.listening.has_begun() && !this.home.is_called() {
-            // The reader is back, and that is all.
-            let now = Time::of(this.alarm.now());
-            this.listening.end(now);
-            this.begin_batch(now);
-            return true;
-        }
+        let this = self.project();
         // With credit left it is something that has called.
-        if *this.credit > 0
+        if this.batch.credit > 0
             || this.listening.has_begun()
             || this.in_sink.is_some()
             || *this.closing
@@ -134,28 +138,29 @@ where
             return false;
         }
         let now = Time::of(this.alarm.now());
-        let rests = this.home.ask(|machine| machine.is_resting(now));
+        let (rests, patience) = this
+            .home
+            .ask(|machine| (machine.is_resting(now), machine.patience()));
         if rests {
-            *this.batch_passed = true;
-            this.next_batch(now);
+            this.batch.has_passed = true;
+            this.batch.next(now, patience);
         }
         rests
     }
 
     /// The socket has nothing more to read while the heartbeat sleeps: there is nothing to look at, but
-    /// what was read may be of interest, and so may be how long the reader waits.
+    /// what was read may be the answer that is waited for, and if not, it matters how long the reader waits.
     #[inline(never)]
-    fn doze(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        let now = Time::of(this.alarm.now());
-        if *this.heeds_activity {
-            let read = this.read_in_batch();
-            this.report_activity(read, now);
+    fn doze(mut self: Pin<&mut Self>) {
+        let now = Time::of(self.alarm.now());
+        if self.signs.is_news() {
+            self.as_mut().project().report_signs(now);
         }
-        *this.batch_passed = false;
-        this.begin_batch(now);
+        let this = self.project();
+        this.batch.has_passed = false;
+        this.batch.begin(now);
         if this.listening.begin(now) {
-            this.come_by();
+            this.batch.come_by();
         }
     }
 
@@ -172,25 +177,24 @@ where
             return Some(Poll::Ready(None));
         }
         let (now, first) = this.begin();
-        let read = this.read_in_batch();
+        let read = this.batch.read();
         // It matters when the reader comes back, or a whole batch has passed.
         let back = this.listening.has_begun();
-        let slow = this.next_batch(now) && !back;
+        let patience = this.home.ask(|machine| machine.patience());
+        let slow = this.batch.next(now, patience) && !back;
         if !this.ahead.is_empty() {
             return Some(this.next_ahead(now, cx));
         }
         if !first && !this.is_plain() {
-            *this.batch_passed |= read > 0 && !back;
+            this.batch.has_passed |= read > 0 && !back;
             this.listening.end(now);
             this.wake_up(true, cx);
-            this.report_activity(read, now);
             // More is ready, as far as we know.
             let input = if slow && read > 0 {
                 Input::Behind(read.into())
             } else {
                 Input::More(read.into())
             };
-            *this.reported = 0;
             if let Some(item) = this.look(now, input, By::Reader, false) {
                 return Some(this.deliver(item));
             }
@@ -207,6 +211,13 @@ where
             return Some(self.read_on(&mut Context::from_waker(&both), cx));
         }
         None
+    }
+
+    /// A message was read that may be a sign of life.
+    #[inline(never)]
+    fn note_sign(self: Pin<&mut Self>, is_ping: bool) {
+        let this = self.project();
+        this.signs.note(is_ping, || this.alarm.now());
     }
 
     /// Whether a message of that kind is not passed on.
@@ -241,7 +252,7 @@ where
         socket_cx: &mut Context<'_>,
         cx: &mut Context<'_>,
     ) -> Polled<M, E> {
-        for taken in 0..BATCH {
+        for taken in 0..Batch::MAX {
             let mut this = self.as_mut().project();
             match Stream::poll_next(this.socket.as_mut(), socket_cx) {
                 Poll::Ready(Some(Ok(message))) => {
@@ -325,41 +336,13 @@ where
         }
         self.home.read_late();
         let (reading, read) = self.read_ahead(now, cx);
-        *self.batch_passed |= read > 0;
+        self.batch.has_passed |= read > 0;
         match reading {
             Reading::Over => None,
             Reading::Full => Some(Input::Behind(read)),
             // Nothing is judged before the reader has taken what there is.
             Reading::Drained | Reading::More => Some(Input::More(read)),
         }
-    }
-
-    /// Messages of this batch that were passed on.
-    pub(super) fn read_in_batch(&self) -> u8 {
-        self.batch.saturating_sub(*self.credit) * u8::from(!*self.comes_by)
-    }
-
-    /// The next batch begins. Whether the application was slow with the last one: then its batches get
-    /// smaller, so that it never comes to the time much too late.
-    fn next_batch(&mut self, now: Time) -> bool {
-        let took = now.since(*self.batch_began);
-        let slow = self.home.ask(|machine| took > machine.patience());
-        *self.batch = if slow {
-            (*self.batch / 2).max(1)
-        } else {
-            (*self.batch * 2).min(BATCH)
-        };
-        let reported = *self.reported;
-        self.begin_batch(now);
-        *self.reported = reported;
-        slow
-    }
-
-    fn begin_batch(&mut self, now: Time) {
-        *self.batch_began = now;
-        *self.credit = *self.batch;
-        *self.comes_by = false;
-        *self.reported = 0;
     }
 
     /// What the stream yields for an item.
@@ -392,18 +375,17 @@ where
         if let Some(item) = self.flush_answers() {
             return Some(item);
         }
-        let read = self.read_in_batch();
-        let any = mem::take(self.batch_passed) || read > 0 || taken;
-        *self.credit = *self.batch;
-        *self.comes_by = false;
+        let read = self.batch.read();
+        let any = mem::take(&mut self.batch.has_passed) || read > 0 || taken;
+        self.batch.renew();
         if *self.closing {
             self.come_by();
         }
         if self.is_plain() {
             return None;
         }
-        let heeded = any && self.home.ask(|machine| machine.heeds_activity());
-        let must = heeded || self.last.blocked || self.in_sink.is_some() || *self.closing;
+        let answered = self.signs.is_news() && self.listening.is_waiting();
+        let must = answered || self.last.blocked || self.in_sink.is_some() || *self.closing;
         self.home.note_sleep(self.alarm.asleep());
         let awake = self.wake_up(must, cx);
         let now = Time::of(self.alarm.now());
@@ -413,16 +395,15 @@ where
             }
             return None;
         }
-        *self.batch_began = now;
-        // A runtime may say that nothing is ready because this task has had its share. So what has
-        // been read in this turn is followed by another turn before anything is judged.
-        let more = any && self.home.is_overdue(now);
+        self.batch.began = now;
+        let more = self.reads_on(any, now);
+        if let Some(item) = self.ahead.pop() {
+            return Some(item);
+        }
         if more {
             // Pending: we wake ourselves.
             cx.waker().wake_by_ref();
         }
-        self.report_activity(read, now);
-        *self.reported = 0;
         let input = if more {
             Input::More(read.into())
         } else {
@@ -440,15 +421,14 @@ where
         let now = Time::of(self.alarm.now());
         if let MessageKind::Pong(_) | MessageKind::Answer = kind {
             // What was read before the pong comes before it.
-            let read = self.read_in_batch();
-            self.report_activity(read, now);
+            self.report_signs(now);
         }
         let is_hidden = self.hides(&kind);
         let ours = self.takes(kind, now);
         self.listening
             .wait_for(self.home.ask(|machine| machine.awaited()));
         if !ours {
-            *self.credit = self.credit.saturating_sub(1);
+            self.batch.credit = self.batch.credit.saturating_sub(1);
         } else if self.home.ask(|machine| machine.is_ping_due(now)) {
             // The next ping leaves with the next message, also where the driver is awake already.
             self.home.mark_called();

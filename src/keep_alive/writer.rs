@@ -333,8 +333,9 @@ where
             *self.clear = false;
             let now = Time::of(self.alarm.now());
             self.write.begin(now);
-            if self.ahead.is_full() {
-                // The heartbeat rests until the next ping is due, and has an earlier deadline now.
+            if self.ahead.is_full() || self.home.ask(|machine| machine.is_nearly_over(now)) {
+                // The heartbeat rests until the next ping is due, and has an earlier deadline now; or the
+                // first of two looks is to be had before the deadline.
                 self.home.mark_called();
             }
         }
@@ -351,8 +352,7 @@ where
         let now = Time::of(self.alarm.now());
         self.home.handle_progress(self.progress, now);
         // What was read before the ping leaves does not answer it.
-        let read = self.read_in_batch();
-        self.report_activity(read, now);
+        self.report_signs(now);
         // Nothing is judged here, and the timer is armed with the next look.
         let driven = self.drive(now, Input::More(0), Then::ComeBack).0;
         self.call_listener();

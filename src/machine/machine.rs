@@ -87,6 +87,14 @@ impl PongKind {
     }
 }
 
+/// Which messages of the peer are signs of life, pongs apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heeded {
+    Nothing,
+    Pings,
+    Messages,
+}
+
 /// What is set for a heartbeat, and may be shared by many: nothing in it changes with a ping.
 #[derive(Debug)]
 pub(crate) struct Terms {
@@ -212,7 +220,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     /// Whether the next ping is not due, and nothing that is read changes that.
     #[inline]
     pub(crate) fn is_resting(&self, now: Time) -> bool {
-        self.record.phase == Phase::Idle && !self.record.due.has_come(now) && !self.heeds_activity()
+        self.record.phase == Phase::Idle && !self.record.due.has_come(now)
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -234,6 +242,13 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
             | Phase::Watching => self.next_judgement().has_come(now),
             _ => false,
         }
+    }
+
+    /// Whether the last part of the wait for the peer has begun: whoever judges must know by its end what is
+    /// there to be read.
+    pub(crate) fn is_nearly_over(&self, now: Time) -> bool {
+        self.awaited()
+            .is_some_and(|(_, deadline, timeout)| deadline.minus(slack(timeout)).has_come(now))
     }
 
     /// Why no ping is answered any more, or for now, if that is so.
@@ -284,6 +299,17 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     #[inline]
     pub(crate) fn heeds_activity(&self) -> bool {
         self.config().liveness().max_unproven().is_some()
+    }
+
+    /// Which messages the heartbeat is to be told of.
+    pub(crate) fn heeded(&self) -> Heeded {
+        if !self.heeds_activity() {
+            Heeded::Nothing
+        } else if self.config().watch_pings().is_some() {
+            Heeded::Pings
+        } else {
+            Heeded::Messages
+        }
     }
 
     /// Whether the heartbeat has ended without a timeout: by request, or with its connection.
@@ -733,12 +759,12 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The peer sent something else than a pong: a ping, or data.
-    pub(crate) fn handle_message(&mut self, is_ping: bool, at: Time) {
+    /// The peer sent something else than a pong, `at` that time, and `now` it is told: a ping, or data.
+    pub(crate) fn handle_message(&mut self, is_ping: bool, at: Time, now: Time) {
         if self.record.phase == Phase::Watching {
             self.heard(at, is_ping);
         } else {
-            self.handle_activity(at, at);
+            self.handle_activity(at, now);
         }
     }
 

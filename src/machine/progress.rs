@@ -152,7 +152,7 @@ mod tests {
         rig.machine().begin(Time::ORIGIN);
         rig.rests((19, 19, 0), 38);
         rig.rests((38, 38, 38), 49);
-        rig.machine().handle_message(false, at(40));
+        rig.machine().handle_message(false, at(40), at(40));
         rig.rests((49, 49, 0), 59);
         rig.rests((59, 59, 0), 78);
         rig.rests((78, 78, 0), 89);

@@ -244,3 +244,50 @@ fn an_order_between_two_polls_of_the_reader_is_not_forgotten() {
     kept.run_until(s(30));
     assert_eq!(kept.script.pings(), [s(20)]);
 }
+
+// The reader has found nothing at the checkpoint, and the writer finds nothing at the deadline.
+// contract: O88
+#[test]
+fn a_reader_that_waits_at_the_checkpoint_has_had_the_first_of_two_looks() {
+    let mut kept = Kept::new(exact());
+    kept.run_until(s(39));
+    kept.script.block();
+    assert!(kept.poll_ready().is_pending());
+    kept.idle_until(s(40));
+    let verdict = match kept.poll_ready() {
+        Poll::Ready(Err(Error::Timeout(verdict))) => verdict,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(verdict.phase(), TimeoutPhase::Pong);
+}
+
+// Without a grace for stalls there is no checkpoint.
+// contract: O88
+#[test]
+fn without_a_grace_the_writer_has_its_first_look_before_the_deadline_as_well() {
+    let mut kept = Kept::new(exact().stall_grace(false));
+    kept.run_until(s(30));
+    kept.script.block();
+    assert!(kept.poll_ready().is_pending());
+    let ended = write_until(&mut kept, s(40), Kept::poll_ready);
+    assert!(matches!(ended, Poll::Ready(Err(Error::Timeout(_)))));
+    assert_eq!(kept.world.elapsed(), s(40));
+}
+
+// contract: O89
+#[test]
+fn without_a_lookahead_a_writer_leaves_the_pong_to_a_reader_that_waits() {
+    let mut kept = Kept::with_lookahead(exact().timeout(s(40)), 0);
+    for second in 20..60 {
+        kept.run_until(s(second));
+        if second > 58 {
+            kept.script.block();
+            assert!(kept.poll_ready().is_pending());
+            kept.script.unblock();
+            assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+        }
+    }
+    kept.run_until(s(100));
+    let (at, verdict) = kept.verdict();
+    assert_eq!((at, verdict.phase()), (s(60), TimeoutPhase::Pong));
+}

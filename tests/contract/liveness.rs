@@ -156,7 +156,10 @@ fn from_activity_to_traffic_nothing_is_postponed_any_more() {
             surface.run_until(s(15));
             surface.message(false);
             surface.run_until(s(26));
-            assert_eq!(surface.pings(), [s(25)], "{}", surface.name());
+            // A KeepAlive tells of what it has read when it looks next, by the configuration of then.
+            let postponed = surface.name() != "KeepAlive";
+            let ping = if postponed { s(25) } else { s(20) };
+            assert_eq!(surface.pings(), [ping], "{}", surface.name());
         },
     );
 }

@@ -79,7 +79,7 @@ fn attempt(name: &str, bytes: Vec<u8>) -> Report {
 }
 
 /// The smallest scripts that once failed, and what was wrong.
-const FOUND: [(&str, &str); 14] = [
+const FOUND: [(&str, &str); 21] = [
     (
         "a message went into a socket that was not ready, after the end of closing",
         "000000000000000000000000000000009f0000000d007b0000cd0000",
@@ -135,6 +135,34 @@ const FOUND: [(&str, &str); 14] = [
     (
         "a deadline of the writer was late behind a reader that takes its time",
         "0100000000000000e8003700000000004d2e00c500007e00009f0000009a00",
+    ),
+    (
+        "the second of two polls of the stream in one of the task took the end of the share for the end of the input",
+        "a2000001010000008e0894002500000000490000e6000035674e3300",
+    ),
+    (
+        "the same, where there is no grace",
+        "8e8b000100000000ba8f1f0045000000000700002500000000980000510700",
+    ),
+    (
+        "the same, under `poll_heartbeat`",
+        "fe0000000000000037300000150000007e0000d50000c30000a30100490000",
+    ),
+    (
+        "without a grace the writer's first look was at the deadline",
+        "0100000b01000000f2220000000000000000007e0000dc0000",
+    ),
+    (
+        "without a lookahead the writer wrote off a ping although the reader waited",
+        "0001007b000000009de000006e000000005700538a00",
+    ),
+    (
+        "a message counted as activity from when the writer came by",
+        "00000001000000009c0000000000d700a40100cc54009a0000000000000000",
+    ),
+    (
+        "a reader that waited at the checkpoint was no first look",
+        "0100565b010000000000000000000000720000000100840000d20000",
     ),
 ];
 

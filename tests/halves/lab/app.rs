@@ -271,9 +271,8 @@ impl App {
                 self.write(&mut cx, events);
             }
             let jobs = self.jobs.len();
-            let mut waits = false;
             if self.reads() {
-                waits = self.read(&mut cx, events);
+                self.read(&mut cx, events);
             } else if self.beats() {
                 self.beat(&mut cx, events);
                 if !self.reads() {
@@ -285,17 +284,11 @@ impl App {
             if split || self.jobs.len() == jobs {
                 return;
             }
-            if waits && self.settings.budget > 0 {
-                // A task that has had its share does not read once more in the same poll: what would be
-                // taken for the end of the input then is a known fault.
-                self.write(&mut cx, events);
-                return;
-            }
         }
     }
 
-    /// Whether the reader waits for more.
-    fn read(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) -> bool {
+    /// The reader reads until it waits, or does something else.
+    fn read(&mut self, cx: &mut Context<'_>, events: &mut Vec<Event>) {
         while self.reads() {
             self.begun = true;
             self.polls += 1;
@@ -306,7 +299,7 @@ impl App {
                 Halves::Own(_, stream) => stream.poll_next_unpin(cx),
             };
             let Poll::Ready(item) = polled else {
-                return true;
+                return;
             };
             match item {
                 Some(Ok(message)) => {
@@ -335,7 +328,6 @@ impl App {
                 }
             }
         }
-        false
     }
 
     fn check_that_it_stays_ended(&mut self, cx: &mut Context<'_>) {

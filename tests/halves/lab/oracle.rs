@@ -230,13 +230,7 @@ impl Oracle {
         match verdict.phase() {
             TimeoutPhase::Pong => {
                 self.report.pong_verdict = true;
-                // Without the grace there is but one look, at the deadline, and a task that reads and writes
-                // may have no share of the runtime left for what lies there. This is a fault that is known.
-                let no_share = settings.budget > 0 && !settings.stall_grace;
-                assert!(
-                    !fallen.answered || no_share,
-                    "a live peer was condemned: {verdict}"
-                );
+                assert!(!fallen.answered, "a live peer was condemned: {verdict}");
                 let flushed = fallen.flushed.expect("a ping that was flushed");
                 assert!(fallen.at >= flushed + settings.timeout, "early: {verdict}");
                 assert!(
@@ -322,9 +316,7 @@ impl Oracle {
                 *excused = now;
             }
             let grace = settings.timeout * 3 / 2 * u32::from(self.was_away);
-            // Without the grace the writer's first look of two is at the deadline itself.
-            let second_look = settings.slack() * u32::from(!settings.stall_grace);
-            let by = *excused + settings.bound() + grace + second_look;
+            let by = *excused + settings.bound() + grace;
             let stats = app.controller.stats();
             assert!(
                 self.over || now <= by,
@@ -437,17 +429,11 @@ impl Oracle {
         let postponed = self.settings.liveness == Lives::Activity;
         // A ping that was refused, and not offered again, is the end as well.
         let stuck = !link.is_free() || link.refused_since.is_some();
-        // Activity is told of later than it is read, by a reader that takes its time.
-        let told = !postponed;
-        self.owed = [ours && stuck && told, ours && mute && readable && told];
+        self.owed = [ours && stuck, ours && mute && readable];
         for (owed, excused) in self.owed.iter().zip(&mut self.excused) {
             if !owed {
                 *excused = now;
             }
-        }
-        if self.settings.lookahead == 0 && app.waited_at == Some(now) {
-            // A known fault: the writer has no room to read, and takes the pong for one that cannot be read.
-            self.excused[1] = now;
         }
         if std::mem::replace(&mut self.refused, link.refused_since) != link.refused_since {
             self.excused[0] = now;
