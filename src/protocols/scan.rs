@@ -248,7 +248,7 @@ mod tests {
 
     use super::*;
 
-    /// What serde_json says, but for numbers that its own kinds of numbers cannot hold.
+    /// What `serde_json` says, but for numbers that its own kinds of numbers cannot hold.
     fn is_json_elsewhere(text: &str) -> Option<bool> {
         match serde_json::from_str::<Value>(text) {
             Ok(_) => Some(true),
