@@ -241,7 +241,8 @@ fn step(u: &mut Unstructured<'_>, start: &Options) -> Result<Step> {
             0 => Change::Block,
             _ => Change::BlockFlush,
         }),
-        11 => Step::PingsNow(detail & 3),
+        11 if detail & 4 == 0 => Step::PingsNow(detail & 3),
+        11 => Step::Probe(time(u)?),
         12 => Step::Pause,
         13 => Step::Resume,
         14 => Step::Configure(Options {

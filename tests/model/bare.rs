@@ -7,7 +7,7 @@ use futures_pinger::{
     Clock, Config, Frame, Heartbeat, HeartbeatState, Instant, Output, Stats, Verdict,
 };
 
-use crate::script::{Change, Did, End, Sink};
+use crate::script::{Change, Did, End, Probed, Sink, Step};
 use crate::system::{Order, System};
 
 pub struct Bare {
@@ -69,6 +69,10 @@ impl Bare {
 }
 
 impl System for Bare {
+    fn can(step: &Step) -> bool {
+        !matches!(step, Step::Probe(_))
+    }
+
     fn start(config: Config) -> Self {
         let start = Clock::system().now();
         Self {
@@ -132,6 +136,14 @@ impl System for Bare {
             Order::Configure(config) => self.heartbeat.set_config(config, now),
             Order::Stop => self.heartbeat.stop(),
         }
+    }
+
+    fn probe(&mut self, _: Duration) {
+        panic!("it has no handle");
+    }
+
+    fn probes(&self) -> Vec<Probed> {
+        Vec::new()
     }
 
     fn end_pongs(&mut self) {

@@ -1,10 +1,12 @@
-//! What a heartbeat does, in 90 lines (lone braces apart) that were written from the contract and not from the
+//! What a heartbeat does, in 100 lines (lone braces apart) that were written from the contract and not from the
 //! code; the line of the contract stands behind its rule. Exact where nothing stalls, or nothing grants a grace.
 
-use crate::script::{Did, End, Options, Phase::{self, *}, Rule, Seen, Sent, Sink, Step, Time};
+use crate::script::{Did, End, Options, Phase::{self, *}, Probed, Rule, Seen, Sent, Sink, Step, Time};
+use futures_pinger::ProbeError;
 #[derive(Debug, Clone, Default)] pub struct Model {
     pub o: Options, pub now: Time, pub phase: Phase, pub seen: Seen, sink: Sink, misses: u32, last: u64,
     begun: bool, base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64, proof: Time, doubt: bool,
+    probed_by: Vec<Time>,
 }
 impl Model {
     pub fn new(o: Options) -> Self { let mut new = Self { o, due: o.initial_delay, ..Self::default() }; new.watch(); new.settle(); new } // A2
@@ -14,10 +16,11 @@ impl Model {
             (Step::Stall(time, _), _) => self.now += time,
             (Step::Sink(change), _) => self.sink.apply(*change),
             (Step::Stop, _) => self.end(End::Requested), // J67
+            (Step::Probe(within), _) => self.probe(*within),
             (_, Closing(..) | Gone) => {} // D27
             (Step::EndPongs, _) => self.end(End::PongsEnded), // E34
-            (Step::PingsNow(1..), Idle | Offered(_)) => { if self.phase == Idle { self.wait(Idle, self.o.write_timeout); } self.phase = Offered("request"); } // J66
-            (Step::Pause, _) => self.phase = Paused, // J65
+            (Step::PingsNow(1..), _) => self.ping_now(),
+            (Step::Pause, _) => { self.phase = Paused; self.tell(Probed::Refused(ProbeError::Paused)); } // J65, P101
             (Step::Resume, Paused) => self.begin_anew(),
             (Step::Configure(o), _) => self.configure(*o), // J63
             (Step::Activity | Step::PeerPing, _) => { self.hear(*step == Step::PeerPing); }
@@ -26,13 +29,25 @@ impl Model {
         for ping in step.pongs(self.pings, &mut self.last) { self.pong(ping); } // D25, F39: before anything is judged.
         self.settle();
     }
-    fn pass(&mut self, end: Time) { while self.look() <= end { self.now = self.look(); self.settle(); } self.now = end; }
+    fn pass(&mut self, end: Time) { while self.next() <= end { self.now = self.next(); self.settle(); } self.now = end; }
+    fn next(&self) -> Time { self.probed().min().unwrap_or(Time::MAX).min(self.look()) }
+    fn ping_now(&mut self) { if let Idle | Offered(_) = self.phase { if self.phase == Idle { self.wait(Idle, self.o.write_timeout); } self.phase = Offered("request"); } } // J66
+    fn probe(&mut self, within: Time) { // P101
+        let refused = match self.phase { Paused => Some(ProbeError::Paused), Closing(..) => Some(ProbeError::Closing), Gone => Some(ProbeError::Ended), Watching => Some(ProbeError::Watching), _ => None };
+        if refused.is_none() { self.ping_now(); }
+        self.seen.probes.push(refused.map_or(Probed::Waiting, Probed::Refused));
+        self.probed_by.push(self.now + within);
+    }
+    fn probed(&self) -> impl Iterator<Item = Time> + '_ { std::iter::zip(&self.seen.probes, &self.probed_by).filter(|(told, _)| **told == Probed::Waiting).map(|(_, by)| *by) }
+    pub fn is_probed(&self) -> bool { self.probed().next().is_some() }
+    fn tell(&mut self, told: Probed) { for probe in &mut self.seen.probes { if *probe == Probed::Waiting { *probe = told; } } }
+    fn give_probes_up(&mut self) { for (told, by) in std::iter::zip(&mut self.seen.probes, &self.probed_by) { if *told == Probed::Waiting && *by <= self.now { *told = Probed::Late; } } }
     fn look(&self) -> Time { match self.phase { Idle => self.due, Paused | Gone => Time::MAX, _ => self.deadline } }
     fn wait(&mut self, phase: Phase, time: Time) { (self.phase, self.since, self.deadline) = (phase, self.now, self.now + time); }
     fn begin_anew(&mut self) { // J65, P100
         self.doubt |= self.open;
         (self.phase, self.misses, self.open, self.flight, self.proof) = (Idle, 0, false, None, self.now);
-        if !self.watch() { self.count_from(self.now); }
+        if self.watch() { self.tell(Probed::Refused(ProbeError::Watching)); } else { self.count_from(self.now); }
     }
     fn watch(&mut self) -> bool { self.o.rule.within().map(|within| self.wait(Watching, within)).is_some() }
     fn hear(&mut self, ping: bool) -> bool { match (self.o.rule, self.phase) { // B18: it means nothing where a pong must answer.
@@ -43,7 +58,7 @@ impl Model {
         _ => false,
     } }
     fn count_from(&mut self, base: Time) { (self.begun, self.base, self.due) = (true, base, base + self.o.interval); }
-    fn settle(&mut self) { self.write(); if self.now >= self.look() { self.judge(); } self.write(); } // A flush that completes now is in time.
+    fn settle(&mut self) { self.write(); if self.now >= self.look() { self.judge(); } self.write(); self.give_probes_up(); } // A flush that completes now is in time.
     fn judge(&mut self) { match self.phase {
         Idle => self.wait(Offered("schedule"), self.o.write_timeout), // A3
         Waiting => self.miss(), // D24
@@ -70,11 +85,13 @@ impl Model {
     }
     fn condemn(&mut self) {
         self.phase = Closing(self.now - self.since, self.misses);
+        if self.o.close_timeout.is_some() { self.tell(Probed::Refused(ProbeError::Closing)); } // P101
         match self.o.close_timeout { Some(time) => self.deadline = self.now + time, None => self.end(End::Requested) } // E29, E31
     }
     fn end(&mut self, end: End) { // A verdict that has fallen stands.
         let end = match self.phase { Gone => return, Closing(elapsed, missed) => End::NoPong(elapsed, missed, self.sink.has_flushed() && self.seen.has_closed()), _ => end };
         (self.phase, self.open, self.flight, self.seen.end) = (Gone, false, None, Some((self.now, end)));
+        self.tell(Probed::Refused(ProbeError::Ended)); // P101
     }
     fn pong(&mut self, ping: u64) {
         if ping <= self.proved { return self.seen.unsolicited += u64::from(!self.stray()); } // B10 to B17
@@ -94,6 +111,7 @@ impl Model {
     }
     fn answer(&mut self) -> bool {
         self.doubt &= !self.open;
+        if let (true, Some(sent)) = (self.open, self.flight) { self.tell(Probed::RoundTrip(self.now - sent)); } // P101
         if self.open { (self.misses, self.seen.answered, self.seen.sent) = (0, self.seen.answered + 1, self.pings); if self.phase != Paused { self.phase = Idle; } }
         std::mem::take(&mut self.open)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_pinger::{Config, HeartbeatState};
 
 use crate::model::Model;
-use crate::script::{End, Phase, Seen, Sent, Step, Time, nanos};
+use crate::script::{End, Phase, Probed, Seen, Sent, Step, Time, nanos};
 use crate::system::{Driver, System};
 
 impl Model {
@@ -13,7 +13,7 @@ impl Model {
     pub fn knows(&self, step: &Step) -> bool {
         match step {
             // The end of a stall may be that of a grace.
-            Step::Stall(..) => !self.o.stall_grace,
+            Step::Stall(..) => !self.o.stall_grace && !self.is_probed(),
             Step::Configure(options) => options.stall_grace == self.o.stall_grace,
             // More than one poll reads may answer for the next ping too.
             Step::Strays(60..) => !self.o.rule.is_answered_by_strays(),
@@ -97,6 +97,7 @@ impl Oracle {
             (self.proof, self.stalled) = (driver.now, Duration::ZERO);
         }
         self.check_bound(&seen, driver.now);
+        self.check_probes(&seen, state);
         let polls = driver.system.polls() / 3;
         let budget = 8 * self.steps + 8 * seen.frames.len() + self.inputs as usize / 16 + 16;
         assert!(polls <= budget, "{polls} polls in {} steps", self.steps);
@@ -232,6 +233,16 @@ impl Oracle {
                 assert!(matches!(last, None | Some((_, Sent::Ping(_)))), "{seen:?}");
             }
             End::Transport | End::PongsEnded | End::Requested => {}
+        }
+    }
+
+    /// What a probe has come to stands, and none waits where no ping is answered any more.
+    fn check_probes(&self, seen: &Seen, state: HeartbeatState) {
+        let known = self.before.probes.iter().zip(&seen.probes);
+        let mut told = known.filter(|(before, _)| **before != Probed::Waiting);
+        assert!(told.all(|(before, now)| before == now), "{seen:?}");
+        if let HeartbeatState::Paused | HeartbeatState::Closing | HeartbeatState::Gone = state {
+            assert!(!seen.probes.contains(&Probed::Waiting), "{seen:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_pinger::testing::Fault;
-use futures_pinger::{Config, ConfigBuilder, HeartbeatState, Liveness};
+use futures_pinger::{Config, ConfigBuilder, HeartbeatState, Liveness, ProbeError};
 
 /// Nanoseconds since the start.
 pub type Time = u64;
@@ -29,6 +29,8 @@ pub enum Step {
     Sink(Change),
     /// So many calls in a row.
     PingsNow(u8),
+    /// A probe that waits for so long.
+    Probe(Time),
     Pause,
     Resume,
     Configure(Options),
@@ -300,6 +302,25 @@ pub enum End {
     Requested,
 }
 
+/// What a probe has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    Waiting,
+    RoundTrip(Time),
+    Late,
+    Refused(ProbeError),
+}
+
+impl From<Result<Duration, ProbeError>> for Probed {
+    fn from(outcome: Result<Duration, ProbeError>) -> Self {
+        match outcome {
+            Ok(round_trip) => Self::RoundTrip(nanos(round_trip)),
+            Err(ProbeError::Late { .. }) => Self::Late,
+            Err(error) => Self::Refused(error),
+        }
+    }
+}
+
 /// Where a heartbeat stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Phase {
@@ -343,6 +364,7 @@ pub struct Seen {
     pub rtt: Option<Time>,
     pub frames: Vec<(Time, Sent)>,
     pub end: Option<(Time, End)>,
+    pub probes: Vec<Probed>,
 }
 
 impl Seen {

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +16,12 @@ use futures_pinger::testing::{
     SinkScript, SocketScript, Task, World,
 };
 use futures_pinger::{
-    Closed, Config, Controller, Frame, HeartbeatState, KeepAlive, Member, MessageKind,
-    PingNowError, Pinger, PingerSet, PingerSetHandle, PongSender, Pongs, Protocol, Stats, Stopped,
-    pinger,
+    Closed, Config, Controller, Frame, HeartbeatState, KeepAlive, Member, MemberId, MessageKind,
+    PingNowError, Pinger, PingerSet, PingerSetHandle, PongSender, Pongs, Probe, Protocol, Stats,
+    Stopped, pinger,
 };
 
-use crate::script::{Change, End, Step};
+use crate::script::{Change, End, Probed, Step};
 use crate::system::{Order, System};
 
 /// A shell, and what is around it.
@@ -36,6 +37,10 @@ pub trait Shell: Sized + 'static {
     /// What steers it, if anything does.
     fn controller(&mut self) -> Option<Controller>;
     fn stats(&self) -> Stats;
+
+    fn probe(_: &Self::Script, controller: Option<&Controller>, within: Duration) -> Probe {
+        controller.expect("it has one").probe(within)
+    }
 
     fn pong(script: &Self::Script) -> Arc<dyn Fn(Bytes) + Send + Sync>;
     fn activity(script: &Self::Script, controller: Option<&Controller>, is_ping: bool);
@@ -66,6 +71,33 @@ pub struct Run<H: Shell> {
     controller: Option<Controller>,
     task: Task<Beat<H>>,
     stats: Stats,
+    probes: Vec<Probing>,
+}
+
+/// A probe whose task is polled when it is woken, and then only.
+struct Probing {
+    probe: Probe,
+    woken: Arc<Woken>,
+    probed: Probed,
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Probing {
+    fn poll(&mut self) {
+        let waker = Waker::from(Arc::clone(&self.woken));
+        let polled = Pin::new(&mut self.probe).poll(&mut Context::from_waker(&waker));
+        if let Poll::Ready(outcome) = polled {
+            self.probed = outcome.into();
+        }
+    }
 }
 
 /// Polls the shell, which outlives its end.
@@ -103,6 +135,7 @@ impl<H: Shell + Unpin> System for Run<H> {
             controller,
             task,
             stats,
+            probes: Vec::new(),
         }
     }
 
@@ -111,6 +144,25 @@ impl<H: Shell + Unpin> System for Run<H> {
         if let Some(shell) = &*self.shell.borrow() {
             self.stats = shell.stats();
         }
+        for probing in &mut self.probes {
+            if probing.woken.0.swap(false, Ordering::Relaxed) {
+                probing.poll();
+            }
+        }
+    }
+
+    fn probe(&mut self, within: Duration) {
+        let mut probing = Probing {
+            probe: H::probe(&self.script, self.controller.as_ref(), within),
+            woken: Arc::default(),
+            probed: Probed::Waiting,
+        };
+        probing.poll();
+        self.probes.push(probing);
+    }
+
+    fn probes(&self) -> Vec<Probed> {
+        self.probes.iter().map(|probing| probing.probed).collect()
     }
 
     fn stall_until(&mut self, time: Duration, pong: Option<Bytes>) {
@@ -314,6 +366,7 @@ impl Sink<Frame> for Seat {
 
 pub struct InSetScript {
     sink: SinkScript,
+    id: MemberId,
     member: Arc<Mutex<Option<Member>>>,
     others: Arc<Mutex<Others>>,
 }
@@ -337,10 +390,11 @@ impl Shell for InSet {
         if pings {
             Others::join(&others, OTHERS - 1);
         }
-        let stats = member.stats();
+        let (id, stats) = (member.id(), member.stats());
         let member = Arc::new(Mutex::new(Some(member)));
         let script = InSetScript {
             sink,
+            id,
             member: Arc::clone(&member),
             others: Arc::clone(&others),
         };
@@ -389,6 +443,11 @@ impl Shell for InSet {
                 member.handle_pong(&payload);
             }
         })
+    }
+
+    fn probe(script: &InSetScript, _: Option<&Controller>, within: Duration) -> Probe {
+        let handle = script.others.lock().expect("no panic").handle.clone();
+        handle.probe(script.id, within)
     }
 
     fn activity(script: &InSetScript, _: Option<&Controller>, is_ping: bool) {

@@ -95,6 +95,7 @@ pub fn step(phase: Option<Phase>, grace: bool) -> impl Strategy<Value = Step> {
         4 => prop_oneof![Just(Step::Activity), Just(Step::PeerPing)],
         6 => change().prop_map(Step::Sink),
         3 => (0..3_u8).prop_map(Step::PingsNow),
+        3 => prop_oneof![1 => Just(0), 9 => time(1..15_000)].prop_map(Step::Probe),
         2 => Just(Step::Pause),
         resumes => Just(Step::Resume),
         3 => options().prop_map(move |options| Step::Configure(Options { stall_grace: grace, ..options })),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_pinger::{Config, Error, Frame, HeartbeatState, Stats, TimedOut, TimeoutPhase};
 
-use crate::script::{Change, End, Pong, Seen, Sent, Step, Time, nanos};
+use crate::script::{Change, End, Pong, Probed, Seen, Sent, Step, Time, nanos};
 
 /// A heartbeat under test, with its sink, its reader and whoever runs it. Times are since its start.
 ///
@@ -34,6 +34,10 @@ pub trait System: Sized + 'static {
     fn sink(&mut self, change: Change);
     fn order(&mut self, order: Order);
     fn end_pongs(&mut self);
+    fn probe(&mut self, within: Duration);
+
+    /// What each probe has come to, whose tasks are polled when they are woken.
+    fn probes(&self) -> Vec<Probed>;
 
     fn frames(&self) -> Vec<(Duration, Frame)>;
     fn stats(&self) -> Stats;
@@ -129,6 +133,7 @@ impl<S: System> Driver<S> {
                     self.system.order(Order::PingNow);
                 }
             }
+            Step::Probe(within) => self.system.probe(Duration::from_nanos(within)),
             Step::Pause => self.system.order(Order::Pause),
             Step::Resume => self.system.order(Order::Resume),
             Step::Configure(options) => self.system.order(Order::Configure(options.config())),
@@ -169,6 +174,7 @@ impl<S: System> Driver<S> {
             unsolicited: stats.unsolicited(),
             rtt: stats.latest_rtt().map(nanos),
             end: self.system.end().map(|(at, end)| (nanos(at), end)),
+            probes: self.system.probes(),
         }
     }
 }
