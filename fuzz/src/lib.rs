@@ -226,7 +226,8 @@ fn step(u: &mut Unstructured<'_>, start: &Options) -> Result<Step> {
     let (kind, detail): (u8, u8) = u.arbitrary()?;
     Ok(match kind & 15 {
         0..4 => Step::Pass(time(u)?),
-        4 => Step::Stall(time(u)?, detail & 1 != 0),
+        4 if detail & 4 == 0 => Step::Stall(time(u)?, detail & 1 != 0),
+        4 => Step::Suspend(time(u)?),
         5 => Step::Pong(Pong::Newest),
         6 => Step::Pong(match detail & 3 {
             0 => Pong::Repeated,

@@ -70,7 +70,7 @@ impl Bare {
 
 impl System for Bare {
     fn can(step: &Step) -> bool {
-        !matches!(step, Step::Probe(_))
+        !matches!(step, Step::Probe(_) | Step::Suspend(_))
     }
 
     fn start(config: Config) -> Self {
@@ -136,6 +136,10 @@ impl System for Bare {
             Order::Configure(config) => self.heartbeat.set_config(config, now),
             Order::Stop => self.heartbeat.stop(),
         }
+    }
+
+    fn suspend(&mut self, _: Duration) {
+        panic!("it has no timer");
     }
 
     fn probe(&mut self, _: Duration) {

@@ -19,6 +19,9 @@ pub enum Step {
     Pass(Time),
     /// Time passes, and this process does not run; a pong of the newest ping may arrive meanwhile.
     Stall(Time, bool),
+    /// The machine was in suspend for so long, and nothing of the time has passed that others see. Then the
+    /// heartbeat is polled.
+    Suspend(Time),
     Pong(Pong),
     /// So many pongs at once that nobody asked for.
     Strays(u8),

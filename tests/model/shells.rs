@@ -173,6 +173,11 @@ impl<H: Shell + Unpin> System for Run<H> {
         }
     }
 
+    fn suspend(&mut self, time: Duration) {
+        self.world.suspend(time);
+        self.task.poll();
+    }
+
     fn pong(&mut self, payload: Bytes) {
         H::pong(&self.script)(payload);
     }
@@ -480,11 +485,13 @@ impl Shell for InSet {
         9 * script.others.lock().expect("no panic").pings
     }
 
-    /// It has no controller, and its pongs come until it leaves.
+    /// It has no controller, and its pongs come until it leaves. When the machine has slept the members of a
+    /// set ping one after another, and keep their schedule.
     fn can(step: &Step) -> bool {
         !matches!(
             step,
-            Step::PingsNow(_)
+            Step::Suspend(_)
+                | Step::PingsNow(_)
                 | Step::Pause
                 | Step::Resume
                 | Step::Configure(_)

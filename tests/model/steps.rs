@@ -90,6 +90,7 @@ pub fn step(phase: Option<Phase>, grace: bool) -> impl Strategy<Value = Step> {
             true => Step::Pass(time),
             false => Step::Stall(time, pong),
         }),
+        2 => time(1..20_000).prop_map(Step::Suspend),
         answers => pong().prop_map(Step::Pong),
         1 => any::<u8>().prop_map(Step::Strays),
         4 => prop_oneof![Just(Step::Activity), Just(Step::PeerPing)],

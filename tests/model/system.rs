@@ -29,6 +29,7 @@ pub trait System: Sized + 'static {
     /// Time passes, and nothing of it runs. Then a pong arrives, if there is one.
     fn stall_until(&mut self, time: Duration, pong: Option<Bytes>);
 
+    fn suspend(&mut self, time: Duration);
     fn pong(&mut self, payload: Bytes);
     fn activity(&mut self, is_ping: bool);
     fn sink(&mut self, change: Change);
@@ -116,6 +117,7 @@ impl<S: System> Driver<S> {
                 self.system
                     .stall_until(Duration::from_nanos(self.now), pong.then_some(newest));
             }
+            Step::Suspend(time) => self.system.suspend(Duration::from_nanos(time)),
             Step::Pong(pong) => {
                 let payload = pong.payload(&self.payloads(), &mut self.last);
                 self.system.pong(payload);
