@@ -38,6 +38,7 @@ mod first_pings;
 mod floods;
 mod foreign_code;
 mod keep_alive;
+mod latest;
 mod liveness;
 mod lookahead;
 mod mass_verdicts;

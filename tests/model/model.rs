@@ -20,7 +20,7 @@ impl Model {
             (_, Closing(..) | Gone) => {} // D27
             (Step::EndPongs, _) => self.end(End::PongsEnded), // E34
             (Step::PingsNow(1..), _) => self.ping_now(),
-            (Step::Suspend(time), _) => if *time > self.o.interval { self.ping_now(); } // P107
+            (Step::Suspend(time), _) if *time > self.o.interval => self.ping_now(), // P107
             (Step::Pause, _) => { self.phase = Paused; self.tell(Probed::Refused(ProbeError::Paused)); } // J65, P101
             (Step::Resume, Paused) => self.begin_anew(),
             (Step::Configure(o), _) => self.configure(*o), // J63
