@@ -296,8 +296,8 @@ impl fmt::Display for Interrupted {
 
 impl StdError for Interrupted {}
 
-/// A value that [`ConfigBuilder::build`](crate::ConfigBuilder::build) refuses; its text names the
-/// option and the value.
+/// A value that [`ConfigBuilder::build`](crate::ConfigBuilder::build) or a preset of
+/// [`protocols`](crate::protocols) refuses; its text names the option and the value.
 ///
 /// # Examples
 ///
@@ -323,7 +323,7 @@ impl InvalidConfig {
         }
     }
 
-    /// The option's name, that of its builder method.
+    /// The option's name, that of its builder method or its parameter.
     #[must_use]
     pub const fn option(&self) -> &'static str {
         self.option

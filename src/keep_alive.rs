@@ -194,8 +194,8 @@ impl<S: TryStream> KeepAlive<S> {
 }
 
 impl<S: TryStream, P> KeepAlive<S, P> {
-    /// A heartbeat for `socket` that speaks a protocol of one's own; it begins with the first poll of
-    /// either half.
+    /// A heartbeat for `socket` that speaks a protocol of one's own, or a preset of
+    /// [`protocols`](crate::protocols); it begins with the first poll of either half.
     pub fn with_protocol(socket: S, protocol: P, config: Config) -> Self
     where
         // Not needed to build it: it tells early what is missing.

@@ -17,7 +17,8 @@
 //! Pongs that answer ours are taken out of what the application reads. Pings of the peer are not: the
 //! application answers each by [`Protocol::pong_for`](crate::Protocol::pong_for), or a
 //! [`ponger`](crate::ponger()) does. Where the peer waits for an answer, do not take
-//! [`data_only`](crate::KeepAlive::data_only): the application would see no pings.
+//! [`data_only`](crate::KeepAlive::data_only): the application would see no pings. Of those that a
+//! [`KeepAlive`](crate::KeepAlive) reads ahead of the application the newest is kept (RFC 6455 §5.5.3).
 //!
 //! The [guide](crate::guide::above) has more of them, line by line.
 //!

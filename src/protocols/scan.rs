@@ -431,6 +431,83 @@ mod tests {
 
     // contract: P103
     #[test]
+    fn each_rule_of_json_is_kept() {
+        let texts = [
+            "0",
+            "-0",
+            "10",
+            "1.5",
+            "-1.25e+3",
+            "1E9",
+            "1e-9",
+            "\"\"",
+            "\"é\"",
+            "\" \u{7f}\"",
+            "null",
+            "true",
+            "false",
+            "\t[\r\n1 , 2 ] ",
+            "{ \"a\" : [ ] , \"a\" : { } }",
+            r#""\"\\\/\b\f\n\r\t""#,
+            r#""\u00e9\uFFff""#,
+            "",
+            " ",
+            "00",
+            "01",
+            "-",
+            "-01",
+            "+1",
+            ".5",
+            "1.",
+            "1.e1",
+            "1e",
+            "1e+",
+            "0x1",
+            "1 2",
+            "nul",
+            "nullx",
+            "True",
+            "\"",
+            "\"\u{1}\"",
+            "\"\u{1f}\"",
+            "\"\n\"",
+            r#""\x""#,
+            r#""\u12""#,
+            r#""\u123g""#,
+            r#""\""#,
+            "'a'",
+            "a",
+            "[",
+            "]",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1}",
+            "{",
+            "}",
+            "{1}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{\"a\" 1}",
+            "{\"a\":1 \"b\":2}",
+            "{a:1}",
+            "{\"a\":1]",
+            "\u{a0}1",
+            "\u{c}1",
+            "/**/1",
+            "[1]]",
+        ];
+        for text in texts {
+            assert_eq!(Some(is_json(text)), is_json_elsewhere(text), "{text:?}");
+        }
+    }
+
+    // contract: P103
+    #[test]
     fn what_a_heartbeat_never_is_costs_no_long_look() {
         let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(is_json(&nested(16)) && !is_json(&nested(17)) && !is_json(&nested(100_000)));

@@ -11,8 +11,8 @@ use crate::protocol::{MessageKind, Rfc6455};
 const BEAT: &str = "\n";
 const LONG_BEAT: &str = "\r\n";
 
-/// How many of its own intervals a peer may be silent: the protocol asks for an error margin, and stompjs and
-/// `RabbitMQ` take the double.
+/// How many of its own intervals a peer may be silent: the protocol asks for an error margin, and stompjs takes
+/// the double.
 const MARGIN: u32 = 2;
 
 /// The heart-beats of STOMP 1.1 and 1.2, of either end: each sends the end of a line where it has nothing else
@@ -60,6 +60,9 @@ impl Stomp {
     /// | each S | each R | [`Liveness::Traffic`], an interval of 0.9 S, and as many misses as it takes to wait for 2 R |
     /// | each S | nothing | an interval of 0.9 S, [`no_timeout`](ConfigBuilder::no_timeout) |
     /// | nothing | each R | [`watch`](ConfigBuilder::watch)`(2 R)` |
+    ///
+    /// In the first of these a beat that the peer has not answered within an interval counts as a miss, although
+    /// the peer may beat more slowly: [`Stats::missed`](crate::Stats::missed) grows then.
     ///
     /// # Errors
     ///
