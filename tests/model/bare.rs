@@ -135,6 +135,7 @@ impl System for Bare {
             Order::Resume => self.heartbeat.resume(now),
             Order::Configure(config) => self.heartbeat.set_config(config, now),
             Order::Stop => self.heartbeat.stop(),
+            Order::Close | Order::Attach => unreachable!("it has no way to do that"),
         }
     }
 

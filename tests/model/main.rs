@@ -66,7 +66,7 @@ impl<S: System> ReferenceStateMachine for Against<S> {
     }
 
     fn preconditions(model: &Model, step: &Step) -> bool {
-        model.knows(step) && S::can(step)
+        model.knows_of::<S>(step)
     }
 
     fn apply(mut model: Model, step: &Step) -> Model {

@@ -5,7 +5,7 @@ use crate::script::{Did, End, Options, Phase::{self, *}, Probed, Rule, Seen, Sen
 use futures_pinger::ProbeError;
 #[derive(Debug, Clone, Default)] pub struct Model {
     pub o: Options, pub now: Time, pub phase: Phase, pub seen: Seen, sink: Sink, misses: u32, last: u64,
-    begun: bool, base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64, proof: Time, doubt: bool,
+    begun: bool, base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64, proof: Time, doubt: bool, asked: bool,
     probed_by: Vec<Time>,
 }
 impl Model {
@@ -18,6 +18,7 @@ impl Model {
             (Step::Stop, _) => self.end(End::Requested), // J67
             (Step::Probe(within), _) => self.probe(*within),
             (_, Closing(..) | Gone) => {} // D27
+            (Step::Close, _) => { (self.asked, self.open, self.flight) = (true, false, None); let time = self.o.close_timeout.unwrap_or(1_000_000_000); self.wait(Closing(0, 0), time); self.tell(Probed::Refused(ProbeError::Closing)); } // Q112, P101
             (Step::EndPongs, _) => self.end(End::PongsEnded), // E34
             (Step::PingsNow(1..), _) => self.ping_now(),
             (Step::Suspend(time), _) if *time > self.o.interval => self.ping_now(), // P107
@@ -69,7 +70,7 @@ impl Model {
     fn write(&mut self) { while self.phase != Gone { match (self.sink.poll(matches!(self.phase, Offered(_) | Closing(..))), self.phase) { // C23
         (Did::Nothing, _) => return,
         (Did::Fail, _) => self.end(End::Transport), // E35
-        (Did::Take, Closing(..)) => self.seen.frames.push((self.now, Sent::Close(1011))), // E29
+        (Did::Take, Closing(..)) => self.seen.frames.push((self.now, Sent::Close(if self.asked { 1001 } else { 1011 }))), // E29, Q112
         (Did::Take, cause) => self.hand_over(cause == Offered("request")),
         (Did::Flush, Closing(..)) if self.seen.has_closed() => self.end(End::Requested), // The verdict: E29.
         (Did::Flush, phase) => { self.seen.sent = self.pings; if phase == Flushing { self.wait(Waiting, self.o.timeout); self.flight = Some(self.now); } }
@@ -90,7 +91,7 @@ impl Model {
         match self.o.close_timeout { Some(time) => self.deadline = self.now + time, None => self.end(End::Requested) } // E29, E31
     }
     fn end(&mut self, end: End) { // A verdict that has fallen stands.
-        let end = match self.phase { Gone => return, Closing(elapsed, missed) => End::NoPong(elapsed, missed, self.sink.has_flushed() && self.seen.has_closed()), _ => end };
+        let end = match self.phase { Gone => return, Closing(..) if self.asked => End::Requested, Closing(elapsed, missed) => End::NoPong(elapsed, missed, self.sink.has_flushed() && self.seen.has_closed()), _ => end };
         (self.phase, self.open, self.flight, self.seen.end) = (Gone, false, None, Some((self.now, end)));
         self.tell(Probed::Refused(ProbeError::Ended)); // P101
     }
@@ -115,6 +116,10 @@ impl Model {
         if let (true, Some(sent)) = (self.open, self.flight) { self.tell(Probed::RoundTrip(self.now - sent)); } // P101
         if self.open { (self.misses, self.seen.answered, self.seen.sent) = (0, self.seen.answered + 1, self.pings); if self.phase != Paused { self.phase = Idle; } }
         std::mem::take(&mut self.open)
+    }
+    pub fn is_overdue_by(&self, o: &Options) -> bool { // Q110: such a ping is spread, by a share that the model does not know.
+        let due = if self.begun { self.base + o.interval } else { o.initial_delay };
+        o.rule.within().is_none() && (self.o.rule.within().is_some() || due <= self.now && self.now < self.due)
     }
     fn configure(&mut self, o: Options) {
         let changes = o.rule.within().is_some() != self.o.rule.within().is_some();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_pinger::{Config, HeartbeatState};
 
 use crate::model::Model;
-use crate::script::{End, Phase, Probed, Seen, Sent, Step, Time, nanos};
+use crate::script::{Change, End, Phase, Probed, Seen, Sent, Step, Time, nanos};
 use crate::system::{Driver, System};
 
 impl Model {
@@ -21,6 +21,15 @@ impl Model {
             Step::EndPongs => !matches!(self.phase, Phase::Closing(..)),
             _ => true,
         }
+    }
+
+    /// The same where the step is taken by such a system.
+    pub fn knows_of<S: System>(&self, step: &Step) -> bool {
+        let spread = match step {
+            Step::Configure(options) => S::IS_ONE_OF_MANY && self.is_overdue_by(options),
+            _ => false,
+        };
+        !spread && S::can(step) && self.knows(step)
     }
 
     /// Fails where that is not what it says.
@@ -114,6 +123,10 @@ impl Oracle {
                 self.stalled += time;
                 self.longest_stall = self.longest_stall.max(time);
                 *pong
+            }
+            Step::Sink(Change::Yield(times)) => {
+                self.inputs += 16 * u64::from(*times);
+                false
             }
             Step::Pong(_) | Step::Activity | Step::PeerPing => {
                 self.inputs += 1;

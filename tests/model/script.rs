@@ -39,6 +39,10 @@ pub enum Step {
     Configure(Options),
     EndPongs,
     Stop,
+    /// The owner asks for a close frame, 1001, and the end.
+    Close,
+    /// Whoever reads passes the whole stream of messages on from now on.
+    Attach,
 }
 
 impl Step {
@@ -111,6 +115,8 @@ pub enum Change {
     BlockFlush,
     Unblock,
     Fail(Fault),
+    /// The budget of its task runs out so often in a row from now on.
+    Yield(u8),
 }
 
 /// What came of a step of the writer.
@@ -139,6 +145,8 @@ impl Sink {
             Change::BlockFlush => self.flush_blocked = true,
             Change::Unblock => (self.blocked, self.flush_blocked) = (false, false),
             Change::Fail(fault) => self.faults.push(fault),
+            // It is asked again at once.
+            Change::Yield(_) => {}
         }
     }
 

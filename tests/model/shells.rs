@@ -10,15 +10,16 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Sink, Stream};
 use futures_pinger::testing::{
     Broken, Fault, ManualTimer, PongScript, ScriptedPongs, ScriptedSink, ScriptedSocket,
     SinkScript, SocketScript, Task, World,
 };
 use futures_pinger::{
-    Closed, Config, Controller, Frame, HeartbeatState, KeepAlive, Member, MemberId, MessageKind,
-    PingNowError, Pinger, PingerSet, PingerSetHandle, PongSender, Pongs, Probe, Protocol, Stats,
-    Stopped, pinger,
+    CloseReason, Closed, Config, Controller, FilterPongs, Frame, HeartbeatState, KeepAlive, Member,
+    MemberId, MessageKind, PingNowError, Pinger, PingerSet, PingerSetHandle, PongSender, Pongs, Probe,
+    Protocol, Stats, Stopped, pinger,
 };
 
 use crate::script::{Change, End, Probed, Step};
@@ -55,9 +56,27 @@ pub trait Shell: Sized + 'static {
     }
 
     /// Whether it has a way to do that; else that step is not taken.
-    fn can(_: &Step) -> bool {
-        true
+    fn can(step: &Step) -> bool {
+        !matches!(step, Step::Close | Step::Attach)
     }
+
+    /// What the owner asks for. Whether it was heard, and whether it was to be.
+    fn order(_: &Self::Script, controller: Option<&Controller>, order: Order) -> (bool, bool) {
+        let controller = controller.expect("it has one");
+        let alive = controller.is_alive();
+        let asked = match order {
+            Order::PingNow => has_asked(controller.ping_now()),
+            Order::Pause => controller.pause(),
+            Order::Resume => controller.resume(),
+            Order::Configure(config) => controller.set_config(config),
+            Order::Stop => controller.stop(),
+            Order::Close | Order::Attach => unreachable!("it has no way to do that"),
+        };
+        (asked.is_ok(), alive)
+    }
+
+    /// See [`System::IS_ONE_OF_MANY`].
+    const IS_ONE_OF_MANY: bool = false;
 
     /// See [`System::KNOWN_BY_ANY_PONG`].
     const KNOWN_BY_ANY_PONG: bool = true;
@@ -116,6 +135,7 @@ impl<H: Shell> Future for Beat<H> {
 
 impl<H: Shell + Unpin> System for Run<H> {
     const KNOWN_BY_ANY_PONG: bool = H::KNOWN_BY_ANY_PONG;
+    const IS_ONE_OF_MANY: bool = H::IS_ONE_OF_MANY;
 
     fn can(step: &Step) -> bool {
         H::can(step)
@@ -191,21 +211,8 @@ impl<H: Shell + Unpin> System for Run<H> {
     }
 
     fn order(&mut self, order: Order) {
-        let Some(controller) = &self.controller else {
-            return;
-        };
-        let alive = controller.is_alive();
-        let asked = match order {
-            Order::PingNow => match controller.ping_now() {
-                Ok(()) | Err(PingNowError::Watching) => Ok(()),
-                Err(_) => Err(Closed),
-            },
-            Order::Pause => controller.pause(),
-            Order::Resume => controller.resume(),
-            Order::Configure(config) => controller.set_config(config),
-            Order::Stop => controller.stop(),
-        };
-        assert_eq!(asked.is_ok(), alive);
+        let (heard, alive) = H::order(&self.script, self.controller.as_ref(), order);
+        assert_eq!(heard, alive);
     }
 
     fn end_pongs(&mut self) {
@@ -250,6 +257,14 @@ impl<H: Shell + Unpin> System for Run<H> {
     }
 }
 
+/// What only watches needs no ping.
+fn has_asked(asked: Result<(), PingNowError>) -> Result<(), Closed> {
+    match asked {
+        Ok(()) | Err(PingNowError::Watching) => Ok(()),
+        Err(_) => Err(Closed),
+    }
+}
+
 fn change_sink(sink: &SinkScript, change: Change) {
     match change {
         Change::Block => sink.block(),
@@ -259,6 +274,7 @@ fn change_sink(sink: &SinkScript, change: Change) {
             sink.unblock_flush();
         }
         Change::Fail(fault) => sink.fail(fault),
+        Change::Yield(times) => sink.yield_at(move |poll| poll < times.into()),
     }
 }
 
@@ -273,8 +289,9 @@ impl From<Stopped> for End {
 
 /// A member of a [`PingerSet`], among others who answer at once, come and go.
 pub struct InSet {
-    set: PingerSet<Seat, (), ManualTimer>,
-    member: Arc<Mutex<Option<Member>>>,
+    set: PingerSet<Seat, usize, ManualTimer>,
+    id: MemberId,
+    handle: PingerSetHandle<Seat, usize>,
     stats: Stats,
     others: Arc<Mutex<Others>>,
 }
@@ -289,9 +306,53 @@ pub enum Seat {
 
 pub struct Others {
     members: Vec<Option<Member>>,
-    handle: PingerSetHandle<Seat>,
+    handle: PingerSetHandle<Seat, usize>,
     pings: usize,
 }
+
+/// Whoever reads for the member.
+enum Reading {
+    Member(Member),
+    /// The stream of messages that it is attached to.
+    Attached(
+        UnboundedSender<Result<Frame, Broken>>,
+        Pin<Box<FilterPongs<UnboundedReceiver<Result<Frame, Broken>>, Frames>>>,
+    ),
+}
+
+impl Reading {
+    /// A message is read, and all that there is with it.
+    fn read(&mut self, message: Frame) {
+        match (self, message) {
+            (Self::Member(member), Frame::Pong(payload)) if payload == DATA => {
+                member.handle_activity();
+            }
+            (Self::Member(member), Frame::Pong(payload)) => {
+                member.handle_pong(&payload);
+            }
+            (Self::Member(member), _) => member.handle_ping(),
+            (Self::Attached(sender, stream), message) => {
+                sender.unbounded_send(Ok(message)).expect("it is there");
+                let mut cx = Context::from_waker(Waker::noop());
+                while let Poll::Ready(read) = stream.as_mut().poll_next(&mut cx) {
+                    assert!(read.is_some(), "it has not ended");
+                }
+            }
+        }
+    }
+
+    fn attach(self) -> Self {
+        let Self::Member(member) = self else {
+            return self;
+        };
+        let (sender, stream) = unbounded();
+        Self::Attached(sender, Box::pin(member.attach(stream, Frames)))
+    }
+}
+
+/// The key of the member, and that of all others.
+const KEY: usize = 7;
+const OTHER: usize = 8;
 
 /// How many more there are in a set.
 const OTHERS: usize = 3;
@@ -303,7 +364,8 @@ impl Others {
 
     fn join(others: &Arc<Mutex<Self>>, number: usize) {
         let handle = others.lock().expect("no panic").handle.clone();
-        let joined = handle.insert(Seat::Other(number, Arc::clone(others), None));
+        let seat = Seat::Other(number, Arc::clone(others), None);
+        let joined = handle.insert_keyed(OTHER, seat);
         let left = std::mem::replace(
             &mut others.lock().expect("no panic").members[number],
             joined.ok(),
@@ -372,7 +434,8 @@ impl Sink<Frame> for Seat {
 pub struct InSetScript {
     sink: SinkScript,
     id: MemberId,
-    member: Arc<Mutex<Option<Member>>>,
+    handle: PingerSetHandle<Seat, usize>,
+    reading: Arc<Mutex<Option<Reading>>>,
     others: Arc<Mutex<Others>>,
 }
 
@@ -391,23 +454,24 @@ impl Shell for InSet {
         }));
         let before = (0..OTHERS - 1).filter(|_| pings);
         before.for_each(|number| Others::join(&others, number));
-        let member = set.insert(Seat::First(outgoing));
+        let member = set.insert_keyed(KEY, Seat::First(outgoing));
         if pings {
             Others::join(&others, OTHERS - 1);
         }
-        let (id, stats) = (member.id(), member.stats());
-        let member = Arc::new(Mutex::new(Some(member)));
+        let (stats, id, handle) = (member.stats(), member.id(), set.handle());
         let script = InSetScript {
             sink,
             id,
-            member: Arc::clone(&member),
+            handle: handle.clone(),
+            reading: Arc::new(Mutex::new(Some(Reading::Member(member)))),
             others: Arc::clone(&others),
         };
         let new = Self {
             set,
-            member,
+            id,
+            handle,
             stats,
-            others: Arc::clone(&others),
+            others,
         };
         (new, script)
     }
@@ -420,16 +484,13 @@ impl Shell for InSet {
             return Poll::Pending;
         };
         let departure = ended.expect("a set never ends");
-        let futures_pinger::End::Failed(error) = departure.end else {
-            unreachable!("nobody closes it");
-        };
-        let member = self.member.lock().expect("no panic");
-        assert_eq!(
-            member.as_ref().map(Member::id),
-            Some(departure.id),
-            "the others answer"
-        );
-        Poll::Ready((&error).into())
+        let who = (departure.key, departure.id);
+        assert_eq!(who, (KEY, self.id), "the others answer");
+        self.stats = departure.stats;
+        Poll::Ready(match &departure.end {
+            futures_pinger::End::Failed(error) => error.into(),
+            _ => End::Requested,
+        })
     }
 
     fn controller(&mut self) -> Option<Controller> {
@@ -437,32 +498,65 @@ impl Shell for InSet {
     }
 
     fn stats(&self) -> Stats {
-        let member = self.member.lock().expect("no panic");
-        member.as_ref().map_or(self.stats, Member::stats)
+        self.handle.stats(self.id).unwrap_or(self.stats)
     }
 
     fn pong(script: &InSetScript) -> Arc<dyn Fn(Bytes) + Send + Sync> {
-        let member = Arc::clone(&script.member);
+        let reading = Arc::clone(&script.reading);
         Arc::new(move |payload| {
-            if let Some(member) = &*member.lock().expect("no panic") {
-                member.handle_pong(&payload);
+            if let Some(reading) = &mut *reading.lock().expect("no panic") {
+                reading.read(Frame::Pong(payload));
             }
         })
     }
 
     fn probe(script: &InSetScript, _: Option<&Controller>, within: Duration) -> Probe {
-        let handle = script.others.lock().expect("no panic").handle.clone();
-        handle.probe(script.id, within)
+        script.handle.probe(script.id, within)
     }
 
     fn activity(script: &InSetScript, _: Option<&Controller>, is_ping: bool) {
-        if let Some(member) = &*script.member.lock().expect("no panic") {
-            match is_ping {
-                true => member.handle_ping(),
-                false => member.handle_activity(),
-            }
+        if let Some(reading) = &mut *script.reading.lock().expect("no panic") {
+            reading.read(match is_ping {
+                true => Frame::Ping(DATA),
+                false => Frame::Pong(DATA),
+            });
         }
     }
+
+    fn order(script: &InSetScript, _: Option<&Controller>, order: Order) -> (bool, bool) {
+        let InSetScript { handle, id, .. } = script;
+        let alive = handle.stats(*id).is_ok();
+        let asked = match order {
+            Order::PingNow => has_asked(handle.ping_now(*id)),
+            Order::Pause => handle.pause(*id),
+            Order::Resume => handle.resume(*id),
+            Order::Configure(config) => {
+                if config.watch().or(config.watch_pings()).is_some() {
+                    // Without pings the others had nothing to answer.
+                    let mut others = script.others.lock().expect("no panic");
+                    let left: Vec<_> = others.members.iter_mut().map(Option::take).collect();
+                    drop(others);
+                    drop(left);
+                }
+                // The set goes on without the member, unless it was dropped itself.
+                let set = handle.set_config(config);
+                return (set.is_ok() || !alive, true);
+            }
+            Order::Close => {
+                let reason = CloseReason::new(1001, "going down").expect("it may be sent");
+                handle.close(*id, reason)
+            }
+            Order::Attach => {
+                let reading = &mut *script.reading.lock().expect("no panic");
+                *reading = reading.take().map(Reading::attach);
+                return (true, true);
+            }
+            Order::Stop => unreachable!("it has no way to do that"),
+        };
+        (asked.is_ok(), alive)
+    }
+
+    const IS_ONE_OF_MANY: bool = true;
 
     fn sink(script: &InSetScript, change: Change) {
         change_sink(&script.sink, change);
@@ -485,19 +579,10 @@ impl Shell for InSet {
         9 * script.others.lock().expect("no panic").pings
     }
 
-    /// It has no controller, and its pongs come until it leaves. When the machine has slept the members of a
-    /// set ping one after another, and keep their schedule.
+    /// Its pongs come until it leaves, and it is closed rather than stopped. When the machine has slept the
+    /// members of a set ping one after another, and keep their schedule.
     fn can(step: &Step) -> bool {
-        !matches!(
-            step,
-            Step::Suspend(_)
-                | Step::PingsNow(_)
-                | Step::Pause
-                | Step::Resume
-                | Step::Configure(_)
-                | Step::EndPongs
-                | Step::Stop
-        )
+        !matches!(step, Step::Suspend(_) | Step::EndPongs | Step::Stop)
     }
 }
 
@@ -657,6 +742,7 @@ impl Shell for Kept {
             Step::Configure(options) => !options.rule.is_answered_by_strays(),
             // Such a ping is offered once more, which is up to the tests of O95.
             Step::Sink(Change::Fail(Fault::Send)) => false,
+            Step::Close | Step::Attach => false,
             _ => true,
         }
     }
@@ -712,6 +798,7 @@ impl Shell for Kept {
             Change::BlockFlush => script.block_flush(),
             Change::Unblock => script.unblock(),
             Change::Fail(fault) => script.fail(fault),
+            Change::Yield(times) => script.yield_at(move |poll| poll < times.into()),
         }
     }
 

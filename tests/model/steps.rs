@@ -70,6 +70,7 @@ fn change() -> impl Strategy<Value = Change> {
         8 => Just(Change::Unblock),
         1 => prop_oneof![Just(Fault::Ready), Just(Fault::Send), Just(Fault::Flush)]
             .prop_map(Change::Fail),
+        2 => (1..64_u8).prop_map(Change::Yield),
     ]
 }
 
@@ -100,7 +101,8 @@ pub fn step(phase: Option<Phase>, grace: bool) -> impl Strategy<Value = Step> {
         2 => Just(Step::Pause),
         resumes => Just(Step::Resume),
         3 => options().prop_map(move |options| Step::Configure(Options { stall_grace: grace, ..options })),
-        1 => prop_oneof![Just(Step::EndPongs), Just(Step::Stop)],
+        1 => prop_oneof![Just(Step::EndPongs), Just(Step::Stop), Just(Step::Close)],
+        1 => Just(Step::Attach),
     ]
 }
 

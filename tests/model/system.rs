@@ -14,9 +14,12 @@ pub trait System: Sized + 'static {
     fn start(config: Config) -> Self;
 
     /// Whether it has a way to do that; else no script has it do it.
-    fn can(_: &Step) -> bool {
-        true
+    fn can(step: &Step) -> bool {
+        !matches!(step, Step::Close | Step::Attach)
     }
+
+    /// Whether others get the same configuration at once, so that a ping which is overdue by it leaves later.
+    const IS_ONE_OF_MANY: bool = false;
 
     /// Whether the model knows what it does where any pong answers. A socket looks at the time between
     /// two messages of its application, so that a ping which is due leaves among the strays that lie there,
@@ -66,6 +69,8 @@ pub enum Order {
     Resume,
     Configure(Config),
     Stop,
+    Close,
+    Attach,
 }
 
 impl From<TimedOut> for End {
@@ -141,6 +146,8 @@ impl<S: System> Driver<S> {
             Step::Configure(options) => self.system.order(Order::Configure(options.config())),
             Step::EndPongs => self.system.end_pongs(),
             Step::Stop => self.system.order(Order::Stop),
+            Step::Close => self.system.order(Order::Close),
+            Step::Attach => self.system.order(Order::Attach),
         }
         self.system.run_until(Duration::from_nanos(self.now));
     }
