@@ -315,10 +315,13 @@ enum Reading {
     Member(Member),
     /// The stream of messages that it is attached to.
     Attached(
-        UnboundedSender<Result<Frame, Broken>>,
-        Pin<Box<FilterPongs<UnboundedReceiver<Result<Frame, Broken>>, Frames>>>,
+        UnboundedSender<Read>,
+        Pin<Box<FilterPongs<UnboundedReceiver<Read>, Frames>>>,
     ),
 }
+
+/// What a stream of messages yields.
+type Read = Result<Frame, Broken>;
 
 impl Reading {
     /// A message is read, and all that there is with it.
