@@ -70,7 +70,10 @@ impl Bare {
 
 impl System for Bare {
     fn can(step: &Step) -> bool {
-        !matches!(step, Step::Probe(_) | Step::Suspend(_))
+        !matches!(
+            step,
+            Step::Probe(_) | Step::Suspend(_) | Step::Close | Step::Attach
+        )
     }
 
     fn start(config: Config) -> Self {

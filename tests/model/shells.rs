@@ -18,8 +18,8 @@ use futures_pinger::testing::{
 };
 use futures_pinger::{
     CloseReason, Closed, Config, Controller, FilterPongs, Frame, HeartbeatState, KeepAlive, Member,
-    MemberId, MessageKind, PingNowError, Pinger, PingerSet, PingerSetHandle, PongSender, Pongs, Probe,
-    Protocol, Stats, Stopped, pinger,
+    MemberId, MessageKind, PingNowError, Pinger, PingerSet, PingerSetHandle, PongSender, Pongs,
+    Probe, Protocol, Stats, Stopped, pinger,
 };
 
 use crate::script::{Change, End, Probed, Step};

@@ -14,9 +14,7 @@ pub trait System: Sized + 'static {
     fn start(config: Config) -> Self;
 
     /// Whether it has a way to do that; else no script has it do it.
-    fn can(step: &Step) -> bool {
-        !matches!(step, Step::Close | Step::Attach)
-    }
+    fn can(step: &Step) -> bool;
 
     /// Whether others get the same configuration at once, so that a ping which is overdue by it leaves later.
     const IS_ONE_OF_MANY: bool = false;
