@@ -33,7 +33,7 @@ use crate::error::{Interrupted, PingNowError};
 use crate::handle::Controller;
 use crate::machine::Destination;
 use crate::meter::{Meter, Progress};
-use crate::protocol::{Protocol, Rfc6455};
+use crate::protocol::{MessageSink, Protocol, Rfc6455};
 use crate::shared::{Owner, Visited};
 use crate::stats::Stats;
 use crate::timer::{Alarm, FuturesTimer, Timer};
@@ -188,6 +188,7 @@ impl<S: TryStream> KeepAlive<S> {
     pub fn new(socket: S, config: Config) -> Self
     where
         Rfc6455: Protocol<S::Ok>,
+        S: MessageSink<S::Ok>,
     {
         Self::with_protocol(socket, Rfc6455, config)
     }
@@ -198,8 +199,9 @@ impl<S: TryStream, P> KeepAlive<S, P> {
     /// [`protocols`](crate::protocols); it begins with the first poll of either half.
     pub fn with_protocol(socket: S, protocol: P, config: Config) -> Self
     where
-        // Not needed to build it: it tells early what is missing.
+        // Not needed to build it: they tell early what is missing.
         P: Protocol<S::Ok>,
+        S: MessageSink<S::Ok>,
     {
         Self {
             socket,

@@ -47,11 +47,16 @@
 //!
 //! | Feature | Message | Serves |
 //! |---|---|---|
-//! | `tungstenite-0_26` … `tungstenite-0_30` | `tungstenite::Message` | tokio-tungstenite of that version, and the async-tungstenite on top of it |
+//! | `tungstenite-0_24`, `tungstenite-0_26` … `tungstenite-0_30` | `tungstenite::Message` | tokio-tungstenite of that version, and the async-tungstenite on top of it |
 //! | `axum-0_8` | `axum::extract::ws::Message` | axum 0.8 |
+//! | `warp-0_3`, `warp-0_4` | `warp::ws::Message` | warp 0.3 and 0.4 |
+//! | `poem-3` | `poem::web::websocket::Message` | poem 3 |
+//! | `actix-ws-0_4` | `actix_ws::Message`, `actix_ws::AggregatedMessage` | actix-ws 0.4 (needs Rust 1.88): [`pinger()`] with its `Session`, [`attach`](PongSender::attach) with either of its streams |
+//! | `reqwest-websocket-0_6` | `reqwest_websocket::Message` | reqwest-websocket 0.6 |
 //! | `tokio-websockets-0_13` | `tokio_websockets::Message` | tokio-websockets 0.13 (needs Rust 1.89) |
 //!
-//! All may be on at once. For others, implement [`Protocol`]. For pings in text there are [`protocols`].
+//! All may be on at once. For other versions of tungstenite there is [`protocol_for_tungstenite!`]; for other
+//! crates, implement [`Protocol`]. For pings in text there are [`protocols`].
 //!
 //! The features `tokio` and `async-io` add [timers](Timer), `tokio` and `futures-io` the traits under
 //! which a [`Metered`] transport reads and writes, `suspend` lets the timers tell how long the machine was
@@ -145,7 +150,9 @@ pub use meter::{Meter, Metered};
 pub use pinger::{Pinger, SameSink, Stopped, pinger};
 pub use pinger_set::{Departure, End, Member, MemberId, PingerSet, PingerSetHandle, Totals};
 pub use ponger::{PingSender, Ponger, ponger};
-pub use protocol::{FrameSink, MessageKind, Protocol, Rfc6455, TextProtocol};
+pub use protocol::{
+    FnEncoder, FrameSink, MessageKind, MessageSink, Protocol, Rfc6455, TextProtocol,
+};
 pub use stats::{HeartbeatState, Stats};
 #[cfg(feature = "async-io")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async-io")))]

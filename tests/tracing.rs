@@ -433,7 +433,7 @@ fn a_million_strays_are_twenty_events() {
     });
     assert_flood(&recorder);
     assert_eq!(recorder.events().len(), 20);
-    assert_eq!(drive.heartbeat.stats().unsolicited(), FLOOD.into());
+    assert_eq!(drive.heartbeat.stats().unsolicited(), u64::from(FLOOD));
 }
 
 #[test]

@@ -1,13 +1,29 @@
 //! A sink of frames over a sink of messages.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::interface::Protocol;
+use super::interface::{MessageKind, Protocol};
 use crate::frame::Frame;
+
+/// A sink of messages: every [`Sink<M>`](Sink) is one, and nothing else.
+///
+/// The constructors of [`FrameSink`] and [`KeepAlive`](crate::KeepAlive) ask for it, so that the compiler
+/// says what to do where something is no sink of the messages that it should take.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no sink of messages of the type `{M}`",
+    label = "it does not implement `Sink<{M}>`",
+    note = "the sender of a tokio channel is no sink: wrap it in `tokio_util::sync::PollSender`",
+    note = "a socket whose messages differ by direction, as a `Framed` may have them, is no `KeepAlive`: split it, and give its halves to `pinger()` and `PongSender::attach`"
+)]
+pub trait MessageSink<M>: Sink<M> {}
+
+#[diagnostic::do_not_recommend]
+impl<Si: Sink<M>, M> MessageSink<M> for Si {}
 
 pin_project! {
     /// Takes the frames of a heartbeat for any sink of messages, such as the write half of a socket
@@ -47,7 +63,7 @@ impl<Si, P, M> FrameSink<Si, P, M> {
     pub const fn new(sink: Si, protocol: P) -> Self
     where
         // Not needed to build it: they tell the compiler what `M` is.
-        Si: Sink<M>,
+        Si: MessageSink<M>,
         P: Protocol<M>,
     {
         Self {
@@ -56,7 +72,47 @@ impl<Si, P, M> FrameSink<Si, P, M> {
             message: std::marker::PhantomData,
         }
     }
+}
 
+impl<Si, M> FrameSink<Si, (), M> {
+    /// Frames become messages by `encode` and go into `sink`, such as a queue of an enum of your own
+    /// with a variant for them. Nothing is read from there, and so there needs to be no [`Protocol`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::{SinkExt, StreamExt, channel::mpsc};
+    /// use futures_pinger::{Frame, FrameSink};
+    ///
+    /// #[derive(Debug, PartialEq)]
+    /// enum Out {
+    ///     Chat(String),
+    ///     Beat(Frame),
+    /// }
+    ///
+    /// let (queue, out) = mpsc::channel(4);
+    /// let mut beat = FrameSink::map(queue.clone(), Out::Beat); // for `pinger()`
+    /// let mut chat = queue;
+    ///
+    /// chat.send(Out::Chat("hello".into())).await?;
+    /// beat.send(Frame::Ping(vec![1, 2].into())).await?;
+    /// drop((chat, beat));
+    /// let ping = Frame::Ping(vec![1, 2].into());
+    /// assert_eq!(out.collect::<Vec<_>>().await, [Out::Chat("hello".into()), Out::Beat(ping)]);
+    /// # Ok::<(), mpsc::SendError>(())
+    /// # }).unwrap();
+    /// ```
+    pub const fn map<F>(sink: Si, encode: F) -> FrameSink<Si, FnEncoder<F>, M>
+    where
+        Si: MessageSink<M>,
+        F: Fn(Frame) -> M,
+    {
+        FrameSink::new(sink, FnEncoder(encode))
+    }
+}
+
+impl<Si, P, M> FrameSink<Si, P, M> {
     /// The sink of messages.
     pub fn get_ref(&self) -> &Si {
         &self.sink
@@ -104,5 +160,25 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.project().sink.poll_close(cx)
+    }
+}
+
+/// The protocol of a [`FrameSink::map`]: it makes messages by a function, and reads none.
+#[derive(Clone, Copy)]
+pub struct FnEncoder<F>(F);
+
+impl<F> fmt::Debug for FnEncoder<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnEncoder").finish_non_exhaustive()
+    }
+}
+
+impl<F: Fn(Frame) -> M, M> Protocol<M> for FnEncoder<F> {
+    fn encode(&self, frame: Frame) -> Option<M> {
+        Some((self.0)(frame))
+    }
+
+    fn classify<'m>(&self, _: &'m M) -> MessageKind<'m> {
+        MessageKind::Data
     }
 }

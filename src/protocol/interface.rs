@@ -77,6 +77,13 @@ use crate::frame::Frame;
 /// # let ping = Tagged.encode(Frame::Ping(vec![7, 8].into())).unwrap();
 /// # assert_eq!(Tagged.classify(&ping), MessageKind::Ping(&[7, 8]));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not know messages of the type `{M}`",
+    label = "it does not know `{M}`",
+    note = "is the feature of the WebSocket crate on? `tungstenite-0_24` to `tungstenite-0_30`, `axum-0_8`, `warp-0_3`, `warp-0_4`, `poem-3`, `actix-ws-0_4`, `reqwest-websocket-0_6`, `tokio-websockets-0_13`: each serves that version alone",
+    note = "for another version of tungstenite: `futures_pinger::protocol_for_tungstenite!(struct Ws = tungstenite)`",
+    note = "for any other message: implement `Protocol` for a type of your own, in ten lines, and give it to `KeepAlive::with_protocol`, `FrameSink::new` or `attach` in the place of `Rfc6455`"
+)]
 pub trait Protocol<M> {
     /// The message that carries `frame`. None if the protocol has no such message: a close frame is
     /// then not sent, and the verdict stands without it; any other frame is dropped.
@@ -237,5 +244,37 @@ pub enum MessageKind<'m> {
 /// The WebSocket protocol (RFC 6455) in the types of the crates whose feature is on.
 ///
 /// See the [table](crate#websocket-crates) of features.
+///
+/// It also knows two types for transports that read and write frames by themselves: [`Frame`], and
+/// `Option<Frame>`, where `None` is a message of data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Rfc6455;
+
+// The compiler shows the text above `Protocol` only for a type that implements it more than once, and each
+// other implementation depends on a feature.
+
+impl Protocol<Frame> for Rfc6455 {
+    fn encode(&self, frame: Frame) -> Option<Frame> {
+        Some(frame)
+    }
+
+    fn classify<'m>(&self, message: &'m Frame) -> MessageKind<'m> {
+        match message {
+            Frame::Ping(payload) => MessageKind::Ping(payload),
+            Frame::Pong(payload) => MessageKind::Pong(payload[..].into()),
+            Frame::Close(_) => MessageKind::Close,
+        }
+    }
+}
+
+impl Protocol<Option<Frame>> for Rfc6455 {
+    fn encode(&self, frame: Frame) -> Option<Option<Frame>> {
+        Some(Some(frame))
+    }
+
+    fn classify<'m>(&self, message: &'m Option<Frame>) -> MessageKind<'m> {
+        message
+            .as_ref()
+            .map_or(MessageKind::Data, |frame| self.classify(frame))
+    }
+}

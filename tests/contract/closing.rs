@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::pipe::{Failure, Raw, config, keep_alive, pair, phase};
 use crate::socket::{Kept, Msg, Plain};
-use crate::world::{Broken, World, exact, ms, s};
+use crate::world::{Broken, NO_PINGS, World, exact, ms, s};
 
 /// The end of what the reader was given: the phase of the verdict, if there was one, and when the
 /// stream ended.
@@ -78,7 +78,7 @@ fn a_close_that_went_one_way_ends_with_a_verdict_once_and_then_the_end() {
                 kept.read.iter().filter(|(_, item)| item.is_err()).count(),
                 1
             );
-            assert_eq!(kept.script.pings(), []);
+            assert_eq!(kept.script.pings(), NO_PINGS);
         }
     }
 }

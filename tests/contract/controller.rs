@@ -16,7 +16,7 @@ use futures_pinger::{
 };
 
 use crate::socket::{Kept, Msg};
-use crate::world::{Fault, Path, Reader, Rig, exact, ms, s};
+use crate::world::{Fault, NO_PINGS, Path, Reader, Rig, exact, ms, s};
 
 /// A heartbeat in one of the shells.
 enum Shell {
@@ -623,7 +623,7 @@ fn activity_is_stamped_when_it_is_told_and_wakes_nobody_while_the_next_ping_is_n
         controller.handle_activity().unwrap();
         assert_eq!(shell.wakes(), wakes, "nothing is out");
         shell.run_until(s(34));
-        assert_eq!(shell.pings(), []);
+        assert_eq!(shell.pings(), NO_PINGS);
         shell.run_until(s(36));
         assert_eq!(shell.pings(), [s(35)], "15 s + the interval");
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_pinger::Liveness;
 
-use crate::world::{Path, Reader, Rig, each_path, exact, ms, s};
+use crate::world::{NO_PINGS, Path, Reader, Rig, each_path, exact, ms, s};
 
 /// Pongs that one poll reads.
 const BUDGET: usize = 64;
@@ -212,7 +212,7 @@ fn activity_without_end_arms_no_timer() {
     rig.run_until(s(1000));
     // Woken by the timer alone, which looks at what has come in between.
     assert!(rig.world.resets() <= 52, "{}", rig.world.resets());
-    assert_eq!(rig.sink.pings(), []);
+    assert_eq!(rig.sink.pings(), NO_PINGS);
 }
 
 // contract: G50

@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use futures_pinger::{Error, HeartbeatState, Liveness, TimeoutPhase};
 
 use crate::socket::{Kept, Msg, Script};
-use crate::world::{Broken, exact, ms, s};
+use crate::world::{Broken, NO_PINGS, exact, ms, s};
 
 // contract: I54
 #[test]
@@ -481,7 +481,7 @@ fn after_a_close_frame_sent_or_received_no_ping_is_sent() {
     kept.run_until(s(5));
     assert_eq!(kept.poll_close(), Poll::Ready(Ok(())));
     kept.run_until(s(300));
-    assert_eq!(kept.script.pings(), []);
+    assert_eq!(kept.script.pings(), NO_PINGS);
 }
 
 // contract: I59

@@ -33,7 +33,7 @@ pub async fn pair(buffer: usize) -> (Raw, Raw) {
 }
 
 /// `socket` with a heartbeat in tokio's time.
-pub fn keep_alive<S: futures::TryStream>(
+pub fn keep_alive<S: futures::TryStream + futures::Sink<S::Ok>>(
     socket: S,
     config: Config,
 ) -> KeepAlive<S, Rfc6455, TokioTimer>

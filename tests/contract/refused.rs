@@ -5,7 +5,7 @@ use std::task::Poll;
 use futures_pinger::{Error, Liveness};
 
 use crate::socket::{Kept, Msg};
-use crate::world::{Broken, exact, ms, s};
+use crate::world::{Broken, NO_PINGS, exact, ms, s};
 
 /// A socket that has refused the ping of second 20.
 fn refused(refusals: usize) -> Kept {
@@ -13,7 +13,7 @@ fn refused(refusals: usize) -> Kept {
     kept.answer_after(ms(30));
     kept.script.refuse(refusals);
     kept.run_until(s(20));
-    assert_eq!(kept.script.pings(), []);
+    assert_eq!(kept.script.pings(), NO_PINGS);
     kept
 }
 
@@ -65,7 +65,7 @@ fn the_sink_is_not_polled_for_a_refused_ping_before_the_application_has_flushed(
     assert_eq!(kept.script.sink_polls(), polls + 1);
     assert_eq!(kept.start_send(Msg::Data(2)), Ok(()));
     kept.run_until(ms(39_500));
-    assert_eq!(kept.script.pings(), []);
+    assert_eq!(kept.script.pings(), NO_PINGS);
     assert_eq!(kept.poll_flush(), Poll::Ready(Ok(())));
     assert_eq!(kept.script.pings().len(), 1);
 }

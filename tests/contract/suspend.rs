@@ -11,7 +11,7 @@ use futures_pinger::{
 
 use crate::every_surface::{Surface, build, each_surface, trusting};
 use crate::socket::Msg;
-use crate::world::{exact, ms, s};
+use crate::world::{NO_PINGS, exact, ms, s};
 
 /// Runs a test on each surface that has a timer.
 fn each_timed(config: &ConfigBuilder, test: impl Fn(Surface)) {
@@ -47,7 +47,7 @@ fn after_a_sleep_of_more_than_the_interval_one_ping_leaves_at_once() {
             let name = surface.name();
             surface.run_until(s(5));
             world(&surface).suspend(s(20) + ms(1));
-            assert_eq!(surface.pings(), [], "{name}");
+            assert_eq!(surface.pings(), NO_PINGS, "{name}");
             poll(&mut surface);
             surface.run_until(s(5));
             assert_eq!(surface.pings(), [s(5)], "{name}");
@@ -76,7 +76,7 @@ fn a_shorter_sleep_changes_nothing_and_short_ones_add_up_until_somebody_looks() 
             poll(&mut surface);
         }
         surface.run_until(s(5));
-        assert_eq!(surface.pings(), [], "{name}");
+        assert_eq!(surface.pings(), NO_PINGS, "{name}");
         world(&surface).suspend(s(15));
         surface.run_until(s(6));
         world(&surface).suspend(s(15));
@@ -114,7 +114,7 @@ fn a_sleep_before_the_begin_is_none_of_the_heartbeats() {
         world(&surface).suspend(s(86_400));
         surface.run_until(s(20) - ms(1));
         poll(&mut surface);
-        assert_eq!(surface.pings(), [], "{name}");
+        assert_eq!(surface.pings(), NO_PINGS, "{name}");
         surface.run_until(s(20));
         assert_eq!(surface.pings(), [s(20)], "{name}");
     });
@@ -132,7 +132,7 @@ fn where_no_pings_are_sent_a_sleep_changes_nothing() {
         assert_eq!(surface.verdict(), None, "{}", surface.name());
         surface.run_until(s(30));
         assert_eq!(surface.verdict(), Some(s(30)), "{}", surface.name());
-        assert_eq!(surface.pings(), [], "{}", surface.name());
+        assert_eq!(surface.pings(), NO_PINGS, "{}", surface.name());
     });
     each_timed(&exact(), |mut surface| {
         let controller = match &mut surface {
@@ -146,7 +146,7 @@ fn where_no_pings_are_sent_a_sleep_changes_nothing() {
         poll(&mut surface);
         surface.run_until(s(60));
         assert_eq!(surface.state(), HeartbeatState::Paused);
-        assert_eq!(surface.pings(), [], "{}", surface.name());
+        assert_eq!(surface.pings(), NO_PINGS, "{}", surface.name());
     });
 }
 

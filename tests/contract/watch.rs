@@ -13,7 +13,7 @@ use futures_pinger::{
 use crate::bare::Bare;
 use crate::every_surface::{Surface, build, each_steered, each_surface};
 use crate::socket::{Kept, Msg, Plain};
-use crate::world::{Broken, Path, Rig, each_path, exact, ms, s};
+use crate::world::{Broken, NO_PINGS, Path, Rig, each_path, exact, ms, s};
 
 /// Watches for anything.
 fn watch() -> ConfigBuilder {
@@ -64,7 +64,7 @@ fn silence_from_the_start_is_a_verdict_and_nothing_but_the_close_frame_is_sent()
             assert_eq!((verdict.missed(), verdict.answered()), (0, 0));
             assert!(verdict.close_sent(), "{name}");
             assert_eq!(verdict.to_string(), text, "{name}");
-            assert_eq!(surface.pings(), [], "{name}");
+            assert_eq!(surface.pings(), NO_PINGS, "{name}");
             assert_eq!(surface.closes(), 1, "{name}");
             assert_eq!(surface.state(), HeartbeatState::Gone, "{name}");
         });
@@ -82,7 +82,7 @@ fn whatever_arrives_ends_the_silence() {
                 arrives(&mut surface, kind);
             }
             assert_eq!(surface.verdict(), None, "{name}: {kind:?}");
-            assert_eq!(surface.pings(), [], "{name}");
+            assert_eq!(surface.pings(), NO_PINGS, "{name}");
             surface.run_until(s(200));
             assert_eq!(surface.verdict(), Some(s(134)), "{name}: {kind:?}");
         });
@@ -331,7 +331,7 @@ fn close_ends_the_watch_as_it_ends_pings() {
         kept.run_until(s(100));
         // The peer's close frame was answered by the socket; what is missing is the end.
         assert_eq!(kept.ended, Some(s(15)));
-        assert_eq!(kept.script.pings(), []);
+        assert_eq!(kept.script.pings(), NO_PINGS);
     }
 }
 
@@ -344,7 +344,7 @@ fn ping_now_is_an_error_where_no_pings_are_sent() {
         surface.run_until(s(5));
         assert_eq!(controller.ping_now(), Err(PingNowError::Watching), "{name}");
         surface.run_until(s(20));
-        assert_eq!(surface.pings(), [], "{name}");
+        assert_eq!(surface.pings(), NO_PINGS, "{name}");
         surface.run_until(s(100));
         assert_eq!(controller.ping_now(), Err(PingNowError::Closed), "{name}");
     });

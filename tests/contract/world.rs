@@ -19,6 +19,9 @@ use futures_pinger::{
     pinger,
 };
 
+/// The times of no pings. It has a type, as durations of other crates compare with these too.
+pub const NO_PINGS: [Duration; 0] = [];
+
 /// Whole seconds.
 pub fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

@@ -2,21 +2,24 @@
 
 use std::future::Future;
 
-use futures::future::join;
+use axum_0_8::Router;
+use axum_0_8::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum_0_8::routing::any;
 use futures_pinger::{Rfc6455, Timer, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
-use crate::Adapter;
+use crate::{Adapter, Client, handed_out};
 
 struct Axum;
 
-message!(axum_0_8::extract::ws::Message);
+message!(Message);
 
 impl Adapter for Axum {
-    type Message = axum_0_8::extract::ws::Message;
-    type Socket = axum_0_8::extract::ws::WebSocket;
+    type Message = Message;
+    type Socket = WebSocket;
     type PeerMessage = tokio_tungstenite_0_30::tungstenite::Message;
-    type Peer = tokio_tungstenite_0_30::WebSocketStream<TcpStream>;
+    type Peer = Client;
     type Protocol = Rfc6455;
 
     const PROTOCOL: Rfc6455 = Rfc6455;
@@ -28,22 +31,16 @@ impl Adapter for Axum {
     }
 
     async fn connect() -> (Self::Socket, Self::Peer) {
-        use axum_0_8::extract::ws::WebSocketUpgrade;
-
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (sockets, mut upgraded) = tokio::sync::mpsc::channel(1);
+        let (sockets, upgraded) = mpsc::channel(1);
         let upgrade = async move |upgrade: WebSocketUpgrade| {
             upgrade.on_upgrade(async move |socket| sockets.send(socket).await.unwrap())
         };
-        let app = axum_0_8::Router::new().route("/", axum_0_8::routing::any(upgrade));
+        let app = Router::new().route("/", any(upgrade));
         // It serves until the runtime ends.
         tokio::spawn(async { axum_0_8::serve(listener, app).await.unwrap() });
-        let client = TcpStream::connect(address).await.unwrap();
-        client.set_nodelay(true).unwrap();
-        let client = tokio_tungstenite_0_30::client_async("ws://localhost/", client);
-        let (client, server) = join(client, upgraded.recv()).await;
-        (server.unwrap(), client.unwrap().0)
+        handed_out(address, upgraded).await
     }
 }
 

@@ -1,8 +1,9 @@
 //! The messages alone, without a socket.
 
-use std::io;
-
-use futures::stream;
+use async_tungstenite::WebSocketStream;
+use async_tungstenite::tungstenite::protocol::Role;
+use futures::executor::block_on;
+use futures::io::Cursor;
 use futures_pinger::protocols::EngineIo;
 use futures_pinger::{
     AsyncIoTimer, CloseReason, Config, Frame, FuturesTimer, KeepAlive, MessageKind, Protocol,
@@ -14,7 +15,7 @@ use crate::Message;
 
 fn control_frames_keep_their_meaning<M: Message>()
 where
-    Rfc6455: Protocol<M>,
+    Rfc6455: TextProtocol<M>,
 {
     let payload = b"payload".as_slice();
     let ping = Rfc6455.encode(Frame::Ping(payload.into())).unwrap();
@@ -27,8 +28,10 @@ where
         assert_eq!(Rfc6455.classify(&close), MessageKind::Close);
         assert_eq!(close.close_code(), Some(code));
     }
-    let text = M::text("ping".into());
+    let text = Rfc6455.encode_text("ping".into());
     assert_eq!(Rfc6455.classify(&text), MessageKind::Data);
+    assert_eq!(Rfc6455.text(&text), Some("ping"));
+    assert_eq!(Rfc6455.text(&ping), None);
 }
 
 fn a_heartbeat_in_text_is_understood<M: Message>()
@@ -48,6 +51,7 @@ where
 // contract: K72
 #[test]
 fn one_protocol_serves_the_messages_of_all_crates_at_once() {
+    control_frames_keep_their_meaning::<tokio_tungstenite_0_24::tungstenite::Message>();
     control_frames_keep_their_meaning::<tokio_tungstenite_0_26::tungstenite::Message>();
     control_frames_keep_their_meaning::<tokio_tungstenite_0_27::tungstenite::Message>();
     control_frames_keep_their_meaning::<tokio_tungstenite_0_28::tungstenite::Message>();
@@ -55,6 +59,12 @@ fn one_protocol_serves_the_messages_of_all_crates_at_once() {
     control_frames_keep_their_meaning::<tokio_tungstenite_0_30::tungstenite::Message>();
     control_frames_keep_their_meaning::<tokio_websockets_0_13::Message>();
     control_frames_keep_their_meaning::<axum_0_8::extract::ws::Message>();
+    control_frames_keep_their_meaning::<warp_0_3::ws::Message>();
+    control_frames_keep_their_meaning::<warp_0_4::ws::Message>();
+    control_frames_keep_their_meaning::<poem_3::web::websocket::Message>();
+    control_frames_keep_their_meaning::<reqwest_websocket_0_6::Message>();
+    control_frames_keep_their_meaning::<actix_ws_0_4::Message>();
+    control_frames_keep_their_meaning::<actix_ws_0_4::AggregatedMessage>();
 }
 
 // contract: P102
@@ -73,7 +83,8 @@ fn a_preset_is_understood_in_the_text_of_all_crates() {
 fn it_is_send_with_every_timer_where_the_socket_is() {
     fn is_send<T: Send>(_: &T) {}
     let socket = || {
-        let socket = stream::pending::<Result<tokio_websockets_0_13::Message, io::Error>>();
+        let socket = WebSocketStream::from_raw_socket(Cursor::new(Vec::new()), Role::Client, None);
+        let socket = block_on(socket);
         is_send(&socket);
         KeepAlive::new(socket, Config::default())
     };

@@ -10,11 +10,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 
 use futures::future::join;
 use futures::{Sink, Stream};
 use futures_pinger::{Protocol, Timer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::Receiver;
 
 /// What the suite asks of a crate's messages; [`Protocol`] knows the control frames.
 trait Message: fmt::Debug + Send + 'static {
@@ -70,7 +72,7 @@ macro_rules! message {
 
             fn as_text(&self) -> Option<&str> {
                 match self {
-                    Self::Text(text) => Some(text.as_str()),
+                    Self::Text(text) => Some(text),
                     _ => None,
                 }
             }
@@ -110,11 +112,31 @@ macro_rules! tokio_runtime {
 // The macros above and that of the suite are for all that follow.
 #[macro_use]
 mod scenarios;
+mod actix;
 mod async_tungstenite;
 mod axum;
 mod frames;
+mod poem;
+mod reqwest;
 mod tokio_websockets;
 mod tungstenite;
+mod warp;
+
+/// The peer of a crate that has servers only.
+type Client = tokio_tungstenite_0_30::WebSocketStream<TcpStream>;
+
+async fn client_of(server: SocketAddr) -> Client {
+    let tcp = TcpStream::connect(server).await.unwrap();
+    tcp.set_nodelay(true).unwrap();
+    let connected = tokio_tungstenite_0_30::client_async("ws://localhost/", tcp).await;
+    connected.unwrap().0
+}
+
+/// A server's socket, which it hands out of its handler, and the client that it is for.
+async fn handed_out<S>(server: SocketAddr, mut sockets: Receiver<S>) -> (S, Client) {
+    let (client, socket) = join(client_of(server), sockets.recv()).await;
+    (socket.unwrap(), client)
+}
 
 /// Neither side waits to fill its segments: what is sent in two writes arrives as promptly as in one.
 async fn tokio_pair() -> (TcpStream, TcpStream) {

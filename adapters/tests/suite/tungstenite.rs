@@ -3,13 +3,13 @@
 use std::future::Future;
 
 use futures::future::join;
-use futures_pinger::{Rfc6455, Timer, TokioTimer};
+use futures_pinger::{Rfc6455, Timer, TokioTimer, protocol_for_tungstenite};
 use tokio::net::TcpStream;
 
 use crate::{Adapter, tokio_pair};
 
 macro_rules! tokio_tungstenite {
-    ($name:ident, $adapter:ident, $tokio_tungstenite:ident) => {
+    ($name:ident, $adapter:ident, $tokio_tungstenite:ident, $protocol:ident) => {
         struct $adapter;
 
         message!($tokio_tungstenite::tungstenite::Message);
@@ -19,9 +19,9 @@ macro_rules! tokio_tungstenite {
             type Socket = $tokio_tungstenite::WebSocketStream<TcpStream>;
             type PeerMessage = Self::Message;
             type Peer = Self::Socket;
-            type Protocol = Rfc6455;
+            type Protocol = $protocol;
 
-            const PROTOCOL: Rfc6455 = Rfc6455;
+            const PROTOCOL: $protocol = $protocol;
 
             tokio_runtime!();
 
@@ -42,28 +42,47 @@ macro_rules! tokio_tungstenite {
     };
 }
 
+protocol_for_tungstenite!(struct Ws = tokio_tungstenite_0_23::tungstenite);
+
+tokio_tungstenite!(
+    on_tokio_tungstenite_0_23_which_has_no_feature,
+    TokioTungstenite23,
+    tokio_tungstenite_0_23,
+    Ws
+);
+tokio_tungstenite!(
+    on_tokio_tungstenite_0_24,
+    TokioTungstenite24,
+    tokio_tungstenite_0_24,
+    Rfc6455
+);
 tokio_tungstenite!(
     on_tokio_tungstenite_0_26,
     TokioTungstenite26,
-    tokio_tungstenite_0_26
+    tokio_tungstenite_0_26,
+    Rfc6455
 );
 tokio_tungstenite!(
     on_tokio_tungstenite_0_27,
     TokioTungstenite27,
-    tokio_tungstenite_0_27
+    tokio_tungstenite_0_27,
+    Rfc6455
 );
 tokio_tungstenite!(
     on_tokio_tungstenite_0_28,
     TokioTungstenite28,
-    tokio_tungstenite_0_28
+    tokio_tungstenite_0_28,
+    Rfc6455
 );
 tokio_tungstenite!(
     on_tokio_tungstenite_0_29,
     TokioTungstenite29,
-    tokio_tungstenite_0_29
+    tokio_tungstenite_0_29,
+    Rfc6455
 );
 tokio_tungstenite!(
     on_tokio_tungstenite_0_30,
     TokioTungstenite30,
-    tokio_tungstenite_0_30
+    tokio_tungstenite_0_30,
+    Rfc6455
 );
