@@ -48,7 +48,7 @@ pin_project! {
     ///
     /// Data passes through untouched and in order. Pongs that answer the heartbeat's pings are
     /// consumed; every other message, other pongs included, is passed on. When the peer is gone the
-    /// stream yields [`Error::Timeout`] once, and then ends; each later call of the sink returns the
+    /// stream yields [`Error::Timeout`](crate::Error::Timeout) once, and then ends; each later call of the sink returns the
     /// same error. After a close frame, sent or received, no ping is sent, and the connection has the
     /// time of [`closing_handshake`](crate::ConfigBuilder::closing_handshake) to end. The stream then ends
     /// without an error if a close frame went both ways, and else with a timeout of phase
