@@ -7,7 +7,7 @@ use crate::config::{Config, ConfigBuilder, Liveness};
 use crate::error::InvalidConfig;
 use crate::protocol::{MessageKind, Rfc6455};
 
-/// The end of a line between frames (STOMP 1.2, "Heart-beating"); since 1.2 it may also be that of Windows.
+/// The end of a line between frames (STOMP 1.2, "Heart-beating"), which since 1.2 may also be CR LF.
 const BEAT: &str = "\n";
 const LONG_BEAT: &str = "\r\n";
 
