@@ -70,6 +70,7 @@ fn one_protocol_serves_the_messages_of_all_crates_at_once() {
 // contract: P102
 #[test]
 fn a_preset_is_understood_in_the_text_of_all_crates() {
+    a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_24::tungstenite::Message>();
     a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_26::tungstenite::Message>();
     a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_27::tungstenite::Message>();
     a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_28::tungstenite::Message>();
@@ -77,6 +78,12 @@ fn a_preset_is_understood_in_the_text_of_all_crates() {
     a_heartbeat_in_text_is_understood::<tokio_tungstenite_0_30::tungstenite::Message>();
     a_heartbeat_in_text_is_understood::<tokio_websockets_0_13::Message>();
     a_heartbeat_in_text_is_understood::<axum_0_8::extract::ws::Message>();
+    a_heartbeat_in_text_is_understood::<warp_0_3::ws::Message>();
+    a_heartbeat_in_text_is_understood::<warp_0_4::ws::Message>();
+    a_heartbeat_in_text_is_understood::<poem_3::web::websocket::Message>();
+    a_heartbeat_in_text_is_understood::<reqwest_websocket_0_6::Message>();
+    a_heartbeat_in_text_is_understood::<actix_ws_0_4::Message>();
+    a_heartbeat_in_text_is_understood::<actix_ws_0_4::AggregatedMessage>();
 }
 
 #[test]
