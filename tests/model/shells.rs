@@ -274,7 +274,7 @@ fn change_sink(sink: &SinkScript, change: Change) {
             sink.unblock_flush();
         }
         Change::Fail(fault) => sink.fail(fault),
-        Change::Yield(times) => sink.yield_at(move |poll| poll < times.into()),
+        Change::Yield(times) => sink.yield_at(move |poll| poll < usize::from(times)),
     }
 }
 
@@ -801,7 +801,7 @@ impl Shell for Kept {
             Change::BlockFlush => script.block_flush(),
             Change::Unblock => script.unblock(),
             Change::Fail(fault) => script.fail(fault),
-            Change::Yield(times) => script.yield_at(move |poll| poll < times.into()),
+            Change::Yield(times) => script.yield_at(move |poll| poll < usize::from(times)),
         }
     }
 
