@@ -2,6 +2,34 @@
 //! [`Stream`](futures_core::Stream), on any executor: it pings, proves the pong, and tells you
 //! within a bound you can write down when the peer is gone.
 //!
+//! A [`KeepAlive`] is the same `Stream` and `Sink` as the socket that it wraps, with pings in between:
+//!
+//! ```
+//! # use futures_pinger::{Rfc6455, testing::World};
+//! # use tungstenite_0_30::Message;
+//! # let (socket, script) = World::new().socket::<Message, _>(Rfc6455);
+//! # script.receive(Message::text("hello"));
+//! # script.end();
+//! # futures::executor::block_on(async {
+//! use futures::{SinkExt, StreamExt};
+//! use futures_pinger::{Config, KeepAlive};
+//!
+//! // The socket of tokio-tungstenite, axum, warp, poem, ...
+//! let mut socket = KeepAlive::new(socket, Config::default());
+//! while let Some(message) = socket.next().await {
+//!     let message = message?; // `Error::Timeout` when the peer is gone
+//!     if message.is_text() {
+//!         socket.send(message).await?;
+//!     }
+//! }
+//! # Ok::<(), futures_pinger::Error<_>>(())
+//! # }).unwrap();
+//! # assert_eq!(script.sent().len(), 1);
+//! ```
+//!
+//! With `cargo add futures-pinger --features tungstenite-0_30,tokio` this serves tokio-tungstenite 0.30. The
+//! features for other crates are [below](#websocket-crates).
+//!
 //! | You have | Take |
 //! |---|---|
 //! | a whole socket, `Stream` and `Sink` | [`KeepAlive`] |
@@ -12,34 +40,18 @@
 //! | a raw transport whose pings you must answer | [`ponger()`] |
 //! | a peer that pings in text: graphql-ws, Phoenix, socket.io, STOMP, JSON | any of them with a preset of [`protocols`] |
 //!
-//! # Examples
+//! # What is promised
 //!
-//! The heartbeat writes frames into a sink and learns of pongs through a handle that the reader
-//! holds:
+//! With the default [`Config`] a ping leaves every 15 s, and a peer that is gone is found within 55 s and four steps of
+//! 16 ms, whatever the application does meanwhile: [`Config::detection_bound`]. The heartbeat acts when it is
+//! polled, so that either half of the socket must be polled whenever it wakes.
+//! There is one exception: a pong that cannot be read, as more unread messages lie before it than are [read
+//! ahead](KeepAlive::with_lookahead), is not judged. Writes still are. [`heartbeat`] has the rules.
 //!
-//! ```
-//! # futures::executor::block_on(async {
-//! use std::time::Duration;
-//! use futures::{StreamExt, channel::mpsc};
-//! use futures_pinger::{Config, Frame, pinger};
-//!
-//! # let config = Config::builder().initial_delay(Duration::ZERO).build().unwrap();
-//! let (outgoing, mut frames) = mpsc::channel(0);
-//! let (pongs, pinger) = pinger(outgoing, config);
-//!
-//! let connection = async {
-//!     // The writer: it would send each frame over the socket. Here it plays the peer instead,
-//!     // who answers a ping with a pong of the same payload ...
-//!     if let Some(Frame::Ping(payload)) = frames.next().await {
-//!         // ... which the reader hands over.
-//!         pongs.handle_pong(&payload).expect("the heartbeat runs");
-//!     }
-//!     drop(pongs); // The connection has ended, and so does the heartbeat.
-//! };
-//! let (ended, ()) = futures::join!(pinger, connection);
-//! assert_eq!(ended.unwrap(), futures_pinger::Stopped::PongsEnded);
-//! # });
-//! ```
+//! The [`guide`] says how to [choose](guide::choosing) the times, how the heartbeat goes on [while a handler
+//! works](guide::working), how a connection [ends in order](guide::closing), how a client
+//! [reconnects](guide::reconnecting), what [a line in the log](guide::statistics) means, and what a
+//! [verdict](guide::verdict) proves.
 //!
 //! # WebSocket crates
 //!
@@ -55,52 +67,24 @@
 //! | `reqwest-websocket-0_6` | `reqwest_websocket::Message` | reqwest-websocket 0.6 |
 //! | `tokio-websockets-0_13` | `tokio_websockets::Message` | tokio-websockets 0.13 (needs Rust 1.89) |
 //!
-//! All may be on at once. For other versions of tungstenite there is [`protocol_for_tungstenite!`]; for other
-//! crates, implement [`Protocol`]. For pings in text there are [`protocols`].
+//! For other versions of tungstenite there is [`protocol_for_tungstenite!`]; for other crates, implement
+//! [`Protocol`]. For pings in text there are [`protocols`].
 //!
-//! The features `tokio` and `async-io` add [timers](Timer), `tokio` and `futures-io` the traits under
-//! which a [`Metered`] transport reads and writes, `suspend` lets the timers tell how long the machine was
-//! [asleep](Timer::asleep) (on Linux and Android; elsewhere it changes nothing), `serde` reads a [`Config`]
-//! from a table of its options and writes it as one; `wasm` and `tracing` are below, and
-//! `test-util` adds the module `testing`: virtual time and scripted peers for your own tests.
+//! # Other features
 //!
-//! # Browsers and Node
+//! | Feature | Adds |
+//! |---|---|
+//! | `tokio` | the [timer](Timer) `TokioTimer`, and tokio's traits for a [`Metered`] transport |
+//! | `async-io` | the timer `AsyncIoTimer`, for smol and async-std |
+//! | `futures-io` | the traits of futures-io for a [`Metered`] transport |
+//! | `tracing` | a span and events for each heartbeat: [`guide::tracing`] |
+//! | `serde` | a [`Config`] as a table of its options, with durations as `"15s"` |
+//! | `suspend` | timers that know how long the machine was asleep, on Linux and Android: [`guide::suspend`] |
+//! | `wasm` | browsers and Node: [`guide::wasm`] |
+//! | `test-util` | the module `testing`: virtual time and scripted peers for your own tests |
 //!
-//! With the feature `wasm`, the crate works on `wasm32-unknown-unknown`: [`FuturesTimer`],
-//! [`Clock::system`] and the payloads of pings use the host's timers, clock and randomness, and
-//! [`Instant`] is the `web-time` crate's, as the standard library has no clock there. Without it the
-//! crate does not build for that target, unless its user gives `getrandom` another backend. On every
-//! other target the feature changes nothing.
-//!
-//! The WebSockets of browsers and of Node send no pings of their own; ping in text by a preset of
-//! [`protocols`] [over](protocols::Json::over) a [`TextProtocol`] of yours. tokio has no clock on that target, so `TokioTimer` is not there.
-//!
-//! # Tracing
-//!
-//! With the feature `tracing`, each heartbeat is a span `heartbeat` of the target `futures_pinger`,
-//! at the level `WARN`. It begins with the heartbeat (a [`Pinger`]'s and a [`KeepAlive`]'s with the
-//! first poll), as a child of the span that is current then, and its fields are the options:
-//! `interval`, `timeout` or `adaptive_timeout`, `write_timeout`, `max_missed`, `liveness`, or `watch` or
-//! `watch_pings` and `write_timeout`. In it:
-//!
-//! | Level | Event | Fields |
-//! |---|---|---|
-//! | `WARN` | `the peer is gone`: once for a verdict, when its close frame is flushed or given up | all of [`TimedOut`] |
-//! | `DEBUG` | `ping missed` | `sequence`, `elapsed`, `missed` (in a row) |
-//! | `DEBUG` | `ping written off`: unanswered, without a timeout, when the next is due | `sequence` |
-//! | `DEBUG` | `late wake`: this process stalled, by 1 ms or more | `lateness` |
-//! | `DEBUG` | `stray pongs`: whenever a total reaches or passes a power of two | the totals, `unsolicited` and `stale` |
-//! | `DEBUG` | `paused`, `resumed`, `stopped` | |
-//! | `DEBUG` | `new configuration` | the options, as in the span |
-//! | `TRACE` | `ping`: the sink has taken it | `sequence`, `cause` |
-//! | `TRACE` | `pong`: the newest ping's own | `sequence`, `rtt` |
-//! | `TRACE` | `answered by policy`: see [`Liveness`] | `sequence` |
-//!
-//! Members of a [`PingerSet`] have no span and no events: a million would tell nobody anything. Only many verdicts at
-//! once are one event in no span, `WARN` `mass verdicts` with `condemned` and `judged`: see
-//! [`Totals::mass_verdicts`]. A million stray pongs are twenty events. A heartbeat that is dropped, or whose connection
-//! ends, says nothing. No payload is ever logged, and no text of a close frame. An event that nobody
-//! wants costs a look at its level, and without the feature there is nothing to look at.
+//! All features may be on at once, and none changes how another behaves. Without features no runtime is among the
+//! dependencies: the default timer, [`FuturesTimer`], works on any executor.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Tests subtract what they have just added.
 #![cfg_attr(test, allow(clippy::unchecked_time_subtraction))]

@@ -1,5 +1,5 @@
-//! What an operator sees of a heartbeat: a span, and the events in it that the [crate
-//! docs](crate#tracing) list. Without the feature `tracing` it is nothing: no size, no code.
+//! What an operator sees of a heartbeat: a span, and the events in it that the [guide's
+//! chapter](crate::guide::tracing) lists. Without the feature `tracing` it is nothing: no size, no code.
 
 use std::fmt;
 #[cfg(feature = "tracing")]

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::TimedOut;
 use crate::time::Span;
 
-/// One event of those that the [crate docs](crate#tracing) list.
+/// One event of those that the [guide](crate::guide::tracing) lists.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
 pub(crate) enum Event {
