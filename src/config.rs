@@ -464,6 +464,27 @@ impl Config {
 /// [`watch_pings`](Self::watch_pings), and [`close`](Self::close) and [`no_close`](Self::no_close). A
 /// duration too long for the clock, such as [`Duration::MAX`], means never.
 ///
+/// # Options
+///
+/// | Option | Default |
+/// |---|---|
+/// | [`interval`](Self::interval), from one ping's due time to the next | 15 s |
+/// | [`initial_delay`](Self::initial_delay), before the first ping; or [`initial_delay_at_random`](Self::initial_delay_at_random) | the interval |
+/// | [`timeout`](Self::timeout), from the flushed ping to its pong; or [`adaptive_timeout`](Self::adaptive_timeout) (RFC 6298); or [`no_timeout`](Self::no_timeout) | 20 s |
+/// | [`write_timeout`](Self::write_timeout), from a ping's first offer to its completed flush | the timeout |
+/// | [`max_missed`](Self::max_missed), consecutive misses that make the verdict | 1 (adaptive: 3) |
+/// | [`liveness`](Self::liveness), what answers a ping | [`Liveness::Pong`] |
+/// | [`watch`](Self::watch) or [`watch_pings`](Self::watch_pings): no pings, and silence is the verdict | neither |
+/// | [`close`](Self::close), the close frame of a verdict; or [`no_close`](Self::no_close) | 1011 "Ping timeout" |
+/// | [`close_timeout`](Self::close_timeout), for that frame to go out | 1 s |
+/// | [`closing_handshake`](Self::closing_handshake), from a close frame to the end of the stream of a `KeepAlive` | 10 s |
+/// | [`progress`](Self::progress), by how much bytes that move may extend a deadline in all, with a [`Meter`](crate::Meter) | the timeout |
+/// | [`jitter`](Self::jitter), the largest random share by which a wait is shortened | 0 |
+/// | [`stall_grace`](Self::stall_grace), whether a stall of our own extends the deadline that it hid | yes |
+/// | [`granularity`](Self::granularity), the grid to which wake-ups are rounded up | 100 ms, or 1/64 of the shortest duration |
+///
+/// A value that makes no sense is refused with an error that names the option and the value.
+///
 /// # Examples
 ///
 /// ```

@@ -68,7 +68,11 @@
 //! | `tokio-websockets-0_13` | `tokio_websockets::Message` | tokio-websockets 0.13 (needs Rust 1.89) |
 //!
 //! For other versions of tungstenite there is [`protocol_for_tungstenite!`]; for other crates, implement
-//! [`Protocol`]. For pings in text there are [`protocols`].
+//! [`Protocol`], which takes [ten lines](https://github.com/futures-pinger/futures-pinger/tree/main/adapters/tests/by_hand).
+//! For pings in text there are [`protocols`].
+//!
+//! actix-ws answers no pings of the peer by itself, and its `Session` is a queue of 32 messages, so that [what holds
+//! for queues](guide::choosing#queues-behind-a-sink) holds there.
 //!
 //! # Other features
 //!
