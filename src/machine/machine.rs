@@ -8,7 +8,6 @@ use super::event::{Event, Events};
 use super::proof::{Key, Proof, payload};
 use super::record::{Cause, CloseStep, End, Handshake, Newest, Phase, Record, Start, WaitKind};
 use super::schedule::Wait;
-use super::turn::Turn;
 use crate::config::{Config, Liveness, Timeout};
 use crate::error::{ProbeError, TimedOut, TimeoutPhase};
 use crate::frame::{CloseReason, Frame};
@@ -355,20 +354,31 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         Some((number, deadline.at, deadline.timeout))
     }
 
-    /// Whether a turn has judged the peer, and if so whether that ends the heartbeat, or would. The peer is
-    /// judged also where its answer is found when the next ping is sent, or the next silence is waited for.
+    /// How many pings were sent.
     #[inline]
-    pub(crate) fn judgement(&self, turn: &Turn, now: Time) -> Option<bool> {
-        let lives = match turn {
-            _ if self.judged.is_some() => return self.judged,
-            Turn::Send(Frame::Ping(_)) => self.record.issued > 1 && !self.record.is_in_doubt(),
-            Turn::Rest(_) => self.record.phase == Phase::Watching && self.was_heard_before(now),
-            _ => false,
-        };
-        lives.then_some(false)
+    pub(crate) fn issued(&self) -> u64 {
+        self.record.issued
+    }
+
+    /// Whether a turn, before which so many pings were `issued`, has judged the peer, and if so whether that
+    /// ends the heartbeat, or would. The peer is judged also where its answer is found when the next ping is
+    /// sent, or the next silence is waited for.
+    #[inline]
+    pub(crate) fn judgement(&self, issued: u64, now: Time) -> Option<bool> {
+        if self.judged.is_some() {
+            return self.judged;
+        }
+        if self.record.issued != issued {
+            return (issued > 0 && !self.record.is_in_doubt()).then_some(false);
+        }
+        if self.record.phase == Phase::Watching {
+            return self.was_heard_before(now).then_some(false);
+        }
+        None
     }
 
     /// Whether a peer that is only watched has sent something since it was looked at, and before `now`.
+    #[cold]
     fn was_heard_before(&self, now: Time) -> bool {
         let is_fresh = self.record.is_fresh() || !self.config().stall_grace();
         is_fresh && self.record.waiting_since < now

@@ -454,16 +454,15 @@ impl Turns for Look<'_> {
             self.left = true;
             return Turn::Over(None);
         }
-        let holds_verdicts = self.judgements.hold_next();
         // Under the lock: a reader that comes back later finds that the driver is not told of the seat.
         let reader = self.chunk.reader(self.seat);
-        if !reader.is_reading() || !seats.probes.is_empty() {
-            return self.turn_with_care(seats, sent, sink, holds_verdicts);
+        if !reader.is_reading() || !seats.probes.is_empty() || self.judgements.hold_next() {
+            return self.turn_with_care(seats, sent, sink);
         }
         let mut machine = seats.machine(self.seat);
-        machine.holds_verdicts = holds_verdicts;
+        let issued = machine.issued();
         let turn = machine.turn(self.now, sent, sink, &mut Input::Drained);
-        if let Some(ends) = machine.judgement(&turn, self.now) {
+        if let Some(ends) = machine.judgement(issued, self.now) {
             self.judgements.count(ends);
         }
         turn
@@ -493,17 +492,13 @@ impl Turns for Look<'_> {
 }
 
 impl Look<'_> {
-    /// One turn for a member whose reader is away, or was, or in whose chunk a probe is out.
+    /// One turn for a member whose reader is away, or was, or in whose chunk a probe is out, or whose verdict
+    /// would be one of many.
     #[cold]
-    fn turn_with_care(
-        &mut self,
-        seats: &mut Seats,
-        sent: bool,
-        sink: SinkState,
-        holds_verdicts: bool,
-    ) -> Turn {
+    fn turn_with_care(&mut self, seats: &mut Seats, sent: bool, sink: SinkState) -> Turn {
         let mut machine = seats.machine(self.seat);
-        machine.holds_verdicts = holds_verdicts;
+        machine.holds_verdicts = self.judgements.hold_next();
+        let issued = machine.issued();
         let mut leeway = None;
         let presence = self.chunk.reader(self.seat).find(|| {
             leeway = machine.leeway(self.now);
@@ -525,7 +520,7 @@ impl Look<'_> {
             }
             (turn, ..) => turn,
         };
-        if let Some(ends) = machine.judgement(&turn, self.now) {
+        if let Some(ends) = machine.judgement(issued, self.now) {
             self.judgements.count(ends);
         }
         self.look_at_probes(seats, input, turn)
@@ -581,6 +576,7 @@ impl Chunk {
         })
     }
 
+    #[inline(always)]
     fn seats(&self) -> MutexGuard<'_, Seats> {
         lock(&self.seats)
     }

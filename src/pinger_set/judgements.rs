@@ -54,6 +54,8 @@ impl Judged {
 pub(super) struct Judgements {
     options: MassVerdicts,
     now: Time,
+    /// The slice of `now`.
+    slice: usize,
     slices: [Judged; SLICES],
     sum: Judged,
     /// When there were many verdicts last.
@@ -67,6 +69,7 @@ impl Judgements {
         Self {
             options,
             now,
+            slice: index(now.as_nanos() / SLICE),
             slices: [Judged {
                 all: 0,
                 condemned: 0,
@@ -89,6 +92,7 @@ impl Judgements {
             *slice = Judged::default();
         }
         self.now = self.now.max(now);
+        self.slice = index(self.now.as_nanos() / SLICE);
     }
 
     /// Whether the next member that would be condemned is one of many, and is to be held.
@@ -110,7 +114,7 @@ impl Judgements {
     #[inline]
     pub(super) fn count(&mut self, condemned: bool) {
         self.sum.add(condemned);
-        self.slices[index(self.now.as_nanos() / SLICE)].add(condemned);
+        self.slices[self.slice].add(condemned);
         if condemned && self.are_many(self.sum) {
             self.note_many();
         }
