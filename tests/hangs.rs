@@ -487,3 +487,47 @@ async fn each_close_that_goes_one_way_has_an_end() {
     tokio::join!(all::<Tungstenite>(), all::<Axum>(), all::<WebSockets>());
     tokio::join!(all::<TungsteniteClient>(), all::<WebSocketsClient>());
 }
+
+/// A peer that answers for a while, and then no more.
+async fn lives_and_dies<C: Crate>()
+where
+    Rfc6455: Protocol<C::Message>,
+{
+    let (mut socket, mut peer) = connected::<C>().await.expect("connected");
+    let controller = socket.controller();
+    let answers = async {
+        while controller.stats().answered() < 3 {
+            // The crate answers what it reads.
+            let _ = timeout(Duration::from_millis(20), peer.next()).await;
+        }
+    };
+    let ended = async {
+        while let Ok(Some(_)) = socket.try_next().await {}
+        panic!("nothing else ends it");
+    };
+    timeout(GUARD, async {
+        tokio::select! {
+            () = answers => {}
+            () = ended => {}
+        }
+    })
+    .await
+    .expect("a live peer lives");
+    let end = timeout(GUARD, socket.try_next()).await.expect("a verdict");
+    let end = end.map(|_| "a message");
+    let verdict = matches!(&end, Err(Error::Timeout(it)) if it.phase() == TimeoutPhase::Pong);
+    assert!(verdict, "{end:?}");
+    drop(peer);
+}
+
+// contract: I62 K72
+#[tokio::test]
+async fn over_each_crate_a_peer_that_answers_is_alive_and_a_mute_one_is_found() {
+    tokio::join!(
+        lives_and_dies::<Tungstenite>(),
+        lives_and_dies::<Axum>(),
+        lives_and_dies::<WebSockets>(),
+        lives_and_dies::<TungsteniteClient>(),
+        lives_and_dies::<WebSocketsClient>(),
+    );
+}
