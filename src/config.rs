@@ -20,9 +20,9 @@ const DEFAULT_MAX_MISSED: u32 = 1;
 const DEFAULT_MAX_MISSED_ADAPTIVE: u32 = 3;
 const MAX_DEFAULT_GRANULARITY: Duration = Duration::from_millis(100);
 
-/// What a peer must do for its heart to count as beating.
+/// What counts as an answer to a ping.
 ///
-/// Which one suits a protocol:
+/// The table says which one suits a peer:
 ///
 /// | The peer | Liveness |
 /// |---|---|
@@ -36,22 +36,23 @@ pub enum Liveness {
     /// Only a pong with the payload of the ping in flight answers it (RFC 6455 §5.5.3).
     #[default]
     Pong,
-    /// Any pong answers: for peers that mangle the payload. It is no proof against a peer that
-    /// sends pongs unasked. Its round trip is measured where no earlier ping lacks its answer.
+    /// Any pong answers the ping in flight, for peers that mangle the payload. Such a pong is no proof
+    /// against a peer that sends pongs unasked. Its round trip is measured where no earlier ping lacks an
+    /// answer.
     AnyPong,
-    /// Whatever the peer sends answers, and postpones the next ping: the least traffic on busy
-    /// connections. Outgoing data never counts.
+    /// Whatever the peer sends answers the ping in flight, and postpones the next ping. A busy connection
+    /// has the least traffic so. What this side sends never counts.
     Activity {
-        /// From so long after the last matching pong on, only a matching pong answers. A peer (or
-        /// a proxy before it) that sends data but never a pong is found out in this time.
+        /// The time after the last matching pong for which data is trusted; from then on only a matching
+        /// pong answers. So a peer (or a proxy before it) that sends data but never a pong is found.
         max_unproven: Duration,
     },
-    /// Whatever the peer sends after a ping answers it, and postpones nothing: pings keep their
-    /// schedule, for peers that must hear from us. What came before the ping was handed over is no
-    /// answer, and outgoing data never counts.
+    /// Whatever the peer sends after a ping answers that ping, and postpones nothing: pings keep their
+    /// schedule, for peers that must hear from this side. What came before the ping was handed over is no
+    /// answer, and what this side sends never counts.
     Traffic {
-        /// As with [`Activity`](Self::Activity): from so long after the last matching pong on, only a
-        /// matching pong answers. The first ping that needs one leaves within an interval from then.
+        /// The time after the last matching pong for which data is trusted; from then on only a matching
+        /// pong answers. The first ping that needs one leaves within an interval from then.
         max_unproven: Duration,
     },
 }
@@ -541,7 +542,8 @@ impl Default for ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// From one ping's due time to the next: there is no drift, and no burst after a pause.
+    /// The time from one ping's due time to the next. Due times do not drift, and no burst of pings follows
+    /// a pause.
     ///
     /// Default: 15 s. Zero is refused.
     #[doc(alias = "period")]
@@ -550,7 +552,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// From the first poll to the first ping; zero sends it at once.
+    /// The time from the first poll to the first ping. Zero sends the first ping at once.
     ///
     /// Default: the interval.
     pub fn initial_delay(mut self, initial_delay: Duration) -> Self {
@@ -559,9 +561,8 @@ impl ConfigBuilder {
     }
 
     /// Draws the time from the first poll to the first ping at random, evenly from the whole
-    /// interval: of a hundred thousand connections that a restart brings back at once, each second of
-    /// the interval gets its share of the first pings, and of all that follow. Discord asks its
-    /// clients for such a first beat.
+    /// interval. Where a restart brings a hundred thousand connections back at once, their first pings, and
+    /// all that follow, are so spread over the interval. Discord asks its clients for such a first beat.
     ///
     /// The jitter shortens only the waits after it. The draw is made once for each heartbeat: another
     /// configuration that is put in force before the first ping spreads by the same draw.
@@ -582,8 +583,8 @@ impl ConfigBuilder {
     }
 
     /// Sends no pings, and ends with [`TimeoutPhase::Silence`](crate::TimeoutPhase::Silence) once no
-    /// message at all has come for `within`: for a peer that pings by itself, or talks all the time.
-    /// Clients of engine.io 4 wait for `pingInterval + pingTimeout` so.
+    /// message at all has come for `within`. This is for a peer that pings by itself, or talks all the time:
+    /// clients of engine.io 4 wait for `pingInterval + pingTimeout`.
     ///
     /// Nothing but the close frame is sent. Unread data is no silence: what has arrived is read before
     /// anything is judged, and a local stall has the same grace as with pings. The time runs from the
@@ -633,7 +634,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// From the flushed ping to its pong.
+    /// The time that a pong may take, from the completed flush of its ping.
     ///
     /// Default: 20 s. Zero is refused.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -641,29 +642,28 @@ impl ConfigBuilder {
         self
     }
 
-    /// Instead of a fixed timeout, one that follows the round-trip times that are measured, as
-    /// TCP's does: SRTT + max(G, 4·RTTVAR), kept within `range` (RFC 6298; G is the granularity,
-    /// 10 ms at the least).
+    /// Replaces the fixed timeout by one that follows the measured round-trip times as TCP's does:
+    /// SRTT + max(G, 4·RTTVAR), kept within `range` (RFC 6298; G is the granularity, 10 ms at the least).
     ///
-    /// Before the first measurement it is the range's end; a miss doubles it, an answer puts it
-    /// back. `max_missed` is then 3 unless it is set. A range that is empty or starts at zero is
-    /// refused.
+    /// Before the first measurement the timeout is the end of the range. A miss doubles the timeout, and an
+    /// answer puts it back to what the measurements say. `max_missed` is then 3 unless it is set. A range
+    /// that is empty or starts at zero is refused.
     pub fn adaptive_timeout(mut self, range: RangeInclusive<Duration>) -> Self {
         self.timeout = Some(Timeout::Adaptive(range));
         self
     }
 
-    /// Pings only: they keep the connection open, and no missing pong ends it. A ping that is
+    /// Sends pings to keep the connection open, and lets no missing pong end it. A ping that is
     /// unanswered when the next one is due is counted as missed.
     ///
-    /// The write timeout is then never, unless it is set.
+    /// There is then no write timeout either, unless it is set.
     pub fn no_timeout(mut self) -> Self {
         self.timeout = Some(Timeout::Never);
         self
     }
 
-    /// From the poll that first offers the ping to the sink to its completed flush. It is what
-    /// finds a dead peer behind a sink that takes nothing any more.
+    /// The time that a ping may take to be written, from the poll that first offers the ping to the sink to
+    /// its completed flush. This timeout finds a dead peer behind a sink that takes nothing any more.
     ///
     /// Default: the timeout, or the end of the adaptive range. Zero is refused.
     pub fn write_timeout(mut self, write_timeout: Duration) -> Self {
@@ -680,8 +680,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// The close frame that a pong timeout sends. After a write timeout it is sent to a dedicated
-    /// close sink only, as the ping's own could not even take the ping.
+    /// The close frame that is sent after a pong timeout. After a write timeout it is sent only where there is
+    /// a sink of its own for it ([`close_to`](crate::Pinger::close_to)), as the other sink could not even
+    /// take the ping.
     ///
     /// Default: [`CloseReason::ping_timeout`].
     pub fn close(mut self, close: CloseReason) -> Self {
@@ -689,13 +690,13 @@ impl ConfigBuilder {
         self
     }
 
-    /// No close frame: the verdict comes at once.
+    /// Sends no close frame, so that the verdict comes at once.
     pub fn no_close(mut self) -> Self {
         self.close = None;
         self
     }
 
-    /// How long the close frame may take, from the verdict on.
+    /// The time that the close frame may take to be written, from the verdict on.
     ///
     /// Default: 1 s. Zero is refused ([`no_close`](Self::no_close) sends none).
     pub fn close_timeout(mut self, close_timeout: Duration) -> Self {
@@ -703,8 +704,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long the connection of a [`KeepAlive`](crate::KeepAlive) may last after a close frame, sent
-    /// or read, until its stream ends (RFC 6455 §7.1.1 leaves that open). [`Duration::MAX`] is never.
+    /// The time that the connection of a [`KeepAlive`](crate::KeepAlive) has to end after a close frame,
+    /// sent or read (RFC 6455 §7.1.1 leaves that open). Then the stream ends. [`Duration::MAX`] is never.
     ///
     /// Default: 10 s. Zero is refused.
     pub fn closing_handshake(mut self, closing_handshake: Duration) -> Self {
@@ -712,12 +713,12 @@ impl ConfigBuilder {
         self
     }
 
-    /// By how much bytes that move may extend a deadline of a ping, in all, where the heartbeat has a
-    /// [`Meter`](crate::Meter): bytes that come in extend the wait for the pong, and bytes that go out
+    /// The time by which bytes that move may extend a deadline of a ping, in all, where the heartbeat has a
+    /// [`Meter`](crate::Meter). Bytes that come in extend the wait for the pong, and bytes that go out
     /// extend the wait for the sink. With [`watch`](Self::watch) bytes that come in extend the time of
-    /// silence. Without a meter it changes nothing.
+    /// silence. Without a meter the option changes nothing.
     ///
-    /// Choose what the largest honest message takes on the slowest line. With [`Duration::MAX`] bytes that
+    /// Choose the time that your largest message takes on the slowest line. With [`Duration::MAX`] bytes that
     /// move put a verdict off without end, and with zero they extend nothing.
     ///
     /// Default: the timeout, or the end of the adaptive range; without a timeout, the write timeout.
@@ -726,26 +727,26 @@ impl ConfigBuilder {
         self
     }
 
-    /// Shortens each wait for the next ping, the first included, by a random share of it up to
-    /// this: many heartbeats that start together do not stay together.
+    /// The largest share by which each wait for a ping, the first included, is shortened at random, so that
+    /// many heartbeats that start together do not stay together.
     ///
-    /// Default: 0.0. What is not between 0.0 and 1.0 is refused.
+    /// Default: 0.0. A value that is not between 0.0 and 1.0 is refused.
     pub fn jitter(mut self, jitter: f64) -> Self {
         self.jitter = Some(jitter);
         self
     }
 
-    /// What counts as an answer.
+    /// What counts as an answer to a ping.
     ///
-    /// Default: [`Liveness::Pong`], the strict one. A `max_unproven` of zero is refused.
+    /// Default: [`Liveness::Pong`], the strictest. A `max_unproven` of zero is refused.
     pub fn liveness(mut self, liveness: Liveness) -> Self {
         self.liveness = Some(liveness);
         self
     }
 
     /// Whether a stall of this process (a blocked executor, a stopped process, a sleeping machine)
-    /// that hides a deadline extends it, so that the peer's answer can still be read. Without it the time in
-    /// which nobody polled counts as the peer's silence; what has arrived by then is still read first.
+    /// that hides a deadline extends this deadline, so that the peer's answer can still be read. With `false`
+    /// the time in which nobody polled counts as the peer's silence; what has arrived is still read first.
     ///
     /// Default: true. See the [module docs](crate::heartbeat) for the rule.
     pub fn stall_grace(mut self, stall_grace: bool) -> Self {
@@ -753,9 +754,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Rounds timer wake-ups up to a process-wide grid of this step, so that many heartbeats share
-    /// one wake-up. Nothing is ever early by it, and nothing late by more than a step. Zero is
-    /// exact.
+    /// The step of a process-wide grid to which wake-ups are rounded up, so that many heartbeats share
+    /// one wake-up. Nothing is early by it, and nothing is late by more than a step. Zero rounds nothing.
     ///
     /// A stall of this process that is no longer than a step or two looks like rounding: for the
     /// full [`stall_grace`](Self::stall_grace) stay well below an eighth of the timeouts, as the

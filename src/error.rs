@@ -160,8 +160,8 @@ impl TimedOut {
         self.elapsed.to_duration()
     }
 
-    /// Pings in a row that no pong answered in time. A ping that could not be written counts as
-    /// none of them.
+    /// The number of pings in a row that no pong answered in time. A ping that could not be written is not
+    /// among them.
     #[must_use]
     pub const fn missed(&self) -> u32 {
         self.missed
@@ -173,8 +173,8 @@ impl TimedOut {
         self.answered as u64
     }
 
-    /// Pongs that answered nothing in the whole life of the heartbeat: strays, forgeries, repetitions. Where
-    /// they are as many as the pings, the peer, or something in between, mangles the payload; see
+    /// Pongs that answered nothing in the whole life of the heartbeat: strays, forgeries and repetitions. Where
+    /// there are as many of them as pings, the peer, or something in between, mangles the payload; see
     /// [`Liveness::AnyPong`](crate::Liveness::AnyPong).
     #[must_use]
     pub const fn unsolicited(&self) -> u64 {
@@ -187,14 +187,14 @@ impl TimedOut {
         self.last_rtt.known()
     }
 
-    /// How late this side's own polls were at the most, while the fatal ping was out. More than a
-    /// few milliseconds tell of a stalled process or an executor that is short of time.
+    /// The greatest lateness of this side's own polls while the fatal ping was out. More than a few
+    /// milliseconds tell of a stalled process or an executor that is short of time.
     #[must_use]
     pub const fn lateness(&self) -> Duration {
         self.lateness.to_duration()
     }
 
-    /// For how long no pong could be read since the last proof of life, as the reader was away; see
+    /// The time since the last proof of life in which no pong could be read, because the reader was away; see
     /// [`Stats::reader_away`](crate::Stats::reader_away).
     #[must_use]
     pub const fn reader_away(&self) -> Duration {
@@ -411,7 +411,9 @@ impl fmt::Display for SetConfigError {
         match self {
             Self::Closed => f.write_str("the set is gone"),
             Self::Invalid(invalid) => invalid.fmt(f),
-            Self::TooMany => f.write_str("a set has 256 configurations at the most"),
+            Self::TooMany => {
+                f.write_str("the set has 256 configurations already, and cannot have more")
+            }
         }
     }
 }

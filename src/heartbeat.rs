@@ -87,15 +87,15 @@ use crate::trace::Trace;
 /// What the caller is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// A ping wants to go: once the sink is ready, send what [`Heartbeat::transmit`] returns, flush
-    /// it, and call [`Heartbeat::handle_sent`]. Said once for each ping; poll on for the deadline.
+    /// Send a ping: once the sink is ready, put in what [`Heartbeat::transmit`] returns, flush the sink,
+    /// and call [`Heartbeat::handle_sent`]. This is said once for each ping; poll on for its deadline.
     Ping,
-    /// The close frame wants to go, by the same steps. Said once.
+    /// Send the close frame, by the same steps. This is said once.
     Close(Destination),
-    /// Nothing to do before that instant (none: never), unless there is something to handle. Then
-    /// call [`Heartbeat::handle_timeout`].
+    /// Wait until that instant, and then call [`Heartbeat::handle_timeout`]. Without an instant there is
+    /// nothing to wait for but input. Any input that comes before is handled at once.
     Wait(Option<Instant>),
-    /// It is over; the answer does not change any more.
+    /// The heartbeat has ended, and this answer does not change any more.
     Done(Verdict),
 }
 
@@ -139,8 +139,8 @@ impl Heartbeat {
         Self::start(Terms::new(config), now)
     }
 
-    /// The same with a given key, for reproducible payloads and jitter. Whoever knows the key can
-    /// forge pongs.
+    /// A heartbeat that starts at `now`, with a given key, for reproducible payloads and jitter. Whoever
+    /// knows the key can forge pongs.
     #[must_use]
     pub fn with_key(config: Config, now: Instant, key: [u8; 16]) -> Self {
         Self::start(Terms::with_key(config, Key::new(key)), now)
@@ -157,7 +157,7 @@ impl Heartbeat {
         heartbeat
     }
 
-    /// The close frame has a sink of its own: it is then sent after a write timeout too.
+    /// Gives the close frame a sink of its own, so that it is sent after a write timeout, too.
     #[must_use]
     pub fn dedicated_close(mut self) -> Self {
         self.dedicated_close = true;
@@ -185,15 +185,15 @@ impl Heartbeat {
         result
     }
 
-    /// Judges the deadlines. Call it when the instant of [`Output::Wait`] has come, after all input
-    /// that was ready has been handled; it does no harm at any other time.
+    /// Judges the deadlines. Call it when the instant of [`Output::Wait`] has come, after all input that was
+    /// ready has been handled. At any other time the call does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.act(|machine| machine.handle_timeout(Time::of(now)));
     }
 
-    /// Instead of [`handle_timeout`](Self::handle_timeout), when `read` more items have been
-    /// handled and further ones are ready. No deadline is judged before [`BACKLOG_LIMIT`] of them
-    /// have been read past it; then it is judged, without grace.
+    /// Takes the place of [`handle_timeout`](Self::handle_timeout) when `read` more items have been handled
+    /// and further ones are ready. A deadline is not judged before [`BACKLOG_LIMIT`] items have been read past
+    /// it; then it is judged, without grace.
     ///
     /// A caller that cannot know whether more is ready calls this with 1 after each item, and
     /// [`handle_timeout`](Self::handle_timeout) when its timer fires.
@@ -201,37 +201,36 @@ impl Heartbeat {
         self.act(|machine| machine.handle_backlog(read, Time::of(now)));
     }
 
-    /// The peer sent a pong. It may be of any length and content.
+    /// Handles a pong that the peer sent, of any length and content.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) -> PongKind {
         self.act(|machine| machine.handle_pong(payload, Time::of(now)))
     }
 
-    /// The peer sent something that answers its newest ping, and cannot say which one that is: see
+    /// Handles an answer to the newest ping that cannot say which ping it answers: see
     /// [`MessageKind::Answer`](crate::MessageKind::Answer).
     pub fn handle_answer(&mut self, now: Instant) -> PongKind {
         self.act(|machine| machine.handle_answer(Time::of(now)))
     }
 
-    /// The peer sent something else: data, a ping. It counts with
+    /// Handles something else that the peer sent, such as data. It counts only with
     /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic)
-    /// and [`watch`](crate::ConfigBuilder::watch) alone; once for each batch of messages is enough.
+    /// and [`watch`](crate::ConfigBuilder::watch). One call for each batch of messages is enough.
     pub fn handle_activity(&mut self, now: Instant) {
         self.act(|machine| machine.handle_message(false, Time::of(now), Time::of(now)));
     }
 
-    /// The peer sent a ping. It counts as activity does, and with
-    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts. Nothing is answered:
-    /// that is up to the caller.
+    /// Handles a ping that the peer sent. A ping counts as activity does, and with
+    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) nothing else counts. The caller answers the ping.
     pub fn handle_ping(&mut self, now: Instant) {
         self.act(|machine| machine.handle_message(true, Time::of(now), Time::of(now)));
     }
 
-    /// The frame that [`transmit`](Self::transmit) returned is flushed.
+    /// Handles the completed flush of the frame that [`transmit`](Self::transmit) returned.
     pub fn handle_sent(&mut self, now: Instant) {
         self.act(|machine| machine.handle_sent(Time::of(now)));
     }
 
-    /// The close frame cannot be written: the verdict stands without it.
+    /// Handles a close frame that cannot be written: the verdict stands without it.
     ///
     /// Before a verdict it does nothing: a broken transport is the caller's to report.
     pub fn handle_close_failed(&mut self) {
@@ -286,24 +285,24 @@ impl Heartbeat {
         }
     }
 
-    /// No pings and no verdicts until [`resume`](Self::resume). Pongs are still welcome, a flush
+    /// Sends no pings and judges nothing until [`resume`](Self::resume). Pongs are still handled, a flush
     /// that has begun should be completed, and a close frame on its way goes on.
     pub fn pause(&mut self, _now: Instant) {
         self.act(|machine| machine.pause());
     }
 
-    /// Goes on as if it were new: a ping that was in flight is written off without a miss, and the
-    /// next is due one interval from now. Without a [`pause`](Self::pause) before it does nothing.
+    /// Goes on after a [`pause`](Self::pause) as a new heartbeat does: a ping that was in flight is written
+    /// off without a miss, and the next is due one interval from now. Without a pause the call does nothing.
     pub fn resume(&mut self, now: Instant) {
         self.act(|machine| machine.resume(Time::of(now)));
     }
 
-    /// Ends the heartbeat: no further frame. A verdict that has fallen stands.
+    /// Ends the heartbeat, which sends no further frame. A verdict that has fallen stands.
     pub fn stop(&mut self) {
         self.act(|machine| machine.stop());
     }
 
-    /// What to do next; call it until it says [`Output::Wait`] or [`Output::Done`].
+    /// Says what to do next. Call it until it says [`Output::Wait`] or [`Output::Done`].
     ///
     /// The answer may change after any other call, and when the instant of [`Output::Wait`] comes.
     pub fn poll_output(&mut self, now: Instant) -> Output {
@@ -315,9 +314,8 @@ impl Heartbeat {
         }
     }
 
-    /// The frame that wants to go. Call it once the sink is ready for it and put the frame into the
-    /// sink at once: nothing is buffered here, and nothing is kept. None where nothing wants to go
-    /// (any more).
+    /// Returns the frame that is to be sent, or none where there is none (any more). Call it once the sink is
+    /// ready, and put the frame into the sink at once: the heartbeat keeps no copy.
     pub fn transmit(&mut self, now: Instant) -> Option<Frame> {
         self.act(|machine| machine.transmit(Time::of(now)))
     }

@@ -59,15 +59,17 @@ pin_project! {
     /// # Bounds
     ///
     /// The verdict falls within [`Config::detection_bound`] (with a meter:
-    /// [`Config::detection_bound_with_meter`]) while either half is polled whenever it wakes. Where the writing
-    /// half alone is polled it judges only what two looks have not found, an eighth of the timeout (1 s at the
-    /// most) apart. The first of them is before the deadline, so that the verdict is later only where nothing
-    /// was polled by then, or where the writer began to wait after it.
+    /// [`Config::detection_bound_with_meter`]) while either half is polled whenever it wakes.
     ///
-    /// A reader that takes its time over each message gets its verdict once all that has
-    /// arrived before it is read and it has waited for the socket for half the timeout in all (what it
-    /// had no time to read may keep the pong from being sent), or
-    /// [65 536](crate::heartbeat::BACKLOG_LIMIT) messages are read.
+    /// Where the writing half alone is polled, it reads for a missing pong twice before it condemns the peer.
+    /// The two looks lie an eighth of the timeout (1 s at the most) apart, and the first is before the deadline.
+    /// So the verdict is later than the deadline only where nothing was polled by then, or where the writer began
+    /// to wait after the first look was due.
+    ///
+    /// A reader that takes its time over each message gets its verdict once two things hold: everything that
+    /// had arrived is read, and the reader has waited for the socket for half the timeout in all. (Until then
+    /// unread messages may be what keeps the peer from sending its pong.) At the latest it gets the verdict when
+    /// [65 536](crate::heartbeat::BACKLOG_LIMIT) messages are read past the deadline.
     ///
     /// The one exception is a pong behind more unread messages than may be [read
     /// ahead](Self::with_lookahead): such a pong is not judged, and its ping counts neither as answered
@@ -77,14 +79,13 @@ pin_project! {
     /// next poll reads what has arrived before it judges anything.
     ///
     /// With [`Liveness::Activity`](crate::Liveness::Activity), [`Traffic`](crate::Liveness::Traffic) and
-    /// [`watch`](crate::ConfigBuilder::watch) a message counts from when it is read from the socket. The
-    /// heartbeat is told of it when it looks next, and takes it by the configuration of then.
+    /// [`watch`](crate::ConfigBuilder::watch) a message counts from the time when it is read from the socket.
+    /// The heartbeat learns of the message when it looks next, and judges it by the configuration in force then.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops the socket. Between polls at most one message of yours is held, as in any
-    /// sink: one that was accepted while a ping had the socket's readiness. It goes first in the next
-    /// flush.
+    /// Dropping a `KeepAlive` drops the socket. Between polls it holds at most one message of yours: one that
+    /// was accepted while a ping had the socket's readiness. That message goes first in the next flush.
     ///
     /// # Wakeups
     ///
@@ -258,12 +259,13 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         }
     }
 
-    /// How many messages may be read ahead of the application, so that a pong behind them is seen while
-    /// it does not read: while it is blocked in a write, or in [`run_while`](Self::run_while). Of the
-    /// peer's pings the newest alone is kept.
+    /// Sets how many messages may be read ahead of the application, so that a pong behind them is seen while
+    /// the application does not read: while it is blocked in a write, or in [`run_while`](Self::run_while).
+    /// Of the peer's pings only the newest is kept.
     ///
-    /// So many messages of the greatest size that the WebSocket crate allows may lie here. While it is full
-    /// no pong can be read, and a missing one is not judged; writes are. With 0 nothing is read ahead.
+    /// The memory that this may take is `messages` times the greatest message that the WebSocket crate allows.
+    /// While the room is full no pong can be read, and a missing pong is not judged; writes are. With 0
+    /// nothing is read ahead.
     ///
     /// Default: 16.
     pub fn with_lookahead(mut self, messages: usize) -> Self {
@@ -271,8 +273,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         self
     }
 
-    /// The stream yields data alone: no pings, no pongs, and no close frame, with which it ends
-    /// once the connection has.
+    /// Makes the stream yield data alone: no pings, no pongs and no close frame. The stream ends when the
+    /// connection does.
     ///
     /// The answers that the WebSocket crate gives to the peer's pings are flushed although nobody sends.
     ///
@@ -301,8 +303,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         self
     }
 
-    /// Bytes that pass `meter`, which lies under the socket, are life: they extend the deadlines of a ping,
-    /// each by [`progress`](crate::ConfigBuilder::progress) in all at the most. See
+    /// Takes bytes that pass `meter`, which lies under the socket, for signs of life: they extend the two
+    /// deadlines of a ping, each by [`progress`](crate::ConfigBuilder::progress) in all at the most. See
     /// [`Metered`](crate::Metered) for an example.
     pub fn with_meter(mut self, meter: Meter) -> Self {
         self.progress = Some(Box::new(Progress::new(meter)));
@@ -315,8 +317,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         self.home.stats()
     }
 
-    /// A handle that steers the heartbeat, and tells its figures, from anywhere: from the writer's
-    /// task after a split, say. It costs nothing until it is asked for.
+    /// A handle that steers the heartbeat, and tells its figures, from any task or thread. A heartbeat without
+    /// a controller pays nothing for it.
     ///
     /// Its orders are carried out with the next poll of either half.
     pub fn controller(&mut self) -> Controller {
@@ -342,8 +344,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         &self.socket
     }
 
-    /// The socket. Pongs that are read past the heartbeat are hidden from it, and a close frame that
-    /// is sent past it does not end it.
+    /// The socket. The heartbeat does not see pongs that are read here, and a close frame that is sent here
+    /// does not end the heartbeat.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.socket
     }
@@ -367,9 +369,9 @@ where
     P: Protocol<M>,
     T: Timer,
 {
-    /// Does `work`, a call of a database say, and goes on with the heartbeat meanwhile: pings leave, the
-    /// peer's are answered, and pongs are seen as long as no more messages come than are
-    /// [read ahead](Self::with_lookahead). What has come is yielded by the stream afterwards.
+    /// Polls `work`, such as a call to a database, and goes on with the heartbeat meanwhile: pings leave, the
+    /// peer's pings are answered, and pongs are seen as long as no more messages come than are
+    /// [read ahead](Self::with_lookahead). The stream yields these messages afterwards.
     ///
     /// `work` cannot use the socket: what it wants to send it returns, or puts into a channel.
     ///
@@ -388,9 +390,9 @@ where
         run_while(work, |cx| Pin::new(&mut *self).poll_heartbeat(cx)).await
     }
 
-    /// Goes on with the heartbeat while the application does something else than reading: for futures
-    /// that are written by hand, and for sockets that are not [`Unpin`]. Ready when the connection has
-    /// failed or ended, which the stream yields after all that was read before.
+    /// Goes on with the heartbeat while the application does something else than reading. This is for futures
+    /// that are written by hand, and for sockets that are not [`Unpin`]. The poll is ready when the connection
+    /// has failed or ended; the stream yields the reason after all that was read before.
     ///
     /// # Wakeups
     ///

@@ -26,8 +26,10 @@ use crate::timer::{Alarm, FuturesTimer, Timer};
 ///
 /// The heartbeat does nothing unless it is polled: join it with the reader, by `select!` or `join!`. A
 /// heartbeat that is spawned apart may look at its deadline, on a machine where tasks wait for their turn,
-/// while the reader still waits with the pong before it: then a live peer is condemned. Whoever reads the socket passes each pong to [`PongSender::handle_pong`] and drops the sender
-/// when the connection ends.
+/// while the reader still waits with the pong before it: then a live peer is condemned.
+///
+/// Whoever reads the socket passes each pong to [`PongSender::handle_pong`], or reads through
+/// [`PongSender::attach`], and drops the sender when the connection ends.
 ///
 /// # Queues
 ///
@@ -189,10 +191,9 @@ impl<Si, St> Pinger<Si, St> {
     /// A heartbeat that sends into `outgoing` and reads from `pongs`; it begins with its first
     /// poll.
     ///
-    /// On tokio, whose channels say that they are empty once their task has had its share of a turn,
-    /// do not let a sibling in the same task (a `join!` with a reader of a busy channel, say) spend it
-    /// all: spawn the heartbeat, or take the pongs of [`pinger()`](crate::pinger()), which always
-    /// tell the truth.
+    /// tokio's channels say that they are empty once a task has done 128 operations in one poll. Where `pongs`
+    /// is such a channel, and a sibling in the same task reads a busy one, a pong may seem to be missing. Take
+    /// [`pinger()`](crate::pinger()) there, whose [`PongSender`] is no channel.
     pub fn new(outgoing: Si, pongs: St, config: Config) -> Self {
         Self::at(Owner::new(config), outgoing, pongs)
     }
@@ -280,7 +281,7 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
         }
     }
 
-    /// Bytes that pass `meter` are life: they extend the deadlines of a ping, each by
+    /// Takes bytes that pass `meter` for signs of life: they extend the two deadlines of a ping, each by
     /// [`progress`](crate::ConfigBuilder::progress) in all at the most. The meter lies under the socket that
     /// takes the frames and gives the pongs.
     ///

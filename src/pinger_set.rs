@@ -168,10 +168,11 @@ impl<Si, K, T> PingerSet<Si, K, T> {
         }
     }
 
-    /// Of the members whose peer is judged in a second, more than this share that are condemned are many. Then
-    /// this side's network is likelier to be at fault than so many peers: [`Totals::mass_verdicts`] counts
-    /// it, and with the feature `tracing` one warning tells of it. Fewer than 64 judgements in a second say
-    /// nothing. A peer is judged when a deadline has passed, and when its answer is found in time.
+    /// Sets the share of condemned peers above which verdicts count as *mass verdicts*: when more than this
+    /// share of the peers that are judged within a second are condemned, this side's network is more likely at
+    /// fault than so many peers. [`Totals::mass_verdicts`] counts such an event, and with the feature `tracing`
+    /// one warning tells of it. Fewer than 64 judgements in a second are too few to count. A peer is judged when
+    /// a deadline has passed, and when its answer is found in time.
     ///
     /// Default: 0.5. Choose it before the first poll.
     ///
@@ -203,12 +204,12 @@ impl<Si, K, T> PingerSet<Si, K, T> {
         Ok(self)
     }
 
-    /// Whether a member that would be condemned as one of [many](Self::with_mass_verdict_share) at once gets
-    /// one timeout more, as after a stall of this process: a network that comes back in that time costs none
-    /// of them. Its [`lateness`](crate::TimedOut::lateness) tells of it. Each ping is held once at the most,
-    /// so that peers that are dead indeed are found within [`Config::detection_bound`] and one timeout more:
-    /// the timeout that the ping has failed by. The first of many, before so many have failed that the share
-    /// counts, are not held.
+    /// Sets whether a member that would be condemned among [mass verdicts](Self::with_mass_verdict_share) gets
+    /// one timeout more, as after a stall of this process. A network that comes back within that time costs
+    /// none of these members. The [`lateness`](crate::TimedOut::lateness) of a later verdict includes the time.
+    /// Each ping is held once at the most, so that peers that are really dead are found within
+    /// [`Config::detection_bound`] and one more of the timeout that has failed. The first members to be
+    /// condemned, before there are enough of them for the share to count, are not held.
     ///
     /// Default: false. Choose it before the first poll.
     pub fn hold_mass_verdicts(mut self, hold: bool) -> Self {
@@ -447,11 +448,10 @@ impl<Si, K> PingerSetHandle<Si, K> {
             .configure(config, |configs, config| configs.replace(before, config))
     }
 
-    /// The sums over all members that there are, and were: how a gateway is, in one look. Once the set is gone
-    /// all sums are zero.
+    /// The sums over all members that there are and were. Once the set is gone all sums are zero.
     ///
-    /// It looks at each member, 64 of them under one lock, so that it holds up neither the set nor a reader
-    /// for more than a moment, and costs nothing until it is asked for.
+    /// The call looks at each member, 64 of them under one lock, so that it holds up neither the set nor a
+    /// reader for more than a moment. A set that is never asked pays nothing for it.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.hub.totals()
@@ -688,7 +688,7 @@ impl Member {
             .unwrap_or(PongKind::Unsolicited)
     }
 
-    /// The peer sent something that answers its newest ping, and cannot say which one that is: see
+    /// Enters an answer to the newest ping that cannot say which ping it answers: see
     /// [`MessageKind::Answer`](crate::MessageKind::Answer).
     #[allow(clippy::must_use_candidate)] // Most callers have nothing to do with it.
     pub fn handle_answer(&self) -> PongKind {
@@ -696,16 +696,16 @@ impl Member {
         self.seat().handle_answer().unwrap_or(PongKind::Unsolicited)
     }
 
-    /// The peer sent something else: data, a ping. It counts with
+    /// Enters that something else than a pong was read. This counts only with
     /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic)
-    /// and [`watch`](crate::ConfigBuilder::watch) alone; once for each batch of messages is enough.
+    /// and [`watch`](crate::ConfigBuilder::watch). One call for each batch of messages is enough.
     pub fn handle_activity(&self) {
         // After the end activity means nothing.
         let _ = self.seat().handle_message(false);
     }
 
-    /// The peer sent a ping. It counts as activity does, and with
-    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts.
+    /// Enters that a ping of the peer was read. A ping counts as activity does, and with
+    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) nothing else counts.
     pub fn handle_ping(&self) {
         // After the end a ping means nothing.
         let _ = self.seat().handle_message(true);
@@ -789,7 +789,7 @@ where
     }
 }
 
-/// It never ends.
+/// The stream never ends.
 impl<Si, K, T> FusedStream for PingerSet<Si, K, T>
 where
     Si: Sink<Frame> + Unpin,

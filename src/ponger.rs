@@ -91,7 +91,7 @@ pub struct PingSender {
 }
 
 impl PingSender {
-    /// Queues a ping to be answered. It never waits: where the queue is full the oldest gives way.
+    /// Queues a ping to be answered. The call never waits: where the queue is full, its oldest ping is dropped.
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl PingSender {
         displaced.map(drop).map_err(|_| SendPingError::Closed)
     }
 
-    /// A close frame was sent or received: nothing is answered any more (RFC 6455 §5.5.1), not
-    /// even what is queued. The [`Ponger`] ends with [`Stopped::Requested`].
+    /// Answers nothing any more, not even what is queued, as a close frame was sent or received
+    /// (RFC 6455 §5.5.1). The [`Ponger`] ends with [`Stopped::Requested`].
     pub fn close(&self) {
         self.closing.called.store(true, Ordering::Release);
         // Either of them wakes the ponger, which then sees the flag: the one if it waits for its
@@ -152,7 +152,7 @@ pin_project! {
     ///
     /// # Wakeups
     ///
-    /// By a ping, by the end of the pings, and by the sink while a pong waits for it.
+    /// It is woken by a ping, by the end of the pings, and by the sink while a pong waits for it.
     #[project = PongerParts]
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct Ponger<Si> {
@@ -177,8 +177,10 @@ enum Stage {
 }
 
 impl<Si> Ponger<Si> {
-    /// How many pings may wait for the sink; beyond that the oldest gives way. Default: 1, the
-    /// newest wins (RFC 6455 §5.5.3). Pings that wait already are kept as far as they fit.
+    /// Sets how many pings may wait for the sink; of more pings the oldest is dropped. Pings that wait already
+    /// are kept as far as they fit.
+    ///
+    /// Default: 1, so that the newest ping is answered (RFC 6455 §5.5.3).
     ///
     /// # Examples
     ///

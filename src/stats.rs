@@ -51,7 +51,7 @@ pub(crate) enum Snapshot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HeartbeatState {
-    /// Nothing is out: the next ping is not due, or the heartbeat only
+    /// No ping is out: the next one is not due, or the heartbeat only
     /// [watches](crate::ConfigBuilder::watch).
     Idle,
     /// A ping is on its way into the sink.
@@ -65,9 +65,9 @@ pub enum HeartbeatState {
     /// The verdict has fallen and the close frame is on its way; or a close frame of the connection
     /// itself was sent or read.
     Closing,
-    /// It is over.
+    /// The heartbeat has ended.
     Gone,
-    /// Paused: no pings, no verdicts.
+    /// The heartbeat is [paused](crate::Controller::pause): it sends no pings and judges nothing.
     Paused,
 }
 
@@ -84,7 +84,7 @@ impl Stats {
         self.counters.answered
     }
 
-    /// Pings that no answer came to in time.
+    /// Pings that were not answered in time.
     #[must_use]
     pub const fn missed(&self) -> u64 {
         self.counters.missed
@@ -102,37 +102,38 @@ impl Stats {
         self.counters.unsolicited
     }
 
-    /// How often this side looked at a deadline later than it had asked to.
+    /// How many deadlines this side looked at later than it had asked to, because the process was stopped or
+    /// its executor was busy.
     #[must_use]
     pub const fn late_wakes(&self) -> u64 {
         self.counters.late_wakes
     }
 
-    /// The worst of that lateness.
+    /// The greatest lateness of such a look.
     #[must_use]
     pub const fn worst_lateness(&self) -> Duration {
         self.counters.worst_lateness.to_duration()
     }
 
-    /// How long pings waited for the sink to take and flush them, all together.
+    /// The total time for which pings waited for the sink to take and flush them.
     #[must_use]
     pub const fn write_blocked(&self) -> Duration {
         self.counters.write_blocked.to_duration()
     }
 
-    /// For how long no pong could be read, all together, as the application did not read what lay before it
-    /// ([`KeepAlive`](crate::KeepAlive#bounds)), or the reader of an
-    /// [`attach`](crate::PongSender::attach) was away: from the look that found it so while a ping was out,
-    /// to the look that has read everything. An absence that goes on is not in it yet.
+    /// The total time for which no pong could be read, because the application did not read what lay before it
+    /// ([`KeepAlive`](crate::KeepAlive#bounds)), or because the reader of an attached stream
+    /// ([`attach`](crate::PongSender::attach)) was away. An absence begins with the look that found it while a
+    /// ping was out, and is added when everything has been read; one that goes on is not counted yet.
     #[must_use]
     pub const fn reader_away(&self) -> Duration {
         self.counters.reader_away.to_duration()
     }
 
-    /// The latest round-trip time: from the flushed ping to its pong. A pong of another payload
+    /// The latest round-trip time, from the flushed ping to its pong. A pong of another payload
     /// ([`Liveness::AnyPong`](crate::Liveness::AnyPong)) and an answer without one
     /// ([`MessageKind::Answer`](crate::MessageKind::Answer)) are measured where no earlier ping lacks its
-    /// answer (Karn's rule, RFC 6298 §3); data never is.
+    /// answer (Karn's rule, RFC 6298 §3). Data that answers is never measured.
     #[must_use]
     pub fn latest_rtt(&self) -> Option<Duration> {
         self.rtt.latest()
@@ -156,8 +157,8 @@ impl Stats {
         self.rtt.min()
     }
 
-    /// The state at `now`, as far as this snapshot tells: waiting turns into suspect as time goes
-    /// by, all else needs a newer snapshot.
+    /// The state at `now`, as far as this snapshot tells. [`Waiting`](HeartbeatState::Waiting) turns into
+    /// [`Suspect`](HeartbeatState::Suspect) as time goes by; any other change needs a newer snapshot.
     #[must_use]
     pub fn state_at(&self, now: Instant) -> HeartbeatState {
         self.state.at(Some(now))

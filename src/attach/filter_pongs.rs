@@ -18,15 +18,15 @@ use crate::shared::Reader;
 const BATCH: u8 = 64;
 
 impl PongSender {
-    /// Puts itself between the socket and its reader: pongs that answer the heartbeat's pings are
-    /// consumed, all else is passed through, and counts as activity.
+    /// Wraps the stream of a socket for its reader. Pongs that answer the heartbeat's pings are consumed; every
+    /// other message is passed through, and counts as activity.
     ///
-    /// A reader that is away with a message reads no pongs: from a message until the next poll that finds
-    /// nothing more, or gives the 65 536th message, no missing pong is judged. Pings go on to leave, and
-    /// writes are judged. A reader that was never given a message counts as one that reads.
+    /// A reader that works on a message reads no pongs meanwhile. So no missing pong is judged from the moment
+    /// a message is yielded until a later poll finds nothing more to read, or yields the 65 536th message. Pings
+    /// leave as ever, and writes are judged. Before the first message the reader counts as one that reads.
     ///
-    /// The pong side ends, and with it the heartbeat, once a close frame, an error or the end of the
-    /// stream is read, and when the adapter is dropped.
+    /// The heartbeat ends once a close frame, an error or the end of the stream is read, and when the wrapped
+    /// stream is dropped.
     ///
     /// # Examples
     ///
@@ -52,12 +52,12 @@ impl PongSender {
 }
 
 impl Member {
-    /// Puts itself between the socket and its reader, as [`PongSender::attach`] does: pongs that answer the
-    /// member's pings are consumed, all else is passed through, and counts as activity. A missing pong is not
-    /// judged while the reader is away with a message.
+    /// Wraps the stream of a socket for its reader, as [`PongSender::attach`] does. Pongs that answer the
+    /// member's pings are consumed; every other message is passed through, and counts as activity. A missing
+    /// pong is not judged while the reader works on a message.
     ///
     /// The member leaves the set once a close frame, an error or the end of the stream is read, and when the
-    /// adapter is dropped.
+    /// wrapped stream is dropped.
     ///
     /// # Examples
     ///

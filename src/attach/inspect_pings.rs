@@ -11,8 +11,8 @@ use crate::ponger::PingSender;
 use crate::protocol::{MessageKind, Protocol};
 
 impl PingSender {
-    /// Puts itself between the transport and its reader: each ping is queued for its answer, and
-    /// everything, pings included, is passed through.
+    /// Wraps the stream of a transport for its reader. Each ping is queued for its answer, and every message,
+    /// pings included, is passed through.
     ///
     /// A close frame [closes](Self::close) the ponger; the end of the stream, an error, and the drop
     /// of the adapter drop this sender. A ping longer than the 125 bytes of a control frame has no

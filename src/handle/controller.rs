@@ -158,9 +158,9 @@ impl Controller {
         self.shared.set_config(config)
     }
 
-    /// No pings and no verdicts until [`resume`](Self::resume): a phone goes to sleep. Pongs are
-    /// still read, a flush that has begun is completed, and the end of the connection still ends the
-    /// heartbeat.
+    /// Sends no pings and judges nothing until [`resume`](Self::resume): for a phone that goes to sleep, say.
+    /// Pongs are still read, a flush that has begun is completed, and the end of the connection still ends
+    /// the heartbeat.
     ///
     /// # Errors
     ///
@@ -202,9 +202,9 @@ impl Controller {
         Ok(())
     }
 
-    /// The peer was seen to be active elsewhere: for [`Liveness::Activity`](crate::Liveness::Activity),
-    /// [`Liveness::Traffic`](crate::Liveness::Traffic) and [`watch`](crate::ConfigBuilder::watch), without
-    /// meaning for the others. Once for each batch of messages is enough.
+    /// Enters that the peer was seen to be active elsewhere. This counts only with
+    /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic) and
+    /// [`watch`](crate::ConfigBuilder::watch). One call for each batch of messages is enough.
     ///
     /// # Errors
     ///
@@ -217,8 +217,8 @@ impl Controller {
         self.shared.handle_message(false)
     }
 
-    /// A ping of the peer was seen elsewhere. It counts as activity does, and with
-    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts.
+    /// Enters that a ping of the peer was seen elsewhere. A ping counts as activity does, and with
+    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) nothing else counts.
     ///
     /// # Errors
     ///

@@ -23,8 +23,8 @@ pub struct PongSender {
 }
 
 impl PongSender {
-    /// Verifies a pong and tells the heartbeat if it means something. It never waits, never grows,
-    /// and takes payloads of any length.
+    /// Verifies a pong, and enters it if it means something. The call never waits, takes no memory, and
+    /// accepts payloads of any length.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl PongSender {
         self.shared.handle_pong(payload)
     }
 
-    /// The peer sent something that answers its newest ping, and cannot say which one that is: see
+    /// Enters an answer to the newest ping that cannot say which ping it answers: see
     /// [`MessageKind::Answer`](crate::MessageKind::Answer).
     ///
     /// # Errors
@@ -60,9 +60,9 @@ impl PongSender {
         self.shared.handle_answer()
     }
 
-    /// Something else than a pong was read: for [`Liveness::Activity`](crate::Liveness::Activity),
-    /// [`Liveness::Traffic`](crate::Liveness::Traffic) and [`watch`](crate::ConfigBuilder::watch), without
-    /// meaning for the others. Once for each batch of messages is enough.
+    /// Enters that something else than a pong was read. This counts only with
+    /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic) and
+    /// [`watch`](crate::ConfigBuilder::watch). One call for each batch of messages is enough.
     ///
     /// # Wakeups
     ///
@@ -80,9 +80,9 @@ impl PongSender {
         let _ = self.shared.handle_message(false);
     }
 
-    /// A ping of the peer was read. It counts as activity does, and with
-    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) it is all that counts. Nothing is answered: the
-    /// WebSocket crate does that, or a [`Ponger`](crate::Ponger).
+    /// Enters that a ping of the peer was read. A ping counts as activity does, and with
+    /// [`watch_pings`](crate::ConfigBuilder::watch_pings) nothing else counts. The ping is answered by the
+    /// WebSocket crate, or by a [`Ponger`](crate::Ponger).
     ///
     /// # Examples
     ///

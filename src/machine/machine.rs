@@ -47,21 +47,22 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PongKind {
-    /// It is the answer to the newest ping.
+    /// The pong answers the newest ping, and proves it.
     Matched {
-        /// From the completed flush of the ping, or from its handing over if the pong beat that.
+        /// The time from the completed flush of the ping, or from its handing over if the pong came before
+        /// the flush was complete.
         rtt: Duration,
     },
-    /// It answers without a proof.
+    /// The pong answers the newest ping without proving it.
     Accepted {
-        /// Whether the pong is the heartbeat's, and nobody else's: with [`Liveness::AnyPong`], and for
-        /// an answer that cannot carry a payload. With [`Liveness::Activity`] it is somebody else's
-        /// pong, and a sign of life.
+        /// Whether the pong belongs to the heartbeat: true with [`Liveness::AnyPong`], and for an answer
+        /// that cannot carry a payload. With [`Liveness::Activity`] the pong is the application's, and only
+        /// a sign of life.
         ours: bool,
     },
-    /// It answers an earlier ping: proof of life, but the newest ping still needs its own.
+    /// The pong answers an earlier ping. It proves life, but the newest ping still needs its own pong.
     Stale,
-    /// It answers nothing: a stray, a forgery, a repetition.
+    /// The pong answers nothing: it is a stray, a forgery or a repetition.
     Unsolicited,
 }
 
