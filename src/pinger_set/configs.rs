@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::hub::CHUNK;
+use super::chunk::CHUNK;
 use crate::config::Config;
 use crate::error::{InvalidConfig, SetConfigError};
 use crate::machine::{Key, Terms};

@@ -10,9 +10,11 @@ use std::task::{Context, Waker};
 use futures_sink::Sink;
 
 use super::agenda::Agenda;
+use super::chunk::{CHUNK, Chunk, bit, place};
 use super::departure::{Departure, End};
-use super::hub::{Arrival, CHUNK, Chunk, Hub, Look, News, bit, place};
+use super::hub::{Arrival, Hub, News};
 use super::judgements::{Judgements, MassVerdicts};
+use super::look::Look;
 use super::sweep::{self, Sweep};
 use crate::drive::{Driven, LastAnswer, drive};
 use crate::error::Error;

@@ -4,41 +4,21 @@
 //! The seats lie in chunks, each behind a lock that is held for one step of one member. No foreign
 //! code (sinks, wakers) runs under a lock.
 
-mod probes;
-
 use std::mem;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake};
 
-use self::probes::ProbeLists;
+use super::chunk::{CHUNK, Chunk};
 use super::configs::Configs;
-use super::judgements::Judgements;
-use super::totals::{Gone, Totals};
+use super::totals::Totals;
 use super::{Member, MemberId};
 use crate::config::Config;
-use crate::drive::Turns;
 use crate::error::{Closed, SetConfigError};
 use crate::frame::CloseReason;
-use crate::machine::{Input, Machine, Record, SinkState, Terms, Turn};
-use crate::shared::{Presence, Reader, Resolved, Visited};
-use crate::stats::Stats;
-use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
+use crate::machine::Terms;
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::time::{Span, Time};
-use crate::timer::{Bell, Clock, Instant, wake};
-
-/// Seats in a chunk.
-pub(super) const CHUNK: u32 = 64;
-
-/// Where in its chunk a seat is.
-pub(super) const fn place(seat: u32) -> usize {
-    (seat % CHUNK) as usize
-}
-
-/// The bit of a seat in a word for its chunk.
-pub(super) const fn bit(seat: u32) -> u64 {
-    1 << (seat % CHUNK)
-}
+use crate::timer::{Bell, Clock, wake};
 
 /// Shared by all; it knows nothing of the sinks. As a waker it rings the bell of the driver.
 pub(super) struct Hub {
@@ -237,6 +217,24 @@ impl Hub {
         (Arc::clone(&state.chunks[number]), Arc::clone(terms))
     }
 
+    /// The driver is to look at that member.
+    pub(super) fn mark_due(&self, seat: u32) {
+        self.tell(|state| state.news.due.push(seat));
+    }
+
+    /// The member has left, and was counted until then or was not.
+    pub(super) fn mark_left(&self, seat: u32, counted: bool) {
+        self.tell(|state| {
+            state.members -= usize::from(counted);
+            state.news.left.push(seat);
+        });
+    }
+
+    /// A sink of that chunk is ready again.
+    pub(super) fn mark_woken(&self, chunk: u32) {
+        self.tell(|state| state.news.woken.push(chunk));
+    }
+
     fn tell(&self, tell: impl FnOnce(&mut State)) {
         let wakers = {
             let mut state = self.state();
@@ -289,7 +287,7 @@ impl Hub {
     }
 
     /// Nobody has the seat any more. It may be taken again, unless it `is_spent`.
-    fn vacate(&self, seat: u32, is_spent: bool) {
+    pub(super) fn vacate(&self, seat: u32, is_spent: bool) {
         let mut state = self.state();
         if state.open {
             state.configs.vacate(seat, is_spent);
@@ -308,12 +306,7 @@ impl Hub {
         };
         let mut resolved = Vec::new();
         for chunk in chunks {
-            let seats = &mut *chunk.seats();
-            for seat in chunk.first..chunk.first + CHUNK {
-                // Nobody is told of it.
-                seats.machine(seat).disconnect();
-            }
-            resolved.extend(seats.settle_all());
+            resolved.extend(chunk.disconnect_all());
         }
         // Last, as it can run foreign code, which may panic.
         drop((resolved, wakers));
@@ -346,432 +339,6 @@ impl State {
     }
 }
 
-/// Seats that share a lock, and a waker for those of their sinks that are not ready.
-pub(super) struct Chunk {
-    first: u32,
-    hub: Arc<Hub>,
-    /// It is among the news.
-    woken: AtomicBool,
-    /// Whether its waker has been woken since a sink was about to be polled.
-    called: AtomicBool,
-    /// By seat: whoever reads the stream that the member is attached to.
-    readers: [Reader; CHUNK as usize],
-    seats: Mutex<Seats>,
-}
-
-/// By seat.
-struct Seats {
-    /// What is in force for all of them.
-    terms: Arc<Terms>,
-    records: [Record; CHUNK as usize],
-    /// How many have had it: that makes their ids differ.
-    generations: [u32; CHUNK as usize],
-    /// The member has left.
-    left: u64,
-    /// It is among those that are due.
-    told: u64,
-    /// The counters of those who had the seats before.
-    gone: Gone,
-    probes: ProbeLists,
-}
-
-/// A member's seat, as the member visits it from any thread.
-pub(super) struct Seat<'a> {
-    pub(super) chunk: &'a Chunk,
-    pub(super) id: MemberId,
-}
-
-impl Seat<'_> {
-    /// The machine of the member, unless its heartbeat has ended, and the seat may be another's.
-    #[inline]
-    fn enter<'a>(&'a self, seats: &'a mut Seats) -> Result<Machine<'a, &'a mut Record>, Closed> {
-        if seats.id(self.id.seat) != self.id {
-            return Err(Closed);
-        }
-        let machine = seats.machine(self.id.seat);
-        if machine.has_ended() {
-            return Err(Closed);
-        }
-        Ok(machine)
-    }
-}
-
-impl Visited for Seat<'_> {
-    fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed> {
-        // Dropped last, which wakes the tasks of the probes, also where the driver's waker panics.
-        let (result, earlier, _resolved) = {
-            let seats = &mut *self.chunk.seats();
-            let (result, earlier) = self.enter(seats)?.visited(act);
-            let earlier = earlier && seats.tell(self.id.seat);
-            let resolved = seats.settle_probes(self.id.seat);
-            (result, earlier, resolved)
-        };
-        if earlier {
-            self.chunk
-                .hub
-                .tell(|state| state.news.due.push(self.id.seat));
-        }
-        Ok(result)
-    }
-
-    fn visit_quietly<R>(
-        &self,
-        act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
-    ) -> Result<R, Closed> {
-        let seats = &mut *self.chunk.seats();
-        Ok(act(&mut self.enter(seats)?))
-    }
-
-    fn now(&self) -> Time {
-        self.chunk.hub.now()
-    }
-}
-
-/// A member's seat, as the driver looks at it.
-pub(super) struct Look<'a> {
-    pub(super) chunk: &'a Chunk,
-    pub(super) seat: u32,
-    pub(super) now: Time,
-    /// Whether others have used the budget of the task in the same poll.
-    pub(super) comes_late: bool,
-    /// By seat: the sink is known to be blocked.
-    pub(super) blocked: u64,
-    /// By seat: the wakes of the sink do not count.
-    pub(super) restless: &'a u64,
-    pub(super) judgements: &'a mut Judgements,
-    /// Whether the member was found to have left.
-    pub(super) left: bool,
-    /// The tasks of probes that are resolved, until they can be woken without the lock.
-    pub(super) resolved: &'a mut Option<Resolved>,
-}
-
-impl Turns for Look<'_> {
-    #[inline]
-    fn turn(&mut self, sent: bool, sink: SinkState) -> Turn {
-        let seats = &mut *self.chunk.seats();
-        seats.told &= !bit(self.seat);
-        if seats.left & bit(self.seat) != 0 {
-            self.left = true;
-            return Turn::Over(None);
-        }
-        // Under the lock: a reader that comes back later finds that the driver is not told of the seat.
-        let reader = self.chunk.reader(self.seat);
-        if !reader.is_reading() || !seats.probes.is_empty() || self.judgements.hold_next() {
-            return self.turn_with_care(seats, sent, sink);
-        }
-        let mut machine = seats.machine(self.seat);
-        let issued = machine.issued();
-        let turn = machine.turn(self.now, sent, sink, &mut Input::Drained);
-        if let Some(ends) = machine.judgement(issued, self.now) {
-            self.judgements.count(ends);
-        }
-        turn
-    }
-
-    #[inline]
-    fn expect_wake(&self) {
-        self.chunk.called.store(false, Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn is_yield(&self) -> bool {
-        let wakes = self.chunk.called.load(Ordering::Relaxed);
-        // A sink that is known to be blocked may be so, as long as that is not judged.
-        let bit = bit(self.seat);
-        self.comes_late && (self.blocked & bit == 0 || self.chunk.is_overdue(self.seat, self.now))
-            || wakes && self.restless & bit == 0
-    }
-
-    fn fail(&mut self) -> bool {
-        let seats = &mut *self.chunk.seats();
-        self.left = seats.left & bit(self.seat) != 0;
-        let over = seats.machine(self.seat).fail();
-        self.keep_resolved(seats);
-        over
-    }
-}
-
-impl Look<'_> {
-    /// One turn for a member whose reader is away, or was, or in whose chunk a probe is out, or whose verdict
-    /// would be one of many.
-    #[cold]
-    fn turn_with_care(&mut self, seats: &mut Seats, sent: bool, sink: SinkState) -> Turn {
-        let mut machine = seats.machine(self.seat);
-        machine.holds_verdicts = self.judgements.hold_next();
-        let issued = machine.issued();
-        let mut leeway = None;
-        let presence = self.chunk.reader(self.seat).find(|| {
-            leeway = machine.leeway(self.now);
-            leeway.is_some()
-        });
-        let mut input = match presence {
-            Presence::Reading => Input::Drained,
-            Presence::Away => Input::More(0),
-            Presence::Missed => Input::Unreadable,
-        };
-        let turn = match (
-            machine.turn(self.now, sent, sink, &mut input),
-            presence,
-            leeway,
-        ) {
-            // The reader, when it comes back, calls before.
-            (Turn::Rest(until), Presence::Away, Some(leeway)) => {
-                Turn::Rest(until.max(self.now.plus(leeway)))
-            }
-            (turn, ..) => turn,
-        };
-        if let Some(ends) = machine.judgement(issued, self.now) {
-            self.judgements.count(ends);
-        }
-        self.look_at_probes(seats, input, turn)
-    }
-
-    #[cold]
-    fn give_up_member(&mut self) {
-        let over = {
-            let seats = &mut *self.chunk.seats();
-            let mut machine = seats.machine(self.seat);
-            let over = machine.has_ended();
-            machine.disconnect();
-            self.keep_resolved(seats);
-            over
-        };
-        if !over {
-            self.chunk.hub.uncount();
-        }
-        // Not under the lock. Dropping it wakes the tasks of the probes.
-        drop(self.resolved.take());
-    }
-}
-
-/// A sink that panics takes its member along: nobody knows what the sink would do next. The sink itself
-/// is dropped when the member leaves, as its drop may panic, too.
-impl Drop for Look<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.give_up_member();
-        }
-    }
-}
-
-impl Chunk {
-    fn new(first: u32, hub: &Arc<Hub>, terms: Arc<Terms>) -> Arc<Self> {
-        let seats = Seats {
-            terms,
-            records: [const { Record::new() }; CHUNK as usize],
-            generations: [0; CHUNK as usize],
-            left: 0,
-            told: 0,
-            gone: Gone::NONE,
-            probes: ProbeLists::default(),
-        };
-        Arc::new(Self {
-            first,
-            hub: Arc::clone(hub),
-            woken: AtomicBool::new(false),
-            called: AtomicBool::new(false),
-            readers: std::array::from_fn(|_| Reader::new()),
-            seats: Mutex::new(seats),
-        })
-    }
-
-    #[inline(always)]
-    fn seats(&self) -> MutexGuard<'_, Seats> {
-        lock(&self.seats)
-    }
-
-    pub(super) fn stats(&self, seat: u32) -> Stats {
-        self.seats().machine(seat).stats()
-    }
-
-    /// A new member takes the seat; the counters of who had it stay.
-    fn join(&self, seat: u32) -> MemberId {
-        let seats = &mut *self.seats();
-        let mut gone = seats.gone;
-        if seats.generations[place(seat)] > 0 {
-            let machine = seats.machine(seat);
-            gone.add(&machine, machine.stats());
-        }
-        seats.gone = gone;
-        seats.join(seat)
-    }
-
-    /// Adds its members to the sums.
-    fn add_to(&self, totals: &mut Totals, now: Option<Instant>) {
-        let seats = &mut *self.seats();
-        totals.add_gone(&seats.gone);
-        for seat in self.first..self.first + CHUNK {
-            if seats.generations[place(seat)] > 0 {
-                totals.add(&seats.machine(seat), now);
-            }
-        }
-    }
-
-    #[inline]
-    pub(super) fn reader(&self, seat: u32) -> &Reader {
-        &self.readers[place(seat)]
-    }
-
-    /// The driver is to look at that member.
-    pub(super) fn call(&self, seat: u32) {
-        let untold = self.seats().tell(seat);
-        if untold {
-            self.hub.tell(|state| state.news.due.push(seat));
-        }
-    }
-
-    /// Closes its members. Whom the driver is to look at, and whose tasks are to be woken.
-    fn close_all(&self, reason: &Arc<CloseReason>, now: Time) -> (Vec<u32>, Vec<Resolved>) {
-        let seats = &mut *self.seats();
-        let mut due = Vec::new();
-        for seat in self.first..self.first + CHUNK {
-            // A seat that was had by nobody has not begun; those of the gone have ended.
-            if seats.generations[place(seat)] > 0 {
-                let mut machine = seats.machine(seat);
-                let ((), earlier) = machine.visited(|machine| machine.close(reason, now));
-                if earlier && seats.tell(seat) {
-                    due.push(seat);
-                }
-            }
-        }
-        (due, seats.settle_all())
-    }
-
-    /// The member has left: the driver is to give up its sink.
-    pub(super) fn leave(&self, seat: u32) {
-        // Dropped last, which wakes the tasks of the probes.
-        let (counted, _resolved) = {
-            let seats = &mut *self.seats();
-            seats.left |= bit(seat);
-            let mut machine = seats.machine(seat);
-            let counted = !machine.has_ended();
-            machine.disconnect();
-            (counted, seats.settle_probes(seat))
-        };
-        self.hub.tell(|state| {
-            state.members -= usize::from(counted);
-            state.news.left.push(seat);
-        });
-    }
-
-    // --- by the driver ---
-
-    /// In the order of the chunks.
-    fn number(&self) -> u32 {
-        self.first / CHUNK
-    }
-
-    /// Its sinks are about to be asked: whoever is ready from now on is news again.
-    pub(super) fn rearm_waker(&self) {
-        self.woken.store(false, Ordering::Release);
-    }
-
-    /// The heartbeat begins now, unless its member has left before.
-    pub(super) fn start(&self, seat: u32, now: Time) -> bool {
-        let seats = &mut *self.seats();
-        if seats.left & bit(seat) != 0 {
-            return false;
-        }
-        seats.machine(seat).begin(now);
-        true
-    }
-
-    /// Whether a deadline of that member is to be judged.
-    #[cold]
-    fn is_overdue(&self, seat: u32, now: Time) -> bool {
-        self.seats().machine(seat).is_overdue(now)
-    }
-
-    /// See [`Machine::begin_write`].
-    #[cold]
-    pub(super) fn begin_write(&self, seat: u32, now: Time) {
-        self.seats().machine(seat).begin_write(now);
-    }
-
-    pub(super) fn id(&self, seat: u32) -> MemberId {
-        self.seats().id(seat)
-    }
-
-    /// See [`Machine::ping_after_sleep`].
-    pub(super) fn ping_after_sleep(&self, seat: u32, asleep: Span, by: Time) {
-        self.seats().machine(seat).ping_after_sleep(asleep, by);
-    }
-
-    /// Puts other terms in force for its members, and tells by `arm` when to look at whom earlier than before.
-    /// What is overdue by them is spread as is drawn.
-    pub(super) fn configure(
-        &self,
-        terms: Arc<Terms>,
-        now: Time,
-        mut draw: impl FnMut() -> u32,
-        mut arm: impl FnMut(u32, Time),
-    ) {
-        let seats = &mut *self.seats();
-        if Arc::ptr_eq(&seats.terms, &terms) {
-            return;
-        }
-        let before = mem::replace(&mut seats.terms, terms);
-        for seat in self.first..self.first + CHUNK {
-            let sleeps_until = seats.machine_under(&before, seat).next_look();
-            let mut machine = seats.machine(seat);
-            machine.reconfigure_among_many(&before.config, now, &mut draw);
-            let look = machine.next_look();
-            if look < sleeps_until {
-                arm(seat, look);
-            }
-        }
-        // What has come of a probe, and when to look at it next, is found by a look at the member.
-        for seat in seats.probes.seats() {
-            arm(seat, now);
-        }
-    }
-
-    /// Its sink is gone, and so is its member.
-    pub(super) fn vacate(&self, seat: u32) {
-        let is_spent = self.seats().is_spent(seat);
-        self.hub.vacate(seat, is_spent);
-    }
-}
-
-impl Seats {
-    fn join(&mut self, seat: u32) -> MemberId {
-        self.left &= !bit(seat);
-        self.records[place(seat)] = Record::new();
-        self.generations[place(seat)] += 1;
-        self.id(seat)
-    }
-
-    /// Whether 4 billion members have had it: another would have an id, and tags, that were another's.
-    fn is_spent(&self, seat: u32) -> bool {
-        self.generations[place(seat)] == u32::MAX
-    }
-
-    #[inline]
-    fn machine(&mut self, seat: u32) -> Machine<'_, &mut Record> {
-        let number = self.id(seat).number();
-        Machine::member(&self.terms, &mut self.records[place(seat)], number)
-    }
-
-    /// The same under other terms than those in force.
-    fn machine_under<'a>(&'a self, terms: &'a Terms, seat: u32) -> Machine<'a, &'a Record> {
-        Machine::member(terms, &self.records[place(seat)], self.id(seat).number())
-    }
-
-    /// Of who has it.
-    fn id(&self, seat: u32) -> MemberId {
-        let generation = self.generations[place(seat)];
-        MemberId { seat, generation }
-    }
-
-    /// Whether the driver is not told of it yet.
-    fn tell(&mut self, seat: u32) -> bool {
-        let told = self.told & bit(seat) != 0;
-        self.told |= bit(seat);
-        !told
-    }
-}
-
 /// The timer rings the bell of the driver.
 impl Wake for Hub {
     fn wake(self: Arc<Self>) {
@@ -780,65 +347,5 @@ impl Wake for Hub {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.ring();
-    }
-}
-
-/// The waker of all sinks of the chunk.
-impl Wake for Chunk {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.called.store(true, Ordering::Relaxed);
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.hub.tell(|state| state.news.woken.push(self.number()));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    /// A member that joins, leaves, and whose sink the driver gives up.
-    fn come_and_go(hub: &Arc<Hub>) -> MemberId {
-        let member = hub.admit(None, |_| ()).expect("open");
-        let (id, chunk) = (member.id, Arc::clone(&member.chunk));
-        drop(member);
-        chunk.vacate(id.seat);
-        id
-    }
-
-    // contract: Q116
-    #[test]
-    fn a_seat_whose_generations_are_used_up_is_retired() {
-        let hub = Hub::new(Config::default());
-        let first = come_and_go(&hub);
-        assert_eq!(come_and_go(&hub).seat, first.seat, "a seat is used again");
-        // As if so many members had come and gone.
-        let chunk = hub.find(first).expect("it is there");
-        chunk.seats().generations[place(first.seat)] = u32::MAX - 2;
-
-        let mut ids = BTreeSet::new();
-        for _ in 0..2 {
-            let id = come_and_go(&hub);
-            assert_eq!(id.seat, first.seat);
-            assert!(ids.insert(id));
-        }
-        for _ in 0..100 {
-            let id = come_and_go(&hub);
-            assert_ne!(id.seat, first.seat, "the seat is retired");
-        }
-        let members: Vec<_> = (0..200).map(|_| hub.admit(None, |_| ())).collect();
-        for member in &members {
-            let id = member.as_ref().expect("open").id;
-            assert_ne!(id.seat, first.seat);
-            assert!(ids.insert(id), "an id comes once");
-        }
-        assert_eq!(hub.find(first).map(drop), Ok(()), "those who ask are told");
-        assert_eq!(hub.members(), 200);
     }
 }

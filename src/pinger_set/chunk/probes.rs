@@ -4,19 +4,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Chunk, Look, MemberId, Seat, Seats, place};
+use super::{Chunk, MemberId, Seat, Seats, place};
 use crate::error::{Closed, ProbeError};
 use crate::machine::{Input, Machine, Turn};
+use crate::pinger_set::look::Look;
 use crate::shared::{ProbeId, Probed, Probes, Resolved, Visited};
 
 /// The probes of the members of a chunk, by seat. No list is empty. What all chunks have is one word.
 #[derive(Default)]
 #[allow(clippy::box_collection)]
-pub(super) struct ProbeLists(Option<Box<BTreeMap<u32, Probes>>>);
+pub(in crate::pinger_set) struct ProbeLists(Option<Box<BTreeMap<u32, Probes>>>);
 
 impl ProbeLists {
     #[inline]
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(in crate::pinger_set) const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
@@ -62,7 +63,7 @@ impl Chunk {
             (number, seats.tell(id.seat))
         };
         if untold {
-            self.hub.tell(|state| state.news.due.push(id.seat));
+            self.hub.mark_due(id.seat);
         }
         Ok(ProbeId {
             seat: id.seat,
@@ -112,7 +113,12 @@ impl Probed for Chunk {
 impl Look<'_> {
     /// The driver looks at the probes of the member after that turn. When the heartbeat rests the driver comes
     /// back for the next of them.
-    pub(super) fn look_at_probes(&mut self, seats: &mut Seats, input: Input, turn: Turn) -> Turn {
+    pub(in crate::pinger_set) fn look_at_probes(
+        &mut self,
+        seats: &mut Seats,
+        input: Input,
+        turn: Turn,
+    ) -> Turn {
         let grid = seats.machine(self.seat).grid();
         let turn = match (turn, seats.probes.of(self.seat)) {
             (Turn::Rest(until), Some(probes)) => {
@@ -125,7 +131,7 @@ impl Look<'_> {
     }
 
     /// Keeps the tasks of probes that are resolved, until they can be woken without the lock.
-    pub(super) fn keep_resolved(&mut self, seats: &mut Seats) {
+    pub(in crate::pinger_set) fn keep_resolved(&mut self, seats: &mut Seats) {
         let resolved = seats.settle_probes(self.seat);
         match (&mut *self.resolved, resolved) {
             (Some(known), Some(resolved)) => known.extend(resolved),

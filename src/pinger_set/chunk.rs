@@ -1,0 +1,401 @@
+//! The seats of 64 members behind one lock, with the state of each.
+
+mod probes;
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Wake;
+
+use self::probes::ProbeLists;
+use super::MemberId;
+use super::hub::Hub;
+use super::totals::{Gone, Totals};
+use crate::error::Closed;
+use crate::frame::CloseReason;
+use crate::machine::{Machine, Record, Terms};
+use crate::shared::{Reader, Resolved, Visited};
+use crate::stats::Stats;
+use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
+use crate::time::{Span, Time};
+use crate::timer::Instant;
+
+/// Seats in a chunk.
+pub(super) const CHUNK: u32 = 64;
+
+/// Where in its chunk a seat is.
+pub(super) const fn place(seat: u32) -> usize {
+    (seat % CHUNK) as usize
+}
+
+/// The bit of a seat in a word for its chunk.
+pub(super) const fn bit(seat: u32) -> u64 {
+    1 << (seat % CHUNK)
+}
+
+/// Seats that share a lock, and a waker for those of their sinks that are not ready.
+pub(super) struct Chunk {
+    first: u32,
+    pub(super) hub: Arc<Hub>,
+    /// It is among the news.
+    woken: AtomicBool,
+    /// Whether its waker has been woken since a sink was about to be polled.
+    pub(super) called: AtomicBool,
+    /// By seat: whoever reads the stream that the member is attached to.
+    readers: [Reader; CHUNK as usize],
+    seats: Mutex<Seats>,
+}
+
+/// By seat.
+pub(super) struct Seats {
+    /// What is in force for all of them.
+    terms: Arc<Terms>,
+    records: [Record; CHUNK as usize],
+    /// How many have had it: that makes their ids differ.
+    generations: [u32; CHUNK as usize],
+    /// The member has left.
+    pub(super) left: u64,
+    /// It is among those that are due.
+    pub(super) told: u64,
+    /// The counters of those who had the seats before.
+    gone: Gone,
+    pub(super) probes: ProbeLists,
+}
+
+/// A member's seat, as the member visits it from any thread.
+pub(super) struct Seat<'a> {
+    pub(super) chunk: &'a Chunk,
+    pub(super) id: MemberId,
+}
+
+impl Seat<'_> {
+    /// The machine of the member, unless its heartbeat has ended, and the seat may be another's.
+    #[inline]
+    fn enter<'a>(&'a self, seats: &'a mut Seats) -> Result<Machine<'a, &'a mut Record>, Closed> {
+        if seats.id(self.id.seat) != self.id {
+            return Err(Closed);
+        }
+        let machine = seats.machine(self.id.seat);
+        if machine.has_ended() {
+            return Err(Closed);
+        }
+        Ok(machine)
+    }
+}
+
+impl Visited for Seat<'_> {
+    fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed> {
+        // Dropped last, which wakes the tasks of the probes, also where the driver's waker panics.
+        let (result, earlier, _resolved) = {
+            let seats = &mut *self.chunk.seats();
+            let (result, earlier) = self.enter(seats)?.visited(act);
+            let earlier = earlier && seats.tell(self.id.seat);
+            let resolved = seats.settle_probes(self.id.seat);
+            (result, earlier, resolved)
+        };
+        if earlier {
+            self.chunk.hub.mark_due(self.id.seat);
+        }
+        Ok(result)
+    }
+
+    fn visit_quietly<R>(
+        &self,
+        act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
+    ) -> Result<R, Closed> {
+        let seats = &mut *self.chunk.seats();
+        Ok(act(&mut self.enter(seats)?))
+    }
+
+    fn now(&self) -> Time {
+        self.chunk.hub.now()
+    }
+}
+
+impl Chunk {
+    pub(super) fn new(first: u32, hub: &Arc<Hub>, terms: Arc<Terms>) -> Arc<Self> {
+        let seats = Seats {
+            terms,
+            records: [const { Record::new() }; CHUNK as usize],
+            generations: [0; CHUNK as usize],
+            left: 0,
+            told: 0,
+            gone: Gone::NONE,
+            probes: ProbeLists::default(),
+        };
+        Arc::new(Self {
+            first,
+            hub: Arc::clone(hub),
+            woken: AtomicBool::new(false),
+            called: AtomicBool::new(false),
+            readers: std::array::from_fn(|_| Reader::new()),
+            seats: Mutex::new(seats),
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn seats(&self) -> MutexGuard<'_, Seats> {
+        lock(&self.seats)
+    }
+
+    pub(super) fn stats(&self, seat: u32) -> Stats {
+        self.seats().machine(seat).stats()
+    }
+
+    /// A new member takes the seat; the counters of who had it stay.
+    pub(super) fn join(&self, seat: u32) -> MemberId {
+        let seats = &mut *self.seats();
+        let mut gone = seats.gone;
+        if seats.generations[place(seat)] > 0 {
+            let machine = seats.machine(seat);
+            gone.add(&machine, machine.stats());
+        }
+        seats.gone = gone;
+        seats.join(seat)
+    }
+
+    /// Adds its members to the sums.
+    pub(super) fn add_to(&self, totals: &mut Totals, now: Option<Instant>) {
+        let seats = &mut *self.seats();
+        totals.add_gone(&seats.gone);
+        for seat in self.first..self.first + CHUNK {
+            if seats.generations[place(seat)] > 0 {
+                totals.add(&seats.machine(seat), now);
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn reader(&self, seat: u32) -> &Reader {
+        &self.readers[place(seat)]
+    }
+
+    /// The driver is to look at that member.
+    pub(super) fn call(&self, seat: u32) {
+        let untold = self.seats().tell(seat);
+        if untold {
+            self.hub.mark_due(seat);
+        }
+    }
+
+    /// Closes its members. Whom the driver is to look at, and whose tasks are to be woken.
+    pub(super) fn close_all(
+        &self,
+        reason: &Arc<CloseReason>,
+        now: Time,
+    ) -> (Vec<u32>, Vec<Resolved>) {
+        let seats = &mut *self.seats();
+        let mut due = Vec::new();
+        for seat in self.first..self.first + CHUNK {
+            // A seat that was had by nobody has not begun; those of the gone have ended.
+            if seats.generations[place(seat)] > 0 {
+                let mut machine = seats.machine(seat);
+                let ((), earlier) = machine.visited(|machine| machine.close(reason, now));
+                if earlier && seats.tell(seat) {
+                    due.push(seat);
+                }
+            }
+        }
+        (due, seats.settle_all())
+    }
+
+    /// The set is gone, and nobody is told of the ends of its members. Whose tasks are to be woken.
+    pub(super) fn disconnect_all(&self) -> Vec<Resolved> {
+        let seats = &mut *self.seats();
+        for seat in self.first..self.first + CHUNK {
+            seats.machine(seat).disconnect();
+        }
+        seats.settle_all()
+    }
+
+    /// The member has left: the driver is to give up its sink.
+    pub(super) fn leave(&self, seat: u32) {
+        // Dropped last, which wakes the tasks of the probes.
+        let (counted, _resolved) = {
+            let seats = &mut *self.seats();
+            seats.left |= bit(seat);
+            let mut machine = seats.machine(seat);
+            let counted = !machine.has_ended();
+            machine.disconnect();
+            (counted, seats.settle_probes(seat))
+        };
+        self.hub.mark_left(seat, counted);
+    }
+
+    // --- by the driver ---
+
+    /// In the order of the chunks.
+    fn number(&self) -> u32 {
+        self.first / CHUNK
+    }
+
+    /// Its sinks are about to be asked: whoever is ready from now on is news again.
+    pub(super) fn rearm_waker(&self) {
+        self.woken.store(false, Ordering::Release);
+    }
+
+    /// The heartbeat begins now, unless its member has left before.
+    pub(super) fn start(&self, seat: u32, now: Time) -> bool {
+        let seats = &mut *self.seats();
+        if seats.left & bit(seat) != 0 {
+            return false;
+        }
+        seats.machine(seat).begin(now);
+        true
+    }
+
+    /// Whether a deadline of that member is to be judged.
+    #[cold]
+    pub(super) fn is_overdue(&self, seat: u32, now: Time) -> bool {
+        self.seats().machine(seat).is_overdue(now)
+    }
+
+    /// See [`Machine::begin_write`].
+    #[cold]
+    pub(super) fn begin_write(&self, seat: u32, now: Time) {
+        self.seats().machine(seat).begin_write(now);
+    }
+
+    pub(super) fn id(&self, seat: u32) -> MemberId {
+        self.seats().id(seat)
+    }
+
+    /// See [`Machine::ping_after_sleep`].
+    pub(super) fn ping_after_sleep(&self, seat: u32, asleep: Span, by: Time) {
+        self.seats().machine(seat).ping_after_sleep(asleep, by);
+    }
+
+    /// Puts other terms in force for its members, and tells by `arm` when to look at whom earlier than before.
+    /// What is overdue by them is spread as is drawn.
+    pub(super) fn configure(
+        &self,
+        terms: Arc<Terms>,
+        now: Time,
+        mut draw: impl FnMut() -> u32,
+        mut arm: impl FnMut(u32, Time),
+    ) {
+        let seats = &mut *self.seats();
+        if Arc::ptr_eq(&seats.terms, &terms) {
+            return;
+        }
+        let before = mem::replace(&mut seats.terms, terms);
+        for seat in self.first..self.first + CHUNK {
+            let sleeps_until = seats.machine_under(&before, seat).next_look();
+            let mut machine = seats.machine(seat);
+            machine.reconfigure_among_many(&before.config, now, &mut draw);
+            let look = machine.next_look();
+            if look < sleeps_until {
+                arm(seat, look);
+            }
+        }
+        // What has come of a probe, and when to look at it next, is found by a look at the member.
+        for seat in seats.probes.seats() {
+            arm(seat, now);
+        }
+    }
+
+    /// Its sink is gone, and so is its member.
+    pub(super) fn vacate(&self, seat: u32) {
+        let is_spent = self.seats().is_spent(seat);
+        self.hub.vacate(seat, is_spent);
+    }
+}
+
+impl Seats {
+    fn join(&mut self, seat: u32) -> MemberId {
+        self.left &= !bit(seat);
+        self.records[place(seat)] = Record::new();
+        self.generations[place(seat)] += 1;
+        self.id(seat)
+    }
+
+    /// Whether 4 billion members have had it: another would have an id, and tags, that were another's.
+    fn is_spent(&self, seat: u32) -> bool {
+        self.generations[place(seat)] == u32::MAX
+    }
+
+    #[inline]
+    pub(super) fn machine(&mut self, seat: u32) -> Machine<'_, &mut Record> {
+        let number = self.id(seat).number();
+        Machine::member(&self.terms, &mut self.records[place(seat)], number)
+    }
+
+    /// The same under other terms than those in force.
+    fn machine_under<'a>(&'a self, terms: &'a Terms, seat: u32) -> Machine<'a, &'a Record> {
+        Machine::member(terms, &self.records[place(seat)], self.id(seat).number())
+    }
+
+    /// Of who has it.
+    fn id(&self, seat: u32) -> MemberId {
+        let generation = self.generations[place(seat)];
+        MemberId { seat, generation }
+    }
+
+    /// Whether the driver is not told of it yet.
+    fn tell(&mut self, seat: u32) -> bool {
+        let told = self.told & bit(seat) != 0;
+        self.told |= bit(seat);
+        !told
+    }
+}
+
+/// The waker of all sinks of the chunk.
+impl Wake for Chunk {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.called.store(true, Ordering::Relaxed);
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.hub.mark_woken(self.number());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// A member that joins, leaves, and whose sink the driver gives up.
+    fn come_and_go(hub: &Arc<Hub>) -> MemberId {
+        let member = hub.admit(None, |_| ()).expect("open");
+        let (id, chunk) = (member.id, Arc::clone(&member.chunk));
+        drop(member);
+        chunk.vacate(id.seat);
+        id
+    }
+
+    // contract: Q116
+    #[test]
+    fn a_seat_whose_generations_are_used_up_is_retired() {
+        let hub = Hub::new(Config::default());
+        let first = come_and_go(&hub);
+        assert_eq!(come_and_go(&hub).seat, first.seat, "a seat is used again");
+        // As if so many members had come and gone.
+        let chunk = hub.find(first).expect("it is there");
+        chunk.seats().generations[place(first.seat)] = u32::MAX - 2;
+
+        let mut ids = BTreeSet::new();
+        for _ in 0..2 {
+            let id = come_and_go(&hub);
+            assert_eq!(id.seat, first.seat);
+            assert!(ids.insert(id));
+        }
+        for _ in 0..100 {
+            let id = come_and_go(&hub);
+            assert_ne!(id.seat, first.seat, "the seat is retired");
+        }
+        let members: Vec<_> = (0..200).map(|_| hub.admit(None, |_| ())).collect();
+        for member in &members {
+            let id = member.as_ref().expect("open").id;
+            assert_ne!(id.seat, first.seat);
+            assert!(ids.insert(id), "an id comes once");
+        }
+        assert_eq!(hub.find(first).map(drop), Ok(()), "those who ask are told");
+        assert_eq!(hub.members(), 200);
+    }
+}

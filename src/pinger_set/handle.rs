@@ -1,0 +1,359 @@
+//! The handle that lets connections into a set, and steers its members.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chunk::Seat;
+use super::hub::{Arrival, Hub};
+#[cfg(doc)]
+use super::{Departure, End, PingerSet};
+use super::{Member, MemberId, Totals};
+use crate::config::Config;
+use crate::error::{Closed, InsertError, PingNowError, ProbeError, SetConfigError};
+use crate::frame::CloseReason;
+use crate::handle::Probe;
+use crate::shared::Visited;
+use crate::stats::Stats;
+use crate::sync::{Mutex, lock};
+
+/// Lets connections into a [`PingerSet`], and steers each by its [`MemberId`], from any task or thread. It does
+/// not keep the set alive.
+///
+/// An order takes as long for a million members as for one, and acts at once, as those of a
+/// [`Controller`](crate::Controller) do. An id is of use in the set that it comes from alone.
+///
+/// # Errors
+///
+/// Each order for a member returns [`Closed`] ([`PingNowError::Closed`]) once its heartbeat has ended, or its [`Member`] was dropped.
+pub struct PingerSetHandle<Si, K = ()> {
+    pub(super) hub: Arc<Hub>,
+    /// Members that the driver has not seen yet.
+    pub(super) arrivals: Arc<Mutex<Vec<Arrival<Si, K>>>>,
+}
+
+impl<Si> PingerSetHandle<Si> {
+    /// Lets a connection in: its pings and its close frame go to `outgoing`. Its heartbeat begins when
+    /// the set is polled next, which is woken for it.
+    ///
+    /// # Errors
+    ///
+    /// The sink, once the set is gone.
+    pub fn insert(&self, outgoing: Si) -> Result<Member, Si> {
+        self.insert_keyed((), outgoing)
+            .map_err(|((), outgoing)| outgoing)
+    }
+
+    /// Lets a connection in under another configuration than the set's own, which must have the same
+    /// [granularity](crate::ConfigBuilder::granularity): phones ping less often than desktops, say.
+    ///
+    /// A configuration costs nothing for each member. Members of the same configuration have their places in
+    /// the same chunks of 64, so that one that is used by a single member takes the room of 64.
+    ///
+    /// # Errors
+    ///
+    /// The sink and the cause: another granularity, more than 256 configurations that members are under, or
+    /// the set is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::{Config, Frame, PingerSet};
+    ///
+    /// # let (phone, desktop) = (futures::sink::drain::<Frame>(), futures::sink::drain());
+    /// let set = PingerSet::new(Config::default());
+    /// let phones = Config::builder().interval(Duration::from_secs(240)).build()?;
+    /// let members = (set.insert_with(&phones, phone)?, set.insert(desktop));
+    /// # drop(members);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn insert_with(&self, config: &Config, outgoing: Si) -> Result<Member, InsertError<Si>> {
+        self.insert_keyed_with(config, (), outgoing)
+    }
+}
+
+impl<Si, K> PingerSetHandle<Si, K> {
+    /// Lets a connection in, as `insert` does; `key` comes back with its [`Departure`].
+    ///
+    /// # Errors
+    ///
+    /// The key and the sink, once the set is gone.
+    pub fn insert_keyed(&self, key: K, outgoing: Si) -> Result<Member, (K, Si)> {
+        self.admit(None, key, outgoing)
+            .map_err(|error| (error.key, error.outgoing))
+    }
+
+    /// Lets a connection in, as [`insert_with`](Self::insert_with) does; `key` comes back with its
+    /// [`Departure`].
+    ///
+    /// # Errors
+    ///
+    /// The key, the sink and the cause.
+    pub fn insert_keyed_with(
+        &self,
+        config: &Config,
+        key: K,
+        outgoing: Si,
+    ) -> Result<Member, InsertError<Si, K>> {
+        self.admit(Some(config), key, outgoing)
+    }
+
+    fn admit(
+        &self,
+        config: Option<&Config>,
+        key: K,
+        outgoing: Si,
+    ) -> Result<Member, InsertError<Si, K>> {
+        let mut parts = Some((key, outgoing));
+        let admitted = self.hub.admit(config, |seat| {
+            let arrival = parts.take().map(|(key, sink)| Arrival { seat, sink, key });
+            lock(&self.arrivals).extend(arrival);
+        });
+        match (admitted, parts) {
+            (Ok(member), _) => Ok(member),
+            (Err(cause), Some((key, outgoing))) => Err(InsertError {
+                key,
+                outgoing,
+                cause,
+            }),
+            (Err(_), None) => unreachable!("the parts are taken by who is admitted"),
+        }
+    }
+
+    /// Puts another configuration in force for all members, those under a configuration of their own
+    /// included, and for all that come.
+    ///
+    /// It is in force within a moment, 1024 members in each poll of the set, and keeps no other member
+    /// waiting. A ping that is out survives, and its deadline is counted anew from its own send time; a
+    /// deadline that thereby lies in the past is judged after what has arrived is read. Where the interval is
+    /// shorter, the pings that are overdue by it are spread evenly over the new interval, so that a hundred
+    /// thousand do not leave at once; where it is longer, each member finds that out when it would have
+    /// pinged.
+    ///
+    /// # Errors
+    ///
+    /// [`SetConfigError::Invalid`] where the [granularity](crate::ConfigBuilder::granularity) is another than
+    /// the set's, and [`SetConfigError::Closed`] once the set is gone; nothing has changed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_pinger::{Config, Frame, PingerSet};
+    ///
+    /// let set = PingerSet::<futures::sink::Drain<Frame>>::new(Config::default());
+    /// let config = Config::builder().interval(Duration::from_secs(5)).build()?;
+    /// set.handle().set_config(config.clone())?;
+    /// assert_eq!(set.config(), config);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_config(&self, config: Config) -> Result<(), SetConfigError> {
+        self.hub.configure(config, |configs, config| {
+            configs.replace_all(config);
+            true
+        })
+    }
+
+    /// Puts another configuration in force for the members that are under `before`, as
+    /// [`set_config`](Self::set_config) does for all: the interval of all phones changes, say, and that of
+    /// the desktops does not. Where `before` is the set's own, those that come are under `config`, too. It
+    /// does nothing where no member is under `before`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_config`](Self::set_config).
+    pub fn replace_config(&self, before: &Config, config: Config) -> Result<(), SetConfigError> {
+        self.hub
+            .configure(config, |configs, config| configs.replace(before, config))
+    }
+
+    /// The sums over all members that there are and were. Once the set is gone all sums are zero.
+    ///
+    /// The call looks at each member, 64 of them under one lock, so that it holds up neither the set nor a
+    /// reader for more than a moment. A set that is never asked pays nothing for it.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.hub.totals()
+    }
+
+    /// What has been counted and measured so far of that member.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended; its last figures are those of its [`Departure`].
+    pub fn stats(&self, id: MemberId) -> Result<Stats, Closed> {
+        let chunk = self.hub.find(id)?;
+        Seat { chunk: &chunk, id }.visit_quietly(|machine| machine.stats())
+    }
+
+    /// Sends a ping to that member at once: see [`Controller::ping_now`](crate::Controller::ping_now).
+    ///
+    /// # Errors
+    ///
+    /// [`PingNowError::Closed`] once the heartbeat has ended, and [`PingNowError::Watching`] where it only
+    /// [watches](crate::ConfigBuilder::watch).
+    pub fn ping_now(&self, id: MemberId) -> Result<(), PingNowError> {
+        let chunk = self.hub.find(id)?;
+        Seat { chunk: &chunk, id }.ping_now()
+    }
+
+    /// Sends a ping to that member at once, unless one is out already, and tells its round trip: `within` that
+    /// time, or an error. See [`Controller::probe`](crate::Controller::probe); the task that looks at the time is
+    /// the one that polls the set.
+    ///
+    /// # Errors
+    ///
+    /// The future is ready with [`ProbeError::Late`](crate::ProbeError::Late) when the time is over, and with
+    /// the other errors as soon as the heartbeat has ended, is closing or paused, or only
+    /// [watches](crate::ConfigBuilder::watch). [`ProbeError::Ended`](crate::ProbeError::Ended) is the error, too,
+    /// where there is no such member, and where its [`Member`] is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// use futures::{StreamExt, channel::mpsc};
+    /// use futures_pinger::{Config, Frame, PingerSet, ProbeError};
+    ///
+    /// let mut set = PingerSet::new(Config::default());
+    /// let handle = set.handle();
+    /// let (outgoing, mut frames) = mpsc::channel::<Frame>(1);
+    /// let member = set.insert(outgoing);
+    /// let id = member.id();
+    ///
+    /// let connection = async {
+    ///     let probe = handle.probe(id, Duration::from_secs(5));
+    ///     // The peer answers the ping.
+    ///     let Some(Frame::Ping(payload)) = frames.next().await else { unreachable!() };
+    ///     member.handle_pong(&payload);
+    ///     let round_trip = probe.await.unwrap();
+    ///     assert!(round_trip < Duration::from_secs(5));
+    ///
+    ///     drop(member);
+    ///     let probe = handle.probe(id, Duration::from_secs(5));
+    ///     assert_eq!(probe.await, Err(ProbeError::Ended));
+    /// };
+    /// futures::future::select(set.next(), Box::pin(connection)).await;
+    /// # });
+    /// ```
+    pub fn probe(&self, id: MemberId, within: Duration) -> Probe {
+        match self.hub.find(id) {
+            Ok(chunk) => Probe::new(chunk.probe(id, within), chunk),
+            Err(Closed) => Probe::refused(ProbeError::Ended),
+        }
+    }
+
+    /// No pings to that member and no verdicts until [`resume`](Self::resume): see
+    /// [`Controller::pause`](crate::Controller::pause).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn pause(&self, id: MemberId) -> Result<(), Closed> {
+        let chunk = self.hub.find(id)?;
+        Seat { chunk: &chunk, id }.visit(|machine| machine.pause())
+    }
+
+    /// Goes on after a [`pause`](Self::pause) as if the heartbeat were new: see
+    /// [`Controller::resume`](crate::Controller::resume).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::{Closed, Config, Frame, PingerSet};
+    ///
+    /// # let outgoing = futures::sink::drain::<Frame>();
+    /// let set = PingerSet::new(Config::default());
+    /// let handle = set.handle();
+    /// let member = set.insert(outgoing);
+    /// let id = member.id();
+    /// handle.pause(id)?; // A phone goes to sleep,
+    /// handle.resume(id)?; // and wakes up.
+    /// drop(member);
+    /// assert_eq!(handle.resume(id), Err(Closed));
+    /// # Ok::<(), Closed>(())
+    /// ```
+    pub fn resume(&self, id: MemberId) -> Result<(), Closed> {
+        let chunk = self.hub.find(id)?;
+        let seat = Seat { chunk: &chunk, id };
+        let now = seat.now();
+        seat.visit(|machine| machine.resume(now))
+    }
+
+    /// Ends the heartbeat of that member with a close frame that says `reason`, through its sink. No ping
+    /// follows. The [`Departure`] comes once the frame is flushed, or at
+    /// [`close_timeout`](crate::ConfigBuilder::close_timeout); its end is [`End::Closed`]. A verdict that has
+    /// fallen stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the heartbeat has ended.
+    pub fn close(&self, id: MemberId, reason: CloseReason) -> Result<(), Closed> {
+        let chunk = self.hub.find(id)?;
+        let (now, reason) = (self.hub.now(), Arc::new(reason));
+        Seat { chunk: &chunk, id }.visit(|machine| machine.close(&reason, now))
+    }
+
+    /// Closes all members that there are, as [`close`](Self::close) does: a gateway goes down, or its
+    /// clients are to connect elsewhere. Members that come later are let in as before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::StreamExt;
+    /// use futures::channel::mpsc;
+    /// use futures_pinger::{CloseReason, Config, End, Frame, PingerSet};
+    ///
+    /// let mut set = PingerSet::new(Config::default());
+    /// let (outgoing, mut frames) = mpsc::channel::<Frame>(1);
+    /// let member = set.insert(outgoing);
+    ///
+    /// let reason = CloseReason::new(1001, "going down")?;
+    /// set.handle().close_all(reason.clone());
+    /// assert_eq!(set.select_next_some().await.end, End::Closed);
+    /// assert_eq!(frames.next().await, Some(Frame::Close(reason)));
+    /// # drop(member);
+    /// # Ok::<(), futures_pinger::InvalidCloseReason>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn close_all(&self, reason: CloseReason) {
+        self.hub.close_all(&Arc::new(reason), self.hub.now());
+    }
+
+    /// How many heartbeats there are: members that have neither failed nor left. None once the set is
+    /// gone.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hub.members()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<Si, K> Clone for PingerSetHandle<Si, K> {
+    fn clone(&self) -> Self {
+        Self {
+            hub: Arc::clone(&self.hub),
+            arrivals: Arc::clone(&self.arrivals),
+        }
+    }
+}
+
+impl<Si, K> fmt::Debug for PingerSetHandle<Si, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PingerSetHandle")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! A member as the driver looks at it.
+
+use std::sync::atomic::Ordering;
+
+use super::chunk::{Chunk, Seats, bit};
+use super::judgements::Judgements;
+use crate::drive::Turns;
+use crate::machine::{Input, SinkState, Turn};
+use crate::shared::{Presence, Resolved};
+use crate::time::Time;
+
+/// A member's seat, as the driver looks at it.
+pub(super) struct Look<'a> {
+    pub(super) chunk: &'a Chunk,
+    pub(super) seat: u32,
+    pub(super) now: Time,
+    /// Whether others have used the budget of the task in the same poll.
+    pub(super) comes_late: bool,
+    /// By seat: the sink is known to be blocked.
+    pub(super) blocked: u64,
+    /// By seat: the wakes of the sink do not count.
+    pub(super) restless: &'a u64,
+    pub(super) judgements: &'a mut Judgements,
+    /// Whether the member was found to have left.
+    pub(super) left: bool,
+    /// The tasks of probes that are resolved, until they can be woken without the lock.
+    pub(super) resolved: &'a mut Option<Resolved>,
+}
+
+impl Turns for Look<'_> {
+    #[inline]
+    fn turn(&mut self, sent: bool, sink: SinkState) -> Turn {
+        let seats = &mut *self.chunk.seats();
+        seats.told &= !bit(self.seat);
+        if seats.left & bit(self.seat) != 0 {
+            self.left = true;
+            return Turn::Over(None);
+        }
+        // Under the lock: a reader that comes back later finds that the driver is not told of the seat.
+        let reader = self.chunk.reader(self.seat);
+        if !reader.is_reading() || !seats.probes.is_empty() || self.judgements.hold_next() {
+            return self.turn_with_care(seats, sent, sink);
+        }
+        let mut machine = seats.machine(self.seat);
+        let issued = machine.issued();
+        let turn = machine.turn(self.now, sent, sink, &mut Input::Drained);
+        if let Some(ends) = machine.judgement(issued, self.now) {
+            self.judgements.count(ends);
+        }
+        turn
+    }
+
+    #[inline]
+    fn expect_wake(&self) {
+        self.chunk.called.store(false, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn is_yield(&self) -> bool {
+        let wakes = self.chunk.called.load(Ordering::Relaxed);
+        // A sink that is known to be blocked may be so, as long as that is not judged.
+        let bit = bit(self.seat);
+        self.comes_late && (self.blocked & bit == 0 || self.chunk.is_overdue(self.seat, self.now))
+            || wakes && self.restless & bit == 0
+    }
+
+    fn fail(&mut self) -> bool {
+        let seats = &mut *self.chunk.seats();
+        self.left = seats.left & bit(self.seat) != 0;
+        let over = seats.machine(self.seat).fail();
+        self.keep_resolved(seats);
+        over
+    }
+}
+
+impl Look<'_> {
+    /// One turn for a member whose reader is away, or was, or in whose chunk a probe is out, or whose verdict
+    /// would be one of many.
+    #[cold]
+    fn turn_with_care(&mut self, seats: &mut Seats, sent: bool, sink: SinkState) -> Turn {
+        let mut machine = seats.machine(self.seat);
+        machine.holds_verdicts = self.judgements.hold_next();
+        let issued = machine.issued();
+        let mut leeway = None;
+        let presence = self.chunk.reader(self.seat).find(|| {
+            leeway = machine.leeway(self.now);
+            leeway.is_some()
+        });
+        let mut input = match presence {
+            Presence::Reading => Input::Drained,
+            Presence::Away => Input::More(0),
+            Presence::Missed => Input::Unreadable,
+        };
+        let turn = match (
+            machine.turn(self.now, sent, sink, &mut input),
+            presence,
+            leeway,
+        ) {
+            // The reader, when it comes back, calls before.
+            (Turn::Rest(until), Presence::Away, Some(leeway)) => {
+                Turn::Rest(until.max(self.now.plus(leeway)))
+            }
+            (turn, ..) => turn,
+        };
+        if let Some(ends) = machine.judgement(issued, self.now) {
+            self.judgements.count(ends);
+        }
+        self.look_at_probes(seats, input, turn)
+    }
+
+    #[cold]
+    fn give_up_member(&mut self) {
+        let over = {
+            let seats = &mut *self.chunk.seats();
+            let mut machine = seats.machine(self.seat);
+            let over = machine.has_ended();
+            machine.disconnect();
+            self.keep_resolved(seats);
+            over
+        };
+        if !over {
+            self.chunk.hub.uncount();
+        }
+        // Not under the lock. Dropping it wakes the tasks of the probes.
+        drop(self.resolved.take());
+    }
+}
+
+/// A sink that panics takes its member along: nobody knows what the sink would do next. The sink itself
+/// is dropped when the member leaves, as its drop may panic, too.
+impl Drop for Look<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.give_up_member();
+        }
+    }
+}
