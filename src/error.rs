@@ -369,7 +369,7 @@ impl fmt::Display for InvalidCloseReason {
 
 impl StdError for InvalidCloseReason {}
 
-/// The other side of a handle has ended.
+/// The heartbeat of a handle has ended, so that the handle can do nothing any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Closed;
 

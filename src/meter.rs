@@ -72,7 +72,7 @@ impl Meter {
         Self::default()
     }
 
-    /// Puts the meter around a transport: the same reads and writes, counted.
+    /// Wraps a transport, so that the meter counts the bytes that it reads and writes.
     pub fn wrap<Io>(&self, io: Io) -> Metered<Io> {
         Metered {
             io,

@@ -76,12 +76,12 @@ const BUDGET: u32 = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stopped {
-    /// The pong side ended: the [`PongSender`](crate::PongSender) was dropped, or the stream of
-    /// pongs ended. The connection is over.
+    /// The pongs have ended, and with them the connection: the [`PongSender`](crate::PongSender) was dropped,
+    /// or the stream of pongs has ended.
     PongsEnded,
-    /// The ping side of a [`Ponger`](crate::Ponger) ended.
+    /// The pings of a [`Ponger`](crate::Ponger) have ended.
     PingsEnded,
-    /// It was asked to stop.
+    /// The heartbeat was asked to [stop](crate::Controller::stop).
     Requested,
 }
 
@@ -243,8 +243,8 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
         }
     }
 
-    /// Sends the close frame of a verdict to `out`, and nothing else: ktor's dedicated channel. It
-    /// is then sent after a write timeout too, while the sink of the pings is still blocked.
+    /// Sends the close frame of a verdict to `out`, and nothing else there, as ktor does to its `out` channel.
+    /// The close frame is then sent after a write timeout, too, while the sink of the pings is still blocked.
     ///
     /// # Examples
     ///
@@ -308,8 +308,8 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
         self.home.stats()
     }
 
-    /// A handle that steers the heartbeat, and tells its figures, from anywhere. It costs nothing
-    /// until it is asked for.
+    /// A handle that steers the heartbeat, and tells its figures, from any task or thread. A heartbeat without
+    /// a controller pays nothing for it.
     ///
     /// # Examples
     ///

@@ -21,7 +21,8 @@ use crate::timer::{FuturesTimer, Timer};
 
 /// The reading half of a [`KeepAlive`]; from [`KeepAlive::into_split`].
 ///
-/// The heartbeat goes on while either half is polled when it is woken, and as long as one of them is there.
+/// The heartbeat goes on while one of the halves is polled whenever it is woken, also when the other half was
+/// dropped.
 ///
 /// # Examples
 ///
@@ -76,7 +77,7 @@ pub struct WriteHalf<S: TryStream, P = Rfc6455, T = FuturesTimer> {
     accepted: Option<S::Ok>,
 }
 
-/// The two halves are not of the same socket: here they are back.
+/// Two halves that are not of the same socket, given back.
 pub struct ReuniteError<S: TryStream, P = Rfc6455, T = FuturesTimer>(
     /// The reading half.
     pub ReadHalf<S, P, T>,
@@ -113,9 +114,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     /// Two halves for two tasks. Each is [`Unpin`], drives the heartbeat while it is polled, and gives
     /// [controllers](ReadHalf::controller); the reading half has [`run_while`](ReadHalf::run_while).
     ///
-    /// `StreamExt::split` works as well, and has none of these. The reading half is the one that must not be
-    /// dropped early: what the peer sends is read by it, and by the writing half only where a pong is
-    /// missing.
+    /// `StreamExt::split` works as well, but its halves have none of these methods. Do not drop the reading half
+    /// early: the writing half reads only where a pong is missing, so that data would stay unread.
     pub fn into_split(self) -> (ReadHalf<S, P, T>, WriteHalf<S, P, T>) {
         let whole = Arc::new(Whole {
             home: self.home.share(),
@@ -187,7 +187,7 @@ impl<S: TryStream, P, T> ReadHalf<S, P, T> {
         Controller::new(Arc::clone(&self.whole.home))
     }
 
-    /// The whole socket again, where both halves are of the same.
+    /// Puts the two halves of a socket together again.
     ///
     /// # Errors
     ///

@@ -89,7 +89,7 @@ pub trait Protocol<M> {
     /// then not sent, and the verdict stands without it; any other frame is dropped.
     fn encode(&self, frame: Frame) -> Option<M>;
 
-    /// What `message` is. It is asked once for each message: look, and do not work.
+    /// Says what `message` is. This is called once for each message, and should be cheap.
     fn classify<'m>(&self, message: &'m M) -> MessageKind<'m>;
 
     /// The pong that answers `message`, if that is a ping of the peer and the protocol has pongs.
@@ -227,13 +227,13 @@ pub enum MessageKind<'m> {
     Ping(&'m [u8]),
     /// A pong with that payload, borrowed from the message or made of it.
     Pong(Cow<'m, [u8]>),
-    /// A pong that cannot carry a payload: it answers the newest ping, whatever the
-    /// [`Liveness`](crate::Liveness) is, and is never passed on. It proves that the peer is alive and
-    /// not that it has seen this very ping.
+    /// A pong that cannot carry a payload. It answers the newest ping, whatever the
+    /// [`Liveness`](crate::Liveness) is, and is never passed on. It proves that the peer is alive, but not that
+    /// the peer has seen this very ping.
     Answer,
-    /// A ping or a pong of the WebSocket beneath a heartbeat that is in messages. It is neither a ping nor
-    /// a pong of this protocol: it counts as data does, and where [data alone is passed
-    /// on](crate::KeepAlive::data_only) it is not.
+    /// A ping or a pong of the WebSocket beneath a heartbeat that pings in messages. It is neither a ping nor
+    /// a pong of this protocol, and counts as data does. With [`data_only`](crate::KeepAlive::data_only) it is
+    /// not passed on.
     Control,
     /// A close frame: nothing follows it.
     Close,

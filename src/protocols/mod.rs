@@ -9,16 +9,17 @@
 //! | [`Json`] | as you say | as you say | where both have an id |
 //! | [`Text`] | as you say | as you say | where both have an id |
 //!
-//! Each is a [`Protocol`](crate::Protocol) over the text messages of a WebSocket crate, for all that takes one:
-//! [`KeepAlive::with_protocol`](crate::KeepAlive::with_protocol), [`FrameSink`](crate::FrameSink),
-//! [`PongSender::attach`](crate::PongSender::attach). The close frame of a verdict is that of the WebSocket. Its
-//! pings and pongs (RFC 6455 §5.5) are [none](crate::MessageKind::Control) of such a heartbeat's.
+//! Each preset is a [`Protocol`](crate::Protocol) over the text messages of a WebSocket crate, for everything that
+//! takes a protocol: [`KeepAlive::with_protocol`](crate::KeepAlive::with_protocol), [`FrameSink`](crate::FrameSink)
+//! and [`PongSender::attach`](crate::PongSender::attach). A verdict sends the close frame of the WebSocket. Pings
+//! and pongs of the WebSocket itself (RFC 6455 §5.5) do not count for [such a
+//! heartbeat](crate::MessageKind::Control).
 //!
-//! Pongs that answer ours are taken out of what the application reads. Pings of the peer are not: the
-//! application answers each by [`Protocol::pong_for`](crate::Protocol::pong_for), or a
-//! [`ponger`](crate::ponger()) does. Where the peer waits for an answer, do not take
-//! [`data_only`](crate::KeepAlive::data_only): the application would see no pings. Of those that a
-//! [`KeepAlive`](crate::KeepAlive) reads ahead of the application the newest is kept (RFC 6455 §5.5.3).
+//! Pongs that answer our pings are taken out of what the application reads. Pings of the peer are passed on, and
+//! the application, or a [`ponger`](crate::ponger()), answers each by
+//! [`Protocol::pong_for`](crate::Protocol::pong_for). Where the peer waits for an answer, do not use
+//! [`data_only`](crate::KeepAlive::data_only), which hides pings from the application. Of the pings that a
+//! [`KeepAlive`](crate::KeepAlive) reads ahead of the application, only the newest is kept (RFC 6455 §5.5.3).
 //!
 //! The [guide](crate::guide::above) has more of them, line by line.
 //!

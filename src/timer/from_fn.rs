@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::interface::{Clock, Timer};
 use crate::time::Instant;
 
-/// A timer from a function that returns a future which is ready after the given time; what it
-/// yields is dropped.
+/// Makes a timer of a function that returns a future which is ready after the given time. The output of
+/// the future is dropped.
 ///
-/// Plain paths fit: `tokio::time::sleep`, `smol::Timer::after`, `async_std::task::sleep`,
+/// The path of such a function is enough: `tokio::time::sleep`, `smol::Timer::after`, `async_std::task::sleep`,
 /// `futures_timer::Delay::new`.
 ///
 /// # Examples
