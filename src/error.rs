@@ -392,7 +392,7 @@ impl StdError for Closed {}
 /// let set = PingerSet::<futures::sink::Drain<Frame>>::new(Config::default());
 /// let other = Config::builder().granularity(Duration::from_millis(5)).build()?;
 /// let refused = set.handle().set_config(other).unwrap_err();
-/// assert_eq!(refused.to_string(), "invalid granularity 5ms: must be that of the set");
+/// assert_eq!(refused.to_string(), "invalid granularity 5ms: must equal the granularity of the set");
 /// # Ok::<(), futures_pinger::InvalidConfig>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

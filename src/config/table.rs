@@ -201,7 +201,9 @@ fn trusting<E: de::Error>(liveness: &str, max_unproven: Option<Duration>) -> Res
         ("any_pong", None) => Ok(Liveness::AnyPong),
         ("activity", Some(max_unproven)) => Ok(Liveness::Activity { max_unproven }),
         ("traffic", Some(max_unproven)) => Ok(Liveness::Traffic { max_unproven }),
-        ("activity" | "traffic", None) => Err(invalid("max_unproven", "must be set, too")),
+        ("activity" | "traffic", None) => {
+            Err(invalid("max_unproven", "must be set with this liveness"))
+        }
         ("pong" | "any_pong", Some(_)) => {
             let rule = format!("must not be set with the liveness {liveness:?}");
             Err(invalid("max_unproven", rule))

@@ -82,7 +82,7 @@ impl Configs {
         Err(SetConfigError::Invalid(InvalidConfig {
             option: "granularity",
             value: format!("{:?}", config.granularity()),
-            rule: "must be that of the set",
+            rule: "must equal the granularity of the set",
         }))
     }
 

@@ -77,7 +77,7 @@ impl EngineIo {
             return Err(InvalidConfig::new(
                 "open",
                 open,
-                "must be 0 and an object of JSON",
+                "must be 0 followed by a JSON object, as the first packet of a server is",
             ));
         };
         let time = |option, name| {

@@ -60,7 +60,7 @@ impl Json {
     /// use futures_pinger::protocols::Json;
     ///
     /// let error = Json::new(r#"{"op":"ping"}"#, "{}").unwrap_err();
-    /// assert_eq!(error.to_string(), "invalid pong {}: must have a member by which it is known");
+    /// assert_eq!(error.to_string(), "invalid pong {}: must have a member, so that it is recognised");
     /// ```
     pub fn new(ping: impl Into<String>, pong: impl Into<String>) -> Result<Self, InvalidConfig> {
         let (ping, pong) = (ping.into(), pong.into());
@@ -87,11 +87,11 @@ fn check(option: &'static str, text: &str) -> Result<bool, InvalidConfig> {
         return refuse("must be an object or an array of JSON");
     }
     if scan::is_empty(text) {
-        return refuse("must have a member by which it is known");
+        return refuse("must have a member, so that it is recognised");
     }
     let has_id = scan::matches(text, text).flatten().is_some();
     if text.matches(ID).count() != usize::from(has_id) {
-        return refuse("must have $id as one value and nowhere else");
+        return refuse("must have $id at most once, as a whole value");
     }
     Ok(has_id)
 }

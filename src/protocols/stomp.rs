@@ -125,7 +125,7 @@ impl HeartBeat {
         match pair.and_then(|(sends, wants)| Some((millis(sends)?, millis(wants)?))) {
             Some((sends, wants)) => Ok(Self { sends, wants }),
             None => {
-                let rule = "must be two whole numbers of milliseconds and a comma between";
+                let rule = "must be two whole numbers of milliseconds with a comma between them";
                 Err(InvalidConfig::new("heart-beat", header, rule))
             }
         }

@@ -75,9 +75,9 @@ impl Text {
 fn check(option: &'static str, text: &str) -> Result<bool, InvalidConfig> {
     let ids = text.matches(id::PLACE).count();
     let rule = if ids > 1 {
-        "must have $id once at the most"
+        "must contain $id at most once"
     } else if text.len() == ids * id::PLACE.len() {
-        "must have a text by which it is known"
+        "must be neither empty nor $id alone"
     } else {
         return Ok(ids == 1);
     };

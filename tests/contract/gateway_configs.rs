@@ -146,7 +146,7 @@ fn another_granularity_is_refused_by_name_and_changes_nothing() {
         };
         let InvalidConfig { .. } = invalid;
         assert_eq!((invalid.option(), invalid.value()), ("granularity", "7ms"));
-        let text = "invalid granularity 7ms: must be that of the set";
+        let text = "invalid granularity 7ms: must equal the granularity of the set";
         assert_eq!(error.to_string(), text);
     };
     refused(gateway.handle.set_config(coarse.clone()).unwrap_err());
