@@ -1051,7 +1051,9 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Phase::Closing(CloseStep::Offered) => {
                 self.record.phase = Phase::Closing(CloseStep::Flushing);
                 let reason = self.record.close_reason().or(self.config().close());
-                reason.cloned().map(Frame::Close)
+                // A set may have been told to send none since the verdict fell: that one goes on its way.
+                let reason = reason.cloned().unwrap_or_else(CloseReason::ping_timeout);
+                Some(Frame::Close(reason))
             }
             _ => None,
         }

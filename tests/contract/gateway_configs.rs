@@ -368,3 +368,22 @@ fn it_can_be_set_from_any_thread() {
     gateway.run_until(s(10));
     assert_eq!(sink.pings(), [s(5), s(10)]);
 }
+
+// A verdict whose close frame was yet to be sent waited for the close timeout where a new configuration sends none.
+// contract: Q110
+#[test]
+fn a_close_frame_that_is_on_its_way_is_sent_whatever_is_set() {
+    let base = || exact().timeout(s(5)).close_timeout(s(30));
+    let mut gateway = Gateway::new(base());
+    let (_member, sink) = gateway.join();
+    gateway.run_until(s(21));
+    sink.block();
+    gateway.run_until(s(26));
+    gateway.set_config(config(base().no_close()));
+    gateway.run_until(s(27));
+    sink.unblock();
+    gateway.run_until(s(100));
+    assert_eq!(sink.closes().len(), 1);
+    let ends = gateway.ends.borrow();
+    assert_eq!(ends.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [s(27)]);
+}
