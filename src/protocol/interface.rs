@@ -278,3 +278,33 @@ impl Protocol<Option<Frame>> for Rfc6455 {
             .map_or(MessageKind::Data, |frame| self.classify(frame))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::CloseReason;
+
+    #[test]
+    fn frames_are_messages_too_and_where_there_is_none_it_is_data() {
+        let close = CloseReason::new(1000, "done").expect("valid");
+        let payload = Bytes::from_static(b"payload");
+        for (frame, kind) in [
+            (Frame::Ping(payload.clone()), MessageKind::Ping(b"payload")),
+            (
+                Frame::Pong(payload.clone()),
+                MessageKind::Pong(b"payload".into()),
+            ),
+            (Frame::Close(close), MessageKind::Close),
+        ] {
+            let message: Frame = Rfc6455.encode(frame.clone()).expect("each has one");
+            assert_eq!(
+                (Rfc6455.classify(&message), &message),
+                (kind.clone(), &frame)
+            );
+            let message: Option<Frame> = Rfc6455.encode(frame.clone()).expect("each has one");
+            assert_eq!(Rfc6455.classify(&message), kind);
+            assert_eq!(message, Some(frame));
+        }
+        assert_eq!(Rfc6455.classify(&None::<Frame>), MessageKind::Data);
+    }
+}
