@@ -147,16 +147,17 @@ impl Probes {
             }
             let within = entry.within;
             let deadline = entry.deadline.get_or_insert_with(|| deadline(now, within));
-            let from = if unread {
+            let due = deadline.next_look();
+            next = next.min(if !due.has_come(now) {
+                due
+            } else if unread && !deadline.read_by().has_come(now) {
                 deadline.read_by()
-            } else {
-                Time::ORIGIN
-            };
-            if from.has_come(now) && matches!(deadline.look(now, grid), Check::Expired(_)) {
+            } else if let Check::Expired(_) = deadline.look(now, grid) {
                 entry.outcome = Some(Err(ProbeError::Late { within }));
+                continue;
             } else {
-                next = next.min(deadline.next_look().max(from));
-            }
+                deadline.next_look()
+            });
         }
         next
     }

@@ -8,9 +8,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures::stream::{SplitSink, SplitStream};
-use futures::{Sink, SinkExt, Stream, StreamExt};
+use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use futures_pinger::testing::{Broken, ManualTimer, World};
-use futures_pinger::{Controller, Error, HeartbeatState, KeepAlive, ReadHalf, TimedOut, WriteHalf};
+use futures_pinger::{
+    Controller, Error, HeartbeatState, KeepAlive, Probe, ProbeError, ReadHalf, TimedOut, WriteHalf,
+};
 
 use super::link::{Msg, Plain, Socket};
 use super::script::{Half, Settings, Shape};
@@ -88,6 +90,16 @@ pub enum Event {
     Flushed(u32),
     /// A close frame was handed over, or the sink is closed.
     Closes,
+    /// What came of a probe that was made at that time.
+    Probed(Duration, Result<Duration, ProbeError>),
+}
+
+/// A probe, in a task of its own.
+pub struct Asked {
+    probe: Probe,
+    task: Arc<Woken>,
+    pub since: Duration,
+    pub within: Duration,
 }
 
 pub struct App {
@@ -117,6 +129,7 @@ pub struct App {
     pub waited_at: Option<Duration>,
     /// Jobs of the writer that were done.
     pub done: usize,
+    pub probes: Vec<Asked>,
 }
 
 impl App {
@@ -158,7 +171,37 @@ impl App {
             read_at: None,
             waited_at: None,
             done: 0,
+            probes: Vec::new(),
         }
+    }
+
+    pub fn probe(&mut self, within: Duration) {
+        let asked = Asked {
+            probe: self.controller.probe(within),
+            task: Arc::new(Woken(AtomicBool::new(true))),
+            since: self.world.elapsed(),
+            within,
+        };
+        self.probes.push(asked);
+    }
+
+    /// Polls the probes that were woken. Whether any was.
+    fn poll_probes(&mut self, events: &mut Vec<Event>) -> bool {
+        let mut any = false;
+        self.probes.retain_mut(|asked| {
+            if !asked.task.0.swap(false, Ordering::Relaxed) {
+                return true;
+            }
+            any = true;
+            let waker = Waker::from(Arc::clone(&asked.task));
+            let polled = asked.probe.poll_unpin(&mut Context::from_waker(&waker));
+            let Poll::Ready(answer) = polled else {
+                return true;
+            };
+            events.push(Event::Probed(asked.since, answer));
+            false
+        });
+        any
     }
 
     fn is_split(&self) -> bool {
@@ -238,7 +281,7 @@ impl App {
         if self.settings.shape == Shape::SplitWriterFirst {
             order.reverse();
         }
-        let mut any = false;
+        let mut any = self.poll_probes(events);
         for task in order {
             if self.tasks[task].0.swap(false, Ordering::Relaxed) {
                 any = true;

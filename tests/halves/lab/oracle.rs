@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_pinger::{HeartbeatState, TimedOut, TimeoutPhase};
+use futures_pinger::{HeartbeatState, ProbeError, TimedOut, TimeoutPhase};
 
 use super::app::{App, End, Event, Reader};
 use super::link::{Link, Msg};
@@ -31,6 +31,8 @@ struct Fallen {
     free_until: Duration,
     /// Whether more messages lay before the pong than may be read ahead, and nobody read.
     unreadable: bool,
+    /// How long nothing had been read.
+    silence: Duration,
 }
 
 /// Times since which something goes on.
@@ -72,6 +74,10 @@ pub struct Oracle {
     refused: Option<Duration>,
     /// When a flush of the application succeeded last.
     flushed_at: Option<Duration>,
+    /// When something was read last.
+    heard_at: Duration,
+    /// When nobody drove the heartbeat last.
+    not_driven: Duration,
     polls: usize,
     work: usize,
     report: Report,
@@ -101,6 +107,8 @@ impl Oracle {
             is_plain: false,
             refused: None,
             flushed_at: None,
+            heard_at: Duration::ZERO,
+            not_driven: Duration::ZERO,
             polls: 0,
             work: 0,
             report: Report::default(),
@@ -111,6 +119,7 @@ impl Oracle {
     pub fn excuse(&mut self, now: Duration) {
         (self.excused, self.no_ping_owed) = ([now; 2], now);
         (self.was_away, self.was_driven) = (true, false);
+        self.not_driven = now;
         let since = &mut self.since;
         for since in [&mut since.reads, &mut since.beats, &mut since.writes] {
             *since = since.map(|_| now);
@@ -145,6 +154,33 @@ impl Oracle {
                 self.flushed_at = Some(now);
             }
             Event::Closes => {}
+            Event::Probed(since, answer) => self.see_answer(*since, *answer, now, link),
+        }
+    }
+
+    fn see_answer(
+        &self,
+        since: Duration,
+        answer: Result<Duration, ProbeError>,
+        now: Duration,
+        link: &Link,
+    ) {
+        let waited = now - since;
+        match answer {
+            Ok(_) if self.settings.liveness == Lives::Pong => {
+                let mut pings = link.pings.iter();
+                assert!(
+                    pings.any(|ping| ping.arrived),
+                    "who has answered at {now:?}?"
+                );
+            }
+            Ok(_) => {}
+            Err(ProbeError::Late { within }) => {
+                assert!(waited >= within, "late after {waited:?} of {within:?}");
+            }
+            Err(ProbeError::Watching) => assert!(self.settings.watches()),
+            Err(ProbeError::Paused) => assert!(self.is_paused),
+            Err(_) => {}
         }
     }
 
@@ -254,6 +290,16 @@ impl Oracle {
                     "stuck for {stuck:?} only: {verdict}"
                 );
             }
+            TimeoutPhase::Silence => {
+                self.report.pong_verdict = true;
+                let silence = fallen.silence;
+                let timeout = settings.timeout;
+                assert!(silence >= timeout, "silent for {silence:?} only: {verdict}");
+                assert!(
+                    !fallen.unreadable,
+                    "judged though it cannot be read: {verdict}"
+                );
+            }
             TimeoutPhase::Closing => {
                 self.report.closing_verdict = true;
                 let since = self.closing_since.expect("a close frame");
@@ -291,6 +337,7 @@ impl Oracle {
                     .refused_since
                     .map_or(self.free_until, |_| Duration::ZERO),
                 unreadable,
+                silence: now - self.heard_at,
             }
         });
     }
@@ -330,6 +377,13 @@ impl Oracle {
             + settings.early_timers
             + settings.slack();
         assert!(now <= ping_by, "no ping at {now:?}, owed by {ping_by:?}");
+
+        for asked in app.probes.iter().filter(|_| self.was_driven) {
+            let by = asked.since.max(self.not_driven) + asked.within + settings.granularity;
+            // What is not read yet may be the answer.
+            let by = by + settings.early_timers + settings.slack() + asked.within / 2;
+            assert!(now <= by, "a probe of {:?} waits at {now:?}", asked.since);
+        }
 
         let mut step = settings.granularity + settings.early_timers;
         if !app.pace.is_zero() {
@@ -419,17 +473,21 @@ impl Oracle {
         self.note_free(now, app, link);
         let driven = app.reads() || app.beats() || app.writes();
         self.was_away |= !driven;
+        if !(driven && self.was_driven && app.begun) {
+            self.not_driven = now;
+        }
         self.was_driven = driven;
         let ours = driven && app.begun && !self.is_paused && !self.is_plain && !self.over;
         let unread = link.unread(self.yielded);
         let unreadable = unread >= self.settings.lookahead;
         let readable = app.reads() || !unreadable;
         self.unreadable = self.data_unread(link) >= self.settings.lookahead;
-        let mute = link.answer.is_none() && !link.has_pong_on_its_way();
+        let watches = self.settings.watches();
+        let mute = watches || link.answer.is_none() && !link.has_pong_on_its_way();
         let postponed = self.settings.liveness == Lives::Activity;
         // A ping that was refused, and not offered again, is the end as well.
         let stuck = !link.is_free() || link.refused_since.is_some();
-        self.owed = [ours && stuck, ours && mute && readable];
+        self.owed = [ours && stuck && !watches, ours && mute && readable];
         for (owed, excused) in self.owed.iter().zip(&mut self.excused) {
             if !owed {
                 *excused = now;
@@ -439,7 +497,7 @@ impl Oracle {
             self.excused[0] = now;
         }
         let refused = link.refused_since.is_some();
-        self.pinging = ours && link.is_free() && !postponed && !refused;
+        self.pinging = ours && link.is_free() && !postponed && !refused && !watches;
         if !self.pinging {
             self.no_ping_owed = now;
         }
@@ -485,6 +543,9 @@ impl Oracle {
         // Activity counts from when the reader comes back.
         let active = self.settings.liveness == Lives::Activity && app.read_at == Some(now);
         let by_policy = read && self.settings.liveness != Lives::Pong;
+        if read || link.pongs_read != self.pongs_read {
+            self.heard_at = now;
+        }
         let proof = link.pongs_read != self.pongs_read || by_policy || active;
         if proof {
             self.excused = [now; 2];
@@ -511,6 +572,7 @@ impl Oracle {
                 .count()
                 <= self.settings.lookahead
         );
+        assert!(link.pings.is_empty() || !self.settings.watches());
         for message in ahead.iter().chain(left) {
             self.take(message, link);
         }

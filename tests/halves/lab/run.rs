@@ -159,6 +159,8 @@ impl Lab {
             }
 
             Step::PingNow => drop(self.app.controller.ping_now()),
+            Step::Probe(within) => self.app.probe(within),
+            Step::Suspend(time) => self.world.suspend(time),
             Step::Pause => {
                 self.oracle.is_paused |= self.app.controller.pause().is_ok();
                 // A ping that was refused is called off.

@@ -75,6 +75,9 @@ pub enum Shape {
 pub enum Lives {
     Pong,
     AnyPong,
+    Traffic,
+    /// No pings are sent: silence for as long as the timeout is the verdict.
+    Watch,
     /// No bound is asked for: what was read counts from when the reader tells of it.
     Activity,
 }
@@ -149,6 +152,10 @@ pub enum Step {
     GiveUp,
 
     PingNow,
+    /// Asks for an answer within that time.
+    Probe(Duration),
+    /// The machine sleeps for so long, in which no time passes.
+    Suspend(Duration),
     Pause,
     Resume,
     Stop,
@@ -224,19 +231,23 @@ impl Settings {
             max_missed: pick(&[1, 1, 1, 2, 3], header[7]),
             granularity: if flags & 1 == 0 { ms(0) } else { ms(16) },
             stall_grace: flags & 2 == 0,
-            liveness: pick(
-                &[
-                    Lives::Pong,
-                    Lives::Pong,
-                    Lives::Pong,
-                    Lives::Pong,
-                    Lives::Pong,
-                    Lives::Pong,
-                    Lives::AnyPong,
-                    Lives::Activity,
-                ],
-                header[14],
-            ),
+            liveness: match header[14] {
+                0xd0.. => Lives::Watch,
+                0xb0.. => Lives::Traffic,
+                other => pick(
+                    &[
+                        Lives::Pong,
+                        Lives::Pong,
+                        Lives::Pong,
+                        Lives::Pong,
+                        Lives::Pong,
+                        Lives::Pong,
+                        Lives::AnyPong,
+                        Lives::Activity,
+                    ],
+                    other,
+                ),
+            },
             first_ping_at_once: flags & 4 != 0,
             fresh_wakers: flags & 8 != 0,
             early_timers: if flags & 0x30 == 0x30 { ms(1) } else { ms(0) },
@@ -270,29 +281,41 @@ impl Settings {
 
     /// The configuration of the heartbeat.
     pub fn config(&self) -> Config {
-        let mut builder = Config::builder()
-            .interval(self.interval)
-            .timeout(self.timeout)
+        let builder = Config::builder();
+        let builder = if self.watches() {
+            builder.watch(self.timeout)
+        } else {
+            let builder = builder.interval(self.interval).timeout(self.timeout);
+            builder.max_missed(self.max_missed)
+        };
+        let mut builder = builder
             .write_timeout(self.write_timeout)
             .closing_handshake(self.closing_handshake)
-            .max_missed(self.max_missed)
             .granularity(self.granularity)
             .stall_grace(self.stall_grace);
         builder = match self.close_timeout {
             Some(timeout) => builder.close_timeout(timeout),
             None => builder.no_close(),
         };
-        if self.first_ping_at_once {
+        if self.first_ping_at_once && !self.watches() {
             builder = builder.initial_delay(Duration::ZERO);
         }
         builder = match self.liveness {
-            Lives::Pong => builder,
+            Lives::Pong | Lives::Watch => builder,
+            Lives::Traffic => builder.liveness(Liveness::Traffic {
+                max_unproven: Duration::MAX,
+            }),
             Lives::AnyPong => builder.liveness(Liveness::AnyPong),
             Lives::Activity => builder.liveness(Liveness::Activity {
                 max_unproven: Duration::MAX,
             }),
         };
         builder.build().expect("valid")
+    }
+
+    /// Whether no pings are sent.
+    pub fn watches(&self) -> bool {
+        self.liveness == Lives::Watch
     }
 
     /// The slack of the timeout, as its docs tell it.
@@ -326,6 +349,7 @@ impl Step {
         );
         match kind {
             0..70 => Self::Pass(time),
+            70..75 if b >= 0xc0 => Self::Suspend(time),
             70..75 => Self::Stall(time),
             75..95 => Self::Receive(count),
             95..99 => Self::PeerPing,
@@ -362,6 +386,7 @@ impl Step {
             229..234 => Self::GiveUp,
             234 => Self::SendClose,
             235 => Self::CloseSink,
+            236..240 if b >= 0x80 => Self::Probe(time),
             236..240 => Self::PingNow,
             240 => Self::Pause,
             241..244 => Self::Resume,
