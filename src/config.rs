@@ -205,16 +205,16 @@ impl Config {
         ConfigBuilder::default()
     }
 
-    /// From one ping's due time to the next; [`Duration::MAX`], which is never, with
-    /// [`watch`](Self::watch).
+    /// The time from one ping's due time to the next. With [`watch`](Self::watch) it is [`Duration::MAX`],
+    /// which means never.
     #[doc(alias = "period")]
     #[must_use]
     pub fn interval(&self) -> Duration {
         self.0.interval
     }
 
-    /// From the first poll to the first ping; the longest that this can be where it is drawn at
-    /// random.
+    /// The time from the first poll to the first ping. Where it is drawn at random, this is the longest that it
+    /// can be.
     #[must_use]
     pub fn initial_delay(&self) -> Duration {
         self.0.initial_delay
@@ -226,21 +226,21 @@ impl Config {
         self.0.initial_delay_at_random
     }
 
-    /// How long the peer may send nothing at all, where the heartbeat only watches.
+    /// The time for which the peer may send nothing at all, where the heartbeat only watches.
     #[must_use]
     pub fn watch(&self) -> Option<Duration> {
         let watch = self.0.watch.filter(|watch| !watch.pings_only)?;
         Some(watch.within)
     }
 
-    /// How long the peer may send no ping, where the heartbeat only watches for pings.
+    /// The time for which the peer may send no ping, where the heartbeat only watches for pings.
     #[must_use]
     pub fn watch_pings(&self) -> Option<Duration> {
         let watch = self.0.watch.filter(|watch| watch.pings_only)?;
         Some(watch.within)
     }
 
-    /// From a flushed ping to its pong, where it is fixed.
+    /// The time that a pong may take, from the completed flush of its ping, where it is fixed.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         match self.0.timeout {
@@ -258,37 +258,38 @@ impl Config {
         }
     }
 
-    /// From a ping's first offer to the sink to its completed flush; [`Duration::MAX`] is never.
+    /// The time that a ping may take to be written, from its first offer to the sink to its completed flush.
+    /// [`Duration::MAX`] means never.
     #[must_use]
     pub fn write_timeout(&self) -> Duration {
         self.0.write_timeout
     }
 
-    /// Consecutive misses that make a verdict.
+    /// The number of consecutive misses that make a verdict.
     #[must_use]
     pub fn max_missed(&self) -> u32 {
         self.0.max_missed
     }
 
-    /// The close frame that a pong timeout sends, if one is sent.
+    /// The close frame that is sent after a pong timeout, if one is sent.
     #[must_use]
     pub fn close(&self) -> Option<&CloseReason> {
         self.0.close.as_ref()
     }
 
-    /// How long that frame may take.
+    /// The time that the close frame may take to be written.
     #[must_use]
     pub fn close_timeout(&self) -> Duration {
         self.0.close_timeout
     }
 
-    /// How long the connection of a [`KeepAlive`](crate::KeepAlive) may last after a close frame.
+    /// The time that the connection of a [`KeepAlive`](crate::KeepAlive) has to end after a close frame.
     #[must_use]
     pub fn closing_handshake(&self) -> Duration {
         self.0.closing_handshake
     }
 
-    /// By how much bytes that move may extend a deadline of a ping, in all, with a
+    /// The time by which bytes that move may extend a deadline of a ping, in all, with a
     /// [`Meter`](crate::Meter).
     #[must_use]
     pub fn progress(&self) -> Duration {
@@ -301,7 +302,7 @@ impl Config {
         self.0.jitter
     }
 
-    /// What counts as an answer; whatever comes, with [`watch`](Self::watch).
+    /// What counts as an answer to a ping. It has no meaning with [`watch`](Self::watch).
     #[must_use]
     #[inline]
     pub fn liveness(&self) -> Liveness {
@@ -314,7 +315,7 @@ impl Config {
         self.0.stall_grace
     }
 
-    /// The grid to which timer wake-ups are rounded up; zero is exact.
+    /// The step of the grid to which wake-ups are rounded up. Zero rounds nothing.
     #[must_use]
     pub fn granularity(&self) -> Duration {
         self.0.granularity
@@ -619,8 +620,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// The same as [`watch`](Self::watch), but of what the peer sends only its pings count: for a peer
-    /// that promises pings, as exchanges do, and may talk on although its heartbeat has died.
+    /// Watches as [`watch`](Self::watch) does, but of what the peer sends only its pings count. This is for a
+    /// peer that promises pings, as exchanges do, and may talk on although its heartbeat has died.
     ///
     /// A [`KeepAlive`](crate::KeepAlive) and [`PongSender::attach`](crate::PongSender::attach) see the
     /// pings by themselves; elsewhere the reader reports each by `handle_ping`.
@@ -671,7 +672,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// How many pings in a row must be missed for a verdict. After a miss the next ping is sent at
+    /// The number of pings in a row that must be missed for a verdict. After a miss the next ping is sent at
     /// once.
     ///
     /// Default: 1, or 3 with an adaptive timeout. Zero is refused.

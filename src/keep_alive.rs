@@ -339,25 +339,25 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
         self.home.ping_now()
     }
 
-    /// The socket.
+    /// A reference to the socket.
     pub fn get_ref(&self) -> &S {
         &self.socket
     }
 
-    /// The socket. The heartbeat does not see pongs that are read here, and a close frame that is sent here
-    /// does not end the heartbeat.
+    /// A mutable reference to the socket. The heartbeat does not see pongs that are read here, and a close frame
+    /// that is sent here does not end the heartbeat.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.socket
     }
 
-    /// The socket, pinned.
+    /// A pinned mutable reference to the socket.
     #[must_use]
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut S> {
         self.project().socket
     }
 
-    /// The socket back, without its heartbeat, and the messages that were read ahead of the
-    /// application, in their order. Flush first: a message that was accepted may still be held.
+    /// Returns the socket, without its heartbeat, and the messages that were read ahead of the application, in
+    /// their order. Flush first: a message that was accepted may still be held.
     pub fn into_parts(self) -> (S, VecDeque<S::Ok>) {
         (self.socket, self.ahead.into_messages())
     }

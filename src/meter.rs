@@ -134,23 +134,23 @@ pin_project! {
 }
 
 impl<Io> Metered<Io> {
-    /// The transport.
+    /// A reference to the transport.
     pub const fn get_ref(&self) -> &Io {
         &self.io
     }
 
-    /// The transport. What passes it directly is not counted.
+    /// A mutable reference to the transport. What passes it directly is not counted.
     pub const fn get_mut(&mut self) -> &mut Io {
         &mut self.io
     }
 
-    /// The transport, pinned.
+    /// A pinned mutable reference to the transport.
     #[must_use]
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut Io> {
         self.project().io
     }
 
-    /// The transport back, without its meter.
+    /// Returns the transport, without its meter.
     pub fn into_inner(self) -> Io {
         self.io
     }

@@ -333,25 +333,25 @@ impl<Si, St, T, Out> Pinger<Si, St, T, Out> {
         Controller::new(self.home.share())
     }
 
-    /// The sink and the pongs.
+    /// A reference to the sink and the pongs.
     pub fn get_ref(&self) -> (&Si, &St) {
         (&self.outgoing, &self.pongs)
     }
 
-    /// The sink and the pongs. A frame put into the sink while the heartbeat's own is in it is
+    /// A mutable reference to the sink and the pongs. A frame put into the sink while the heartbeat's own is in it is
     /// harmless; taking pongs out of the stream hides them from the heartbeat.
     pub fn get_mut(&mut self) -> (&mut Si, &mut St) {
         (&mut self.outgoing, &mut self.pongs)
     }
 
-    /// The sink and the pongs, pinned.
+    /// A pinned mutable reference to the sink and the pongs.
     #[must_use]
     pub fn get_pin_mut(self: Pin<&mut Self>) -> (Pin<&mut Si>, Pin<&mut St>) {
         let this = self.project();
         (this.outgoing, this.pongs)
     }
 
-    /// The sink and the pongs back; the heartbeat is over.
+    /// Returns the sink and the pongs; the heartbeat is over.
     pub fn into_inner(self) -> (Si, St) {
         (self.outgoing, self.pongs)
     }

@@ -214,23 +214,23 @@ impl<Si> Ponger<Si> {
         }
     }
 
-    /// The sink.
+    /// A reference to the sink.
     pub fn get_ref(&self) -> &Si {
         &self.outgoing
     }
 
-    /// The sink.
+    /// A mutable reference to the sink.
     pub fn get_mut(&mut self) -> &mut Si {
         &mut self.outgoing
     }
 
-    /// The sink, pinned.
+    /// A pinned mutable reference to the sink.
     #[must_use]
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut Si> {
         self.project().outgoing
     }
 
-    /// The sink back.
+    /// Returns the sink.
     pub fn into_inner(self) -> Si {
         self.outgoing
     }

@@ -203,23 +203,23 @@ impl<St, P> FilterPongs<St, P> {
         }
     }
 
-    /// The stream of messages.
+    /// A reference to the stream of messages.
     pub fn get_ref(&self) -> &St {
         &self.incoming
     }
 
-    /// The stream of messages. Pongs that are taken out of it are hidden from the heartbeat.
+    /// A mutable reference to the stream of messages. Pongs that are taken out of it are hidden from the heartbeat.
     pub fn get_mut(&mut self) -> &mut St {
         &mut self.incoming
     }
 
-    /// The stream of messages, pinned.
+    /// A pinned mutable reference to the stream of messages.
     #[must_use]
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut St> {
         self.project().incoming
     }
 
-    /// The stream of messages back; the heartbeat ends.
+    /// Returns the stream of messages; the heartbeat ends.
     pub fn into_inner(self) -> St {
         self.incoming
     }

@@ -60,23 +60,23 @@ pin_project! {
 }
 
 impl<St, P> InspectPings<St, P> {
-    /// The stream of messages.
+    /// A reference to the stream of messages.
     pub fn get_ref(&self) -> &St {
         &self.incoming
     }
 
-    /// The stream of messages. Pings that are taken out of it stay unanswered.
+    /// A mutable reference to the stream of messages. Pings that are taken out of it stay unanswered.
     pub fn get_mut(&mut self) -> &mut St {
         &mut self.incoming
     }
 
-    /// The stream of messages, pinned.
+    /// A pinned mutable reference to the stream of messages.
     #[must_use]
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut St> {
         self.project().incoming
     }
 
-    /// The stream of messages back; the ponger ends.
+    /// Returns the stream of messages; the ponger ends.
     pub fn into_inner(self) -> St {
         self.incoming
     }

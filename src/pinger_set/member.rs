@@ -50,14 +50,14 @@ impl Member {
         }
     }
 
-    /// What the set's stream names this member by.
+    /// The id by which the set's stream and handle name this member.
     #[must_use]
     pub fn id(&self) -> MemberId {
         self.id
     }
 
-    /// The peer sent a pong, of any length and content. It is verified here, on the caller's thread;
-    /// the set is not woken for it, unless a ping has been waiting for this answer.
+    /// Verifies a pong of the peer, of any length and content, and enters it if it means something. This
+    /// happens on the caller's thread; the set is woken only where the next ping is due and waits for this answer.
     ///
     /// Before the first poll, and after the end, no pong means anything.
     #[allow(clippy::must_use_candidate)] // Most callers have nothing to do with it.

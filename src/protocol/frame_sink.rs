@@ -59,7 +59,7 @@ pin_project! {
 }
 
 impl<Si, P, M> FrameSink<Si, P, M> {
-    /// Frames become messages by `protocol` and go into `sink`.
+    /// Makes a message of each frame by `protocol`, and puts it into `sink`.
     pub const fn new(sink: Si, protocol: P) -> Self
     where
         // Not needed to build it: they tell the compiler what `M` is.
@@ -75,8 +75,8 @@ impl<Si, P, M> FrameSink<Si, P, M> {
 }
 
 impl<Si, M> FrameSink<Si, (), M> {
-    /// Frames become messages by `encode` and go into `sink`, such as a queue of an enum of your own
-    /// with a variant for them. Nothing is read from there, and so there needs to be no [`Protocol`].
+    /// Makes a message of each frame by `encode`, and puts it into `sink`, such as a queue of an enum of your
+    /// own with a variant for frames. As nothing is read there, no [`Protocol`] is needed.
     ///
     /// # Examples
     ///
@@ -113,23 +113,23 @@ impl<Si, M> FrameSink<Si, (), M> {
 }
 
 impl<Si, P, M> FrameSink<Si, P, M> {
-    /// The sink of messages.
+    /// A reference to the sink of messages.
     pub fn get_ref(&self) -> &Si {
         &self.sink
     }
 
-    /// The sink of messages.
+    /// A mutable reference to the sink of messages.
     pub fn get_mut(&mut self) -> &mut Si {
         &mut self.sink
     }
 
-    /// The sink of messages, pinned.
+    /// A pinned mutable reference to the sink of messages.
     #[must_use]
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut Si> {
         self.project().sink
     }
 
-    /// The sink of messages back.
+    /// Returns the sink of messages.
     pub fn into_inner(self) -> Si {
         self.sink
     }

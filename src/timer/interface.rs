@@ -47,8 +47,8 @@ impl Clock {
         Self(Source::Plain(Instant::now))
     }
 
-    /// A clock of one's own. It may stand still; what it reads less than before counts as no time. It
-    /// may be a century away from the system's, but not many of them.
+    /// A clock of one's own. It may stand still, and where it goes back no time has passed. It may differ from
+    /// the system's clock by a century, but not by many.
     pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self(Source::Shared(Arc::new(now)))
     }
