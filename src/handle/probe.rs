@@ -42,12 +42,15 @@ enum State {
 /// A probe on the list of its heartbeat.
 struct Waiting {
     heartbeat: Arc<dyn Probed>,
-    id: ProbeId,
+    /// None once it is off the list: its number may be another's then.
+    id: Option<ProbeId>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.heartbeat.forget_probe(self.id);
+        if let Some(id) = self.id {
+            self.heartbeat.forget_probe(id);
+        }
     }
 }
 
@@ -55,7 +58,10 @@ impl Probe {
     /// The probe that `heartbeat` was asked for.
     pub(crate) fn new(asked: Result<ProbeId, ProbeError>, heartbeat: Arc<dyn Probed>) -> Self {
         Self(match asked {
-            Ok(id) => State::Waiting(Waiting { heartbeat, id }),
+            Ok(id) => State::Waiting(Waiting {
+                heartbeat,
+                id: Some(id),
+            }),
             Err(error) => State::Refused(error),
         })
     }
@@ -70,9 +76,9 @@ impl Future for Probe {
     type Output = Result<Duration, ProbeError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = match &self.0 {
+        let outcome = match &mut self.0 {
             // Pending: as `poll_probe` says.
-            State::Waiting(waiting) => ready!(waiting.heartbeat.poll_probe(waiting.id, cx)),
+            State::Waiting(Waiting { heartbeat, id }) => ready!(heartbeat.poll_probe(id, cx)),
             State::Refused(error) => Err(*error),
             State::Done => panic!("`Probe` polled after completion"),
         };
@@ -90,5 +96,53 @@ impl FusedFuture for Probe {
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Probe").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::grid::Grid;
+    use crate::machine::Input;
+    use crate::shared::Probes;
+    use crate::sync::{Mutex, lock};
+    use crate::time::Time;
+
+    /// A member whose list is dropped when it is empty. Somebody else asks for a probe at once, as a waker
+    /// that is dropped may do, or another thread.
+    struct Sought {
+        probes: Mutex<(Probes, bool)>,
+    }
+
+    impl Probed for Sought {
+        fn with_probes(&self, _: u32, act: &mut dyn FnMut(&mut Probes)) {
+            let (probes, sought) = &mut *lock(&self.probes);
+            act(probes);
+            if probes.is_empty() && !mem::replace(sought, true) {
+                *probes = Probes::default();
+                probes.add(Duration::MAX, None);
+            }
+        }
+    }
+
+    // contract: P101
+    #[test]
+    fn a_probe_that_is_over_takes_no_other_off_the_list() {
+        let mut probes = Probes::default();
+        let number = probes.add(Duration::ZERO, Some(Time::ORIGIN));
+        probes.look(Time::ORIGIN, Grid::NONE, Input::Drained);
+        let member = Arc::new(Sought {
+            probes: Mutex::new((probes, false)),
+        });
+        let mut probe = Probe::new(Ok(ProbeId { seat: 0, number }), Arc::clone(&member) as _);
+        let polled = Pin::new(&mut probe).poll(&mut Context::from_waker(Waker::noop()));
+        let within = Duration::ZERO;
+        assert_eq!(polled, Poll::Ready(Err(ProbeError::Late { within })));
+        assert!(probe.is_terminated());
+        drop(probe);
+        assert!(!lock(&member.probes).0.is_empty(), "the other one waits");
     }
 }

@@ -199,12 +199,8 @@ impl<Si, K> Driver<Si, K> {
 
     /// Puts other configurations in force for so many members as one poll may sweep.
     fn sweep(&mut self, hub: &Hub, now: Time) {
-        if self.sweep.is_over() {
-            return;
-        }
-        let chunks = hub.chunks();
         for _ in 0..sweep::CHUNKS {
-            match self.sweep.next(chunks) {
+            match self.sweep.next() {
                 Some(number) => self.configure(hub, number, now),
                 None => return,
             }
@@ -400,17 +396,19 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         now: Time,
         comes_late: bool,
     ) -> Option<Stop<K, Si::Error>> {
-        let lane = &mut self.lanes[(seat / CHUNK) as usize];
+        // No lane: the member has not begun, and is looked at when it does.
+        let lane = self.lanes.get_mut((seat / CHUNK) as usize)?;
         let Self {
             judgements,
             resolved,
             ..
         } = self;
-        let driven = lane.look(seat, now, comes_late, judgements, resolved)?;
+        let driven = lane.look(seat, now, comes_late, judgements, resolved);
+        // Also where the member has left.
         if self.resolved.is_some() {
             self.wake_probes(seat, now);
         }
-        let end = match driven {
+        let end = match driven? {
             Driven::Rests { until, .. } => {
                 self.agenda.arm(seat, until);
                 return None;

@@ -201,11 +201,6 @@ impl Hub {
         chunk.map(Arc::clone).ok_or(Closed)
     }
 
-    /// How many chunks there are.
-    pub(super) fn chunks(&self) -> usize {
-        self.state().chunks.len()
-    }
-
     pub(super) fn chunk(&self, number: usize) -> Arc<Chunk> {
         Arc::clone(&self.state().chunks[number])
     }

@@ -9,15 +9,18 @@ pub(super) const CHUNKS: usize = 16;
 pub(super) struct Sweep {
     /// The number of the chunk that is next.
     next: usize,
-    /// How many chunks are left.
+    /// How many chunks there were when it began. Those that were made since are under the new configuration.
+    chunks: usize,
+    /// How many of them are left.
     left: usize,
     /// How many pings were overdue by a new configuration so far.
     overdue: u32,
 }
 
 impl Sweep {
-    /// All chunks are to be swept.
+    /// All of so many chunks are to be swept.
     pub(super) const fn begin(&mut self, chunks: usize) {
+        self.chunks = chunks;
         self.left = chunks;
     }
 
@@ -25,13 +28,13 @@ impl Sweep {
         self.left == 0
     }
 
-    /// The next of so many chunks that there are.
-    pub(super) const fn next(&mut self, chunks: usize) -> Option<usize> {
+    /// The number of the next chunk.
+    pub(super) const fn next(&mut self) -> Option<usize> {
         if self.left == 0 {
             return None;
         }
         self.left -= 1;
-        let number = self.next % chunks;
+        let number = self.next % self.chunks;
         self.next = number + 1;
         Some(number)
     }
@@ -68,10 +71,10 @@ mod tests {
         let mut swept = Vec::new();
         for _ in 0..10 {
             sweep.begin(7);
-            swept.extend((0..3).filter_map(|_| sweep.next(7)));
+            swept.extend((0..3).filter_map(|_| sweep.next()));
         }
         assert!((0..7).all(|chunk| swept.contains(&chunk)));
-        let rest = std::iter::from_fn(|| sweep.next(7)).count();
+        let rest = std::iter::from_fn(|| sweep.next()).count();
         assert_eq!(rest, 4);
         assert!(sweep.is_over());
     }

@@ -32,8 +32,13 @@ pub(crate) trait Probed: Send + Sync {
 }
 
 impl dyn Probed {
-    /// What the probe has come to; then it is off the list. Else this task is woken.
-    pub(crate) fn poll_probe(&self, id: ProbeId, cx: &Context<'_>) -> Poll<Outcome> {
+    /// What the probe has come to; then it is off the list, and `listed` is none. Else this task is woken.
+    pub(crate) fn poll_probe(
+        &self,
+        listed: &mut Option<ProbeId>,
+        cx: &Context<'_>,
+    ) -> Poll<Outcome> {
+        let id = listed.expect("a probe is polled until it is ready");
         let mut waker = Some(cx.waker().clone());
         let (mut outcome, mut old) = (None, None);
         self.with_probes(id.seat, &mut |probes| {
@@ -46,6 +51,7 @@ impl dyn Probed {
             old = std::mem::replace(&mut entry.waker, waker.take());
             if outcome.is_some() {
                 waker = probes.remove(id.number).and_then(|entry| entry.waker);
+                *listed = None;
             }
         });
         // Dropping a waker can run foreign code.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use futures_pinger::{Config, ConfigBuilder, InvalidConfig, Member, SetConfigError};
+use futures::FutureExt;
+use futures_pinger::{Config, ConfigBuilder, InvalidConfig, Member, PingNowError, SetConfigError};
 
 use crate::gateway::{Gateway, answer};
 use crate::world::{SinkScript, exact, ms, s};
@@ -386,4 +387,46 @@ fn a_close_frame_that_is_on_its_way_is_sent_whatever_is_set() {
     assert_eq!(sink.closes().len(), 1);
     let ends = gateway.ends.borrow();
     assert_eq!(ends.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [s(27)]);
+}
+
+// Chunks were left out where others came during the sweep.
+// contract: Q110
+#[test]
+fn a_set_that_grows_while_it_is_swept_is_swept_all_the_same() {
+    // A poll sweeps 16 chunks of 64 members, and takes 1 ms.
+    let mut gateway = Gateway::with_cost(exact(), ms(1));
+    let mut members: Vec<_> = (0..1500).map(|_| gateway.join().0).collect();
+    gateway.run_until(s(1));
+    // The next sweep begins behind the chunks that there are now.
+    gateway.set_config(every(s(30)));
+    gateway.run_until(s(2));
+    members.extend((1500..6400).map(|_| gateway.join().0));
+    gateway.run_until(s(3));
+    let watching = ConfigBuilder::default().granularity(s(0)).watch(s(1000));
+    gateway.set_config(config(watching));
+    gateway.run_until(s(3) + ms(2));
+    members.extend((0..128).map(|_| gateway.join().0));
+    gateway.run_until(s(4));
+    for (n, member) in members.iter().enumerate() {
+        let asked = gateway.handle.ping_now(member.id());
+        assert_eq!(asked, Err(PingNowError::Watching), "{n}");
+    }
+}
+
+// The driver knew nothing yet of the chunk of a member that it was to look at.
+// contract: Q110 P101
+#[test]
+fn who_is_probed_while_another_configuration_is_set_may_have_come_just_before() {
+    for more in [0, 1] {
+        let mut gateway = Gateway::new(exact());
+        let mut members: Vec<_> = (0..64 - more).map(|_| gateway.join_alive()).collect();
+        gateway.run_until(s(1));
+        members.extend((0..more).map(|_| gateway.join_alive()));
+        let (member, sink) = gateway.join_alive();
+        let probe = gateway.handle.probe(member.id(), s(3));
+        gateway.set_config(every(s(30)));
+        gateway.run_until(s(2));
+        assert_eq!(sink.pings(), [s(1)]);
+        assert_eq!(probe.now_or_never(), Some(Ok(Duration::ZERO)));
+    }
 }

@@ -788,6 +788,37 @@ fn a_task_that_panics_when_a_set_wakes_it_takes_no_member_along() {
     drop(probes);
 }
 
+// contract: P101
+#[test]
+fn a_probe_is_told_also_where_its_member_leaves_while_the_set_looks_at_it() {
+    let world = World::new();
+    let config = build(exact().timeout(s(5)));
+    let set = PingerSet::new(config).with_timer(world.timer());
+    let handle = set.handle();
+    let called = Hook::default();
+    let member = set.insert(HookedSink {
+        sink: world.sink().0,
+        hook: called.clone(),
+    });
+    let id = member.id();
+    let mut task = world.task(set.for_each(|_| std::future::ready(())));
+    task.run_until(s(1));
+    let mut probe = handle.probe(id, Duration::MAX);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let polled = probe.poll_unpin(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    task.run_until(s(2));
+    // The sink is asked next whether it takes the close frame of the verdict, which is a step after the
+    // probe has come to its end.
+    let member = Mutex::new(Some(member));
+    called.set(move |_| drop(member.lock().expect("not poisoned").take()));
+    task.run_until(s(7));
+    assert_eq!(handle.len(), 0);
+    assert!(woken.flag.load(Ordering::Relaxed), "its task is woken");
+    assert_eq!(probe.now_or_never(), Some(Err(ProbeError::Closing)));
+}
+
 // contract: P101 R123
 #[test]
 fn the_task_of_a_probe_may_call_any_handle_and_may_panic() {
