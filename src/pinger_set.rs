@@ -209,9 +209,10 @@ impl<Si, K, T> PingerSet<Si, K, T> {
     /// Sets whether a member that would be condemned among [mass verdicts](Self::with_mass_verdict_share) gets
     /// one timeout more, as after a stall of this process. A network that comes back within that time costs
     /// none of these members. The [`lateness`](crate::TimedOut::lateness) of a later verdict includes the time.
-    /// Each ping is held once at the most, so that peers that are really dead are found within
-    /// [`Config::detection_bound`] and one more of the timeout that has failed. The first members to be
-    /// condemned, before there are enough of them for the share to count, are not held.
+    /// Each of the two deadlines of a ping, that of its write and that of its pong, is held once at the most.
+    /// So peers that are really dead are found within [`Config::detection_bound`] and one more of the timeout
+    /// that has failed, or of both timeouts where the write was held and completed then. The first members to
+    /// be condemned, before there are enough of them for the share to count, are not held.
     ///
     /// Default: false. Choose it before the first poll.
     pub fn hold_mass_verdicts(mut self, hold: bool) -> Self {

@@ -973,6 +973,13 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
+    /// The sink has panicked: the heartbeat ends with no close frame, and nobody is told of the end.
+    pub(crate) fn abandon(&mut self) {
+        if !self.has_ended() {
+            self.record.phase = Phase::Ended(End::Disconnected);
+        }
+    }
+
     /// A close frame of the connection itself was sent or read: no ping is sent any more, and the
     /// connection has so long to end. A verdict that has fallen stands.
     pub(crate) fn handle_close(&mut self, way: Handshake, now: Time) {

@@ -55,6 +55,8 @@ pub(super) struct Seats {
     generations: [u32; CHUNK as usize],
     /// The member has left.
     pub(super) left: u64,
+    /// The member is one of those that the set counts.
+    counted: u64,
     /// It is among those that are due.
     pub(super) told: u64,
     /// The counters of those who had the seats before.
@@ -119,6 +121,7 @@ impl Chunk {
             records: [const { Record::new() }; CHUNK as usize],
             generations: [0; CHUNK as usize],
             left: 0,
+            counted: 0,
             told: 0,
             gone: Gone::NONE,
             probes: ProbeLists::default(),
@@ -214,10 +217,8 @@ impl Chunk {
         let (counted, _resolved) = {
             let seats = &mut *self.seats();
             seats.left |= bit(seat);
-            let mut machine = seats.machine(seat);
-            let counted = !machine.has_ended();
-            machine.disconnect();
-            (counted, seats.settle_probes(seat))
+            seats.machine(seat).disconnect();
+            (seats.uncount(seat), seats.settle_probes(seat))
         };
         self.hub.mark_left(seat, counted);
     }
@@ -294,6 +295,14 @@ impl Chunk {
         }
     }
 
+    /// The heartbeat of the member is over. Whoever is first, this or its leaving, takes it from the count.
+    pub(super) fn uncount(&self, seat: u32) {
+        let counted = self.seats().uncount(seat);
+        if counted {
+            self.hub.uncount();
+        }
+    }
+
     /// Its sink is gone, and so is its member.
     pub(super) fn vacate(&self, seat: u32) {
         let is_spent = self.seats().is_spent(seat);
@@ -304,6 +313,7 @@ impl Chunk {
 impl Seats {
     fn join(&mut self, seat: u32) -> MemberId {
         self.left &= !bit(seat);
+        self.counted |= bit(seat);
         self.records[place(seat)] = Record::new();
         self.generations[place(seat)] += 1;
         self.id(seat)
@@ -329,6 +339,13 @@ impl Seats {
     fn id(&self, seat: u32) -> MemberId {
         let generation = self.generations[place(seat)];
         MemberId { seat, generation }
+    }
+
+    /// Whether the member was counted until now.
+    fn uncount(&mut self, seat: u32) -> bool {
+        let counted = self.counted & bit(seat) != 0;
+        self.counted &= !bit(seat);
+        counted
     }
 
     /// Whether the driver is not told of it yet.

@@ -284,7 +284,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         self.judgements.advance(now);
         self.tell(hub);
         if self.yielded.is_some() {
-            if let Some(progress) = self.ask_first(hub, now) {
+            if let Some(progress) = self.ask_first(now) {
                 return progress;
             }
         }
@@ -310,7 +310,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
                 }
                 Some(Task::Look(seat)) => seat,
             };
-            if let Some(stop) = self.look(hub, seat, now, asked >= TRUSTED) {
+            if let Some(stop) = self.look(seat, now, asked >= TRUSTED) {
                 return self.stop(seat, LastAnswer::NONE, stop);
             }
         }
@@ -320,7 +320,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
     /// Looks at the member whose sink has yielded in the last poll. What the poll comes to, if it ends with
     /// that.
     #[cold]
-    fn ask_first(&mut self, hub: &Hub, now: Time) -> Option<Progress<K, Si::Error>> {
+    fn ask_first(&mut self, now: Time) -> Option<Progress<K, Si::Error>> {
         let (seat, last) = self.yielded.take()?;
         if !last.blocked {
             self.lane(seat).chunk.begin_write(seat, now);
@@ -328,7 +328,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         if last.may_not_yield() {
             self.lane(seat).restless |= bit(seat);
         }
-        let stop = self.look(hub, seat, now, false)?;
+        let stop = self.look(seat, now, false)?;
         Some(self.stop(seat, last, stop))
     }
 
@@ -389,13 +389,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
     /// Does what is to be done for a member, which may come late in the poll. Why the poll is to end with the
     /// member, if it is.
     #[inline(always)]
-    fn look(
-        &mut self,
-        hub: &Hub,
-        seat: u32,
-        now: Time,
-        comes_late: bool,
-    ) -> Option<Stop<K, Si::Error>> {
+    fn look(&mut self, seat: u32, now: Time, comes_late: bool) -> Option<Stop<K, Si::Error>> {
         // No lane: the member has not begun, and is looked at when it does.
         let lane = self.lanes.get_mut((seat / CHUNK) as usize)?;
         let Self {
@@ -420,7 +414,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             Driven::Over(None) => return None,
             Driven::Failed(error) => End::Failed(Error::Transport(error)),
         };
-        self.depart(hub, seat, end)
+        self.depart(seat, end)
     }
 
     /// Wakes the tasks of probes. One that panics ends this poll: the member is looked at again.
@@ -432,10 +426,10 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
 
     /// The heartbeat of a member has ended.
     #[cold]
-    fn depart(&mut self, hub: &Hub, seat: u32, end: End<Si::Error>) -> Option<Stop<K, Si::Error>> {
+    fn depart(&mut self, seat: u32, end: End<Si::Error>) -> Option<Stop<K, Si::Error>> {
         let (sink, key) = self.give_up(seat)?;
-        hub.uncount();
         let chunk = &self.lane(seat).chunk;
+        chunk.uncount(seat);
         let (id, stats) = (chunk.id(seat), chunk.stats(seat));
         // The drop is foreign code, which may panic: the departure is not lost by it.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(sink))) {
@@ -491,10 +485,12 @@ impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
             restless: &self.restless,
             judgements,
             left: false,
+            done: false,
             resolved,
         };
         let mut cx = Context::from_waker(&self.waker);
         let driven = drive(&mut sink, &mut in_sink, &mut look, &mut cx);
+        look.done = true;
         let blocked = match driven {
             Driven::Rests { blocked, .. } => blocked,
             // The time that a blocked sink has goes on.

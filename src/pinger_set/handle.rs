@@ -48,7 +48,9 @@ impl<Si> PingerSetHandle<Si> {
     /// [granularity](crate::ConfigBuilder::granularity): phones ping less often than desktops, say.
     ///
     /// A configuration costs nothing for each member. Members of the same configuration have their places in
-    /// the same chunks of 64, so that one that is used by a single member takes the room of 64.
+    /// the same chunks of 64, so that one that is used by a single member takes the room of 64. A set has at
+    /// most 256 configurations at a time. Those that [`replace_config`](Self::replace_config) has made equal
+    /// still count one by one, each until its last member has left.
     ///
     /// # Errors
     ///
@@ -129,7 +131,8 @@ impl<Si, K> PingerSetHandle<Si, K> {
     /// deadline that thereby lies in the past is judged after what has arrived is read. Where the interval is
     /// shorter, the pings that are overdue by it are spread evenly over the new interval, so that a hundred
     /// thousand do not leave at once; where it is longer, each member finds that out when it would have
-    /// pinged.
+    /// pinged. A newcomer whose chunk is not swept yet is under it after the next poll of the set. Until then
+    /// what a handle asks of that member is answered by the configuration before.
     ///
     /// # Errors
     ///

@@ -217,7 +217,7 @@ impl Hub {
         self.tell(|state| state.news.due.push(seat));
     }
 
-    /// The member has left, and was counted until then or was not.
+    /// The member has left, and was counted until then, or was not as its heartbeat was over before.
     pub(super) fn mark_left(&self, seat: u32, counted: bool) {
         self.tell(|state| {
             state.members -= usize::from(counted);
@@ -245,9 +245,16 @@ impl Hub {
     /// Closes all members that there are. A chunk is locked at a time.
     pub(super) fn close_all(&self, reason: &Arc<CloseReason>, now: Time) {
         let chunks = self.state().chunks.clone();
+        // Nobody is woken before all are closed: a waker is foreign code, which may panic. The tasks of the
+        // probes are woken last, by a drop.
+        let mut resolved = Vec::new();
+        let mut due = Vec::new();
         for chunk in chunks {
-            // Dropped last, which wakes the tasks of the probes.
-            let (due, _resolved) = chunk.close_all(reason, now);
+            let (seats, tasks) = chunk.close_all(reason, now);
+            due.extend(seats);
+            resolved.extend(tasks);
+        }
+        if !due.is_empty() {
             self.tell(|state| state.news.due.extend(due));
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct Look<'a> {
     pub(super) judgements: &'a mut Judgements,
     /// Whether the member was found to have left.
     pub(super) left: bool,
+    /// Whether the look has come to its end, and no call of the sink has panicked.
+    pub(super) done: bool,
     /// The tasks of probes that are resolved, until they can be woken without the lock.
     pub(super) resolved: &'a mut Option<Resolved>,
 }
@@ -110,17 +112,12 @@ impl Look<'_> {
 
     #[cold]
     fn give_up_member(&mut self) {
-        let over = {
+        {
             let seats = &mut *self.chunk.seats();
-            let mut machine = seats.machine(self.seat);
-            let over = machine.has_ended();
-            machine.disconnect();
+            seats.machine(self.seat).abandon();
             self.keep_resolved(seats);
-            over
-        };
-        if !over {
-            self.chunk.hub.uncount();
         }
+        self.chunk.uncount(self.seat);
         // Not under the lock. Dropping it wakes the tasks of the probes.
         drop(self.resolved.take());
     }
@@ -131,7 +128,7 @@ impl Look<'_> {
 impl Drop for Look<'_> {
     #[inline]
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.done {
             self.give_up_member();
         }
     }

@@ -6,10 +6,10 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use futures::{Sink, StreamExt};
+use futures::{Sink, SinkExt, StreamExt};
 use futures_pinger::testing::Task;
 use futures_pinger::{
     CloseReason, Closed, ConfigBuilder, Departure, End, Error, Frame, HeartbeatState, Member,
@@ -255,4 +255,166 @@ fn a_sink_that_panics_in_its_drop_loses_no_departure() {
         "all are seen"
     );
     assert_eq!(calm.pings(), [s(20)]);
+}
+
+/// Drives a set when it is dropped.
+struct DrivesInDrop<'a>(&'a mut Rig, Duration);
+
+impl Drop for DrivesInDrop<'_> {
+    fn drop(&mut self) {
+        // A second panic would end the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.0.task.run_until(self.1)));
+    }
+}
+
+// contract: Q115
+#[test]
+fn a_set_that_is_polled_while_its_thread_unwinds_loses_no_member() {
+    let mut rig = Rig::new(exact());
+    let members: Vec<_> = (0..10).map(|_| rig.join(None)).collect();
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _drives = DrivesInDrop(&mut rig, s(20));
+        panic_any(OnPurpose);
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(rig.handle.len(), 10);
+    rig.task.run_until(s(39));
+    for (member, script) in &members {
+        assert_eq!(script.pings(), [s(20)]);
+        assert_eq!(member.stats().sent(), 1);
+    }
+}
+
+// contract: Q115
+#[test]
+fn a_sink_that_panics_over_its_close_frame_ends_its_member_once() {
+    for asked in [true, false] {
+        let mut rig = Rig::new(exact().timeout(s(5)));
+        // The close frame of a verdict comes after a ping.
+        let (victim, _) = rig.join(Some((Call::Send, usize::from(!asked))));
+        let (other, _) = rig.join(None);
+        rig.task.run_until(s(1));
+        if asked {
+            let reason = CloseReason::new(1001, "going down").expect("it may be sent");
+            assert_eq!(rig.handle.close(victim.id(), reason), Ok(()));
+            rig.task.run_until(s(2));
+            assert_eq!(rig.handle.len(), 1);
+        }
+        // It is looked at again when its ping would have been due.
+        rig.task.run_until(s(100));
+        let seen = rig.seen.lock().expect("never poisoned");
+        assert_eq!(seen.panics, [if asked { s(1) } else { s(25) }]);
+        let ends: Vec<_> = seen.ends.keys().copied().collect();
+        assert_eq!(ends, [other.id()], "{asked}");
+        assert_eq!(rig.handle.len(), 0);
+        assert_eq!(rig.handle.stats(victim.id()).map(drop), Err(Closed));
+    }
+}
+
+// contract: Q112 R123
+#[test]
+fn a_task_that_panics_when_it_is_woken_keeps_nobody_from_being_closed() {
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic_any(OnPurpose);
+        }
+    }
+
+    let world = World::new();
+    let config = exact().build().expect("valid");
+    let mut set = PingerSet::new(config).with_timer(world.timer());
+    let handle = set.handle();
+    let (sinks, scripts): (Vec<_>, Vec<_>) = (0..200).map(|_| world.sink()).unzip();
+    let _members: Vec<_> = sinks.into_iter().map(|sink| set.insert(sink)).collect();
+    let panics = Waker::from(Arc::new(Panics));
+    let noop = futures::task::noop_waker();
+    for waker in [&noop, &noop, &noop, &panics] {
+        let polled = set.poll_next_unpin(&mut Context::from_waker(waker));
+        assert!(polled.is_pending());
+    }
+    let reason = CloseReason::new(1001, "going down").expect("it may be sent");
+    let closed = catch_unwind(AssertUnwindSafe(|| handle.close_all(reason)));
+    assert!(closed.is_err(), "the panic is the waker's");
+    let mut task = world.task(set.for_each(|_| std::future::ready(())));
+    task.run_until(s(1));
+    assert_eq!(handle.len(), 0);
+    assert!(scripts.iter().all(|script| script.closes().len() == 1));
+}
+
+/// An error that takes the member along when it is dropped.
+struct Parting(Arc<Mutex<Option<Member>>>);
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        drop(self.0.lock().expect("never poisoned").take());
+    }
+}
+
+/// A sink with such errors.
+struct PartingSink {
+    inner: ScriptedSink,
+    member: Arc<Mutex<Option<Member>>>,
+}
+
+impl PartingSink {
+    fn error(&self) -> impl Fn(Broken) -> Parting + use<> {
+        let member = Arc::clone(&self.member);
+        move |Broken| Parting(Arc::clone(&member))
+    }
+}
+
+impl Sink<Frame> for PartingSink {
+    type Error = Parting;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Parting>> {
+        let error = self.error();
+        self.inner.poll_ready_unpin(cx).map_err(error)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Parting> {
+        let error = self.error();
+        self.inner.start_send_unpin(frame).map_err(error)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Parting>> {
+        let error = self.error();
+        self.inner.poll_flush_unpin(cx).map_err(error)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Parting>> {
+        unreachable!("the connection is not the set's to close")
+    }
+}
+
+// contract: Q118 R123
+#[test]
+fn who_leaves_while_the_error_of_its_sink_is_dropped_is_not_counted_any_more() {
+    for closes in [true, false] {
+        let world = World::new();
+        let config = exact().build().expect("valid");
+        let set = PingerSet::new(config).with_timer(world.timer());
+        let handle = set.handle();
+        let (inner, script) = world.sink();
+        let slot = Arc::default();
+        let sink = PartingSink {
+            inner,
+            member: Arc::clone(&slot),
+        };
+        let member = set.insert(sink);
+        let id = member.id();
+        *slot.lock().expect("never poisoned") = Some(member);
+        let mut task = world.task(set.for_each(|_| std::future::ready(())));
+        task.run_until(s(1));
+        script.fail(Fault::Ready);
+        if closes {
+            // What the heartbeat ends with stands by then, and the error is nobody's.
+            let reason = CloseReason::new(1001, "going down").expect("it may be sent");
+            assert_eq!(handle.close(id, reason), Ok(()));
+        }
+        task.run_until(s(30));
+        assert!(slot.lock().expect("never poisoned").is_none());
+        assert_eq!(handle.len(), 0, "closing: {closes}");
+    }
 }
