@@ -1,5 +1,7 @@
 //! How long somebody has listened for the answer to a ping.
 
+use std::mem;
+
 use crate::machine::slack;
 use crate::shared::Shared;
 use crate::time::{Span, Time};
@@ -24,6 +26,8 @@ pub(super) struct Listening {
     since: Option<Time>,
     /// When the other half called the reader that waits, if it did.
     called: Option<Time>,
+    /// A poll of the reader past the deadline has found nothing, and another is to follow.
+    pub(super) has_asked: bool,
     /// When the last part of the wait begins, as long as the slack.
     last_part: Time,
     /// When nothing more was found to read for the first time while that ping was out, by the reader in the
@@ -39,6 +43,7 @@ impl Listening {
             total: Span::ZERO,
             since: None,
             called: None,
+            has_asked: false,
             last_part: Time::NEVER,
             drained: Time::NEVER,
         }
@@ -106,6 +111,13 @@ impl Listening {
         if let Some(since) = self.since.take() {
             self.total = self.total.saturating_add(now.since(since));
         }
+    }
+
+    /// Whether the reader asks the socket in another poll before a deadline is judged that has passed.
+    pub(super) fn asks_again(&mut self, heartbeat: &Shared, now: Time) -> bool {
+        let awaited = heartbeat.ask(|machine| machine.awaited());
+        let passed = awaited.is_some_and(|(_, deadline, _)| deadline.has_come(now));
+        passed && !mem::replace(&mut self.has_asked, true)
     }
 
     /// Until when the reader does not judge a deadline that has passed, if nothing comes.

@@ -126,9 +126,11 @@ where
     /// judged that has passed: a runtime may say so because this task has had its share.
     ///
     /// So where `any` message was read in this turn, another turn follows. Where none was, the socket is asked
-    /// again, and wakes at once if it is that; what is read by that is kept.
+    /// again, and wakes at once if it is that; what is read by that is kept. Some runtimes wake after the
+    /// poll, as tokio does since 1.44: no pong is judged in the first poll that finds nothing.
     pub(super) fn reads_on(&mut self, any: bool, now: Time) -> bool {
         if !self.home.is_overdue(now) {
+            self.listening.has_asked = false;
             return false;
         }
         if any {
@@ -138,7 +140,7 @@ where
         self.home.expect_wake();
         // Pending: the socket wakes both halves.
         let read = self.read_one(now, &mut Context::from_waker(&both));
-        read.is_ready() || self.home.has_woken()
+        read.is_ready() || self.home.has_woken() || self.listening.asks_again(self.home, now)
     }
 
     /// Keeps an item for the reader, who is woken for it: a poll that was ready owes nobody a wake.

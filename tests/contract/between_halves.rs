@@ -251,6 +251,7 @@ fn an_order_between_two_polls_of_the_reader_is_not_forgotten() {
 fn a_reader_that_waits_at_the_checkpoint_has_had_the_first_of_two_looks() {
     let mut kept = Kept::new(exact());
     kept.run_until(s(39));
+    kept.idle_until(s(39) + ms(500));
     kept.script.block();
     assert!(kept.poll_ready().is_pending());
     kept.idle_until(s(40));

@@ -1,15 +1,19 @@
 //! Q. A sink that yields speaks of the task's budget, and not of the peer.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use futures_pinger::testing::{ScriptedSocket, Task};
-use futures_pinger::{KeepAlive, Pinger, PingerSet, TimeoutPhase};
+use futures_pinger::{KeepAlive, Pinger, PingerSet, TimeoutPhase, TokioTimer};
+use tokio::task::consume_budget;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::every_surface::build;
 use crate::socket::{Kept, Msg, Plain};
@@ -502,4 +506,65 @@ fn a_sink_that_has_yielded_is_asked_before_strays_use_up_the_budget_again() {
     }
     assert!(!task.is_finished());
     assert_eq!(sink.pings().len(), 9, "{:?}", sink.pings());
+}
+
+// tokio wakes a task that has had its share only after the poll, so that nothing shows it within.
+// contract: I60 Q108
+#[tokio::test(start_paused = true)]
+async fn over_tokio_the_end_of_a_share_is_not_the_end_of_the_input() {
+    const MESSAGES: usize = 300;
+    let (ours, theirs) = tokio::io::duplex(16 << 20);
+    // Each message takes a read of its own, and more than one share of them are there.
+    let small = WebSocketConfig::default().read_buffer_size(4096);
+    let socket = WebSocketStream::from_raw_socket(ours, Role::Server, Some(small)).await;
+    let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+    let config = exact().timeout(s(10)).stall_grace(false);
+    let config = config.build().expect("valid");
+    let mut socket = KeepAlive::new(socket, config).with_timer(TokioTimer::new());
+    let controller = socket.controller();
+    let pinged = tokio::time::timeout(s(21), socket.next()).await;
+    assert!(pinged.is_err(), "nothing was sent");
+    for _ in 0..MESSAGES {
+        let message = Message::binary(vec![0; 5000]);
+        peer.send(message).await.expect("there is room");
+    }
+    assert!(matches!(peer.next().await, Some(Ok(Message::Ping(_)))));
+    peer.flush().await.expect("there is room");
+    // The application does something else until the deadline has passed.
+    tokio::time::sleep(s(15)).await;
+    for _ in 0..MESSAGES {
+        let message = socket.next().await.expect("a message");
+        message.expect("the pong lies behind the messages");
+    }
+    let quiet = tokio::time::timeout(ms(1), socket.next()).await;
+    assert!(quiet.is_err());
+    assert_eq!(controller.stats().answered(), 1);
+}
+
+// The pong lies in the socket.
+// contract: Q108
+#[tokio::test(start_paused = true)]
+async fn over_tokio_a_share_that_was_spent_on_something_else_condemns_nobody() {
+    let (ours, theirs) = tokio::io::duplex(16 << 20);
+    let socket = WebSocketStream::from_raw_socket(ours, Role::Server, None).await;
+    let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+    let config = exact().timeout(s(10)).stall_grace(false);
+    let config = config.build().expect("valid");
+    let mut socket = KeepAlive::new(socket, config).with_timer(TokioTimer::new());
+    let controller = socket.controller();
+    let pinged = tokio::time::timeout(s(21), socket.next()).await;
+    assert!(pinged.is_err(), "nothing was sent");
+    assert!(matches!(peer.next().await, Some(Ok(Message::Ping(_)))));
+    peer.flush().await.expect("there is room");
+    tokio::time::sleep(s(15)).await;
+    // The application does in one poll what its share allows, and reads then.
+    let mut is_first = true;
+    let read = poll_fn(|cx| {
+        while is_first && pin!(consume_budget()).poll(cx).is_ready() {}
+        is_first = false;
+        socket.poll_next_unpin(cx)
+    });
+    let quiet = tokio::time::timeout(ms(1), read).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    assert_eq!(controller.stats().answered(), 1);
 }
