@@ -336,7 +336,9 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     where
         T: Timer,
     {
-        self.home.ping_now()
+        self.home.ping_now()?;
+        self.home.mark_called();
+        Ok(())
     }
 
     /// A reference to the socket.
@@ -370,7 +372,7 @@ where
     T: Timer,
 {
     /// Polls `work`, such as a call to a database, and goes on with the heartbeat meanwhile: pings leave, the
-    /// peer's pings are answered, and pongs are seen as long as no more messages come than are
+    /// peer's pings of the WebSocket are answered, and pongs are seen as long as no more messages come than are
     /// [read ahead](Self::with_lookahead). The stream yields these messages afterwards.
     ///
     /// `work` cannot use the socket: what it wants to send it returns, or puts into a channel.

@@ -51,11 +51,11 @@ impl Listening {
 
     /// The pong that [`Machine::awaited`](crate::machine::Machine::awaited) tells of is waited for, or none.
     /// Whether it is that of another ping than before.
-    pub(super) fn wait_for(&mut self, awaited: Option<(u64, Time, Span)>) -> bool {
+    pub(super) fn wait_for(&mut self, awaited: Option<(u64, Time, Span)>, now: Time) -> bool {
         self.waiting = awaited.is_some();
         awaited.is_some_and(|(ping, deadline, timeout)| {
             self.last_part = deadline.minus(slack(timeout));
-            self.turn_to(ping)
+            self.turn_to(ping, now)
         })
     }
 
@@ -64,11 +64,13 @@ impl Listening {
         self.waiting
     }
 
-    fn turn_to(&mut self, ping: u64) -> bool {
+    fn turn_to(&mut self, ping: u64, now: Time) -> bool {
         let turns = self.ping != ping;
         if turns {
             self.ping = ping;
             self.total = Span::ZERO;
+            // What the reader has waited until now was for another.
+            self.since = self.since.map(|_| now);
             self.drained = Time::NEVER;
         }
         turns
@@ -144,7 +146,7 @@ impl Listening {
     /// passed, if nothing comes.
     pub(super) fn holds_for_writer(&mut self, heartbeat: &Shared, now: Time) -> Option<Time> {
         let (ping, deadline, timeout) = heartbeat.ask(|machine| machine.awaited())?;
-        self.turn_to(ping);
+        self.turn_to(ping, now);
         self.drained = self.drained.min(now);
         if now < deadline {
             return None;

@@ -286,7 +286,7 @@ where
                         // A writer that is blocked has waited long enough.
                         self.home.wake_writer();
                     }
-                    if self.listening.wait_for(awaited) && by != By::Reader {
+                    if self.listening.wait_for(awaited, now) && by != By::Reader {
                         // A reader that waits listens for the pong from now on.
                         self.home.wake_reader();
                     }
@@ -521,7 +521,7 @@ where
             machine.awaited()
         });
         // After the end activity means nothing.
-        self.listening.wait_for(awaited.unwrap_or_default());
+        self.listening.wait_for(awaited.unwrap_or_default(), now);
     }
 
     // --- by another than the reader ---
@@ -612,6 +612,10 @@ where
             return Poll::Ready(());
         }
         if self.is_plain() {
+            if reading == Reading::More {
+                // We wake ourselves, to go on reading.
+                cx.waker().wake_by_ref();
+            }
             // Pending: the socket wakes us.
             return Poll::Pending;
         }

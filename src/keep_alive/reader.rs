@@ -426,7 +426,7 @@ where
         let is_hidden = self.hides(&kind);
         let ours = self.takes(kind, now);
         self.listening
-            .wait_for(self.home.ask(|machine| machine.awaited()));
+            .wait_for(self.home.ask(|machine| machine.awaited()), now);
         if !ours {
             self.batch.credit = self.batch.credit.saturating_sub(1);
         } else if self.home.ask(|machine| machine.is_ping_due(now)) {

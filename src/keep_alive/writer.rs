@@ -355,7 +355,7 @@ where
         self.report_signs(now);
         // Nothing is judged here, and the timer is armed with the next look.
         let driven = self.drive(now, Input::More(0), Then::ComeBack).0;
-        self.call_listener();
+        self.call_listener(now);
         match driven {
             // Pending: the socket wakes us, and a pause does. A pause that came before this task was
             // registered woke nobody, so the writer asks once more.
@@ -373,9 +373,9 @@ where
     }
 
     /// A reader that waits is woken where the writer has sent a ping: it listens for the pong from now on.
-    fn call_listener(&mut self) {
+    fn call_listener(&mut self, now: Time) {
         let awaited = self.home.ask(|machine| machine.awaited());
-        if self.listening.wait_for(awaited) {
+        if self.listening.wait_for(awaited, now) {
             self.home.wake_reader();
         }
     }
@@ -411,7 +411,7 @@ where
             self.home.handle_progress(self.progress, now);
             // The reader is woken where that makes its deadline an earlier one.
             let _ = self.home.visit(|machine| machine.handle_sent(now));
-            self.call_listener();
+            self.call_listener(now);
         }
     }
 }

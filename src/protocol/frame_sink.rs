@@ -48,13 +48,32 @@ pin_project! {
     /// # Ok::<(), mpsc::SendError>(())
     /// # }).unwrap();
     /// ```
-    #[derive(Debug, Clone)]
     #[must_use = "sinks do nothing unless polled"]
     pub struct FrameSink<Si, P, M> {
         #[pin]
         sink: Si,
         protocol: P,
         message: std::marker::PhantomData<fn(M)>,
+    }
+}
+
+// Whatever `M` is: none is held.
+impl<Si: Clone, P: Clone, M> Clone for FrameSink<Si, P, M> {
+    fn clone(&self) -> Self {
+        Self {
+            sink: self.sink.clone(),
+            protocol: self.protocol.clone(),
+            message: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<Si: fmt::Debug, P: fmt::Debug, M> fmt::Debug for FrameSink<Si, P, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameSink")
+            .field("sink", &self.sink)
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
     }
 }
 

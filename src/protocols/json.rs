@@ -118,8 +118,10 @@ pub(super) fn pong(template: &str, payload: &[u8]) -> String {
 /// What a text is where pings and pongs are like these.
 pub(super) fn kind<'t>(ping: &str, pong: &str, text: &'t str) -> MessageKind<'t> {
     if let Some(id) = scan::matches(pong, text) {
-        return id.map_or(MessageKind::Answer, |raw| {
-            id::pong(scan::string(raw).unwrap_or(raw))
+        return id.map_or(MessageKind::Answer, |raw| match scan::string(raw) {
+            Some(id) => id::pong(id),
+            // Our ids are strings. A number, say, is as it stands the payload that somebody else's ping had.
+            None => MessageKind::Pong(raw.as_bytes().into()),
         });
     }
     match scan::matches(ping, text) {

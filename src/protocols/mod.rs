@@ -18,7 +18,8 @@
 //! Pongs that answer our pings are taken out of what the application reads. Pings of the peer are passed on, and
 //! the application, or a [`ponger`](crate::ponger()), answers each by
 //! [`Protocol::pong_for`](crate::Protocol::pong_for). Where the peer waits for an answer, do not use
-//! [`data_only`](crate::KeepAlive::data_only), which hides pings from the application. Of the pings that a
+//! [`data_only`](crate::KeepAlive::data_only), which hides pings from the application, and let no
+//! [`run_while`](crate::KeepAlive::run_while) take longer than the peer waits. Of the pings that a
 //! [`KeepAlive`](crate::KeepAlive) reads ahead of the application, only the newest is kept (RFC 6455 §5.5.3).
 //!
 //! The [guide](crate::guide::above) has more of them, line by line.

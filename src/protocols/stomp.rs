@@ -57,7 +57,7 @@ impl Stomp {
     ///
     /// | We send | The peer sends | Options |
     /// |---|---|---|
-    /// | each S | each R | [`Liveness::Traffic`], an interval of 0.9 S, and as many misses as it takes to wait for 2 R |
+    /// | each S | each R | [`Liveness::Traffic`], an interval of 0.9 S, as many misses as it takes to wait for 2 R, and 2 R or 1.8 S for a write, whichever is longer |
     /// | each S | nothing | an interval of 0.9 S, [`no_timeout`](ConfigBuilder::no_timeout) |
     /// | nothing | each R | [`watch`](ConfigBuilder::watch)`(2 R)` |
     ///
@@ -99,6 +99,8 @@ impl Stomp {
                 let options = options
                     .interval(sent)
                     .timeout(timeout)
+                    // A beat that the sink does not take at once is no reason to give up earlier.
+                    .write_timeout(silence.max(sent.saturating_mul(MARGIN)))
                     .max_missed(u32::try_from(misses).unwrap_or(u32::MAX))
                     .liveness(Liveness::Traffic {
                         max_unproven: Duration::MAX,

@@ -25,11 +25,11 @@ use crate::protocol::{MessageKind, Rfc6455};
 /// assert_eq!(trusted.encode(Frame::Ping(vec![1].into())), Some(Message::text("ping")));
 /// assert_eq!(trusted.classify(&Message::text("pong")), MessageKind::Answer);
 ///
-/// // As IRC has it (RFC 2812 §3.7.2):
-/// let proven = Text::new("PING :$id\r\n", "PONG :$id\r\n")?;
+/// // With an id, which proves the pong:
+/// let proven = Text::new("PING $id", "PONG $id")?;
 /// let ping = proven.encode(Frame::Ping(vec![1, 0xff].into()));
-/// assert_eq!(ping, Some(Message::text("PING :01ff\r\n")));
-/// let pong = Message::text("PONG :01ff\r\n");
+/// assert_eq!(ping, Some(Message::text("PING 01ff")));
+/// let pong = Message::text("PONG 01ff");
 /// assert_eq!(proven.classify(&pong), MessageKind::Pong(vec![1, 0xff].into()));
 /// # Ok::<(), futures_pinger::InvalidConfig>(())
 /// ```

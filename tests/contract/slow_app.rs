@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use futures_pinger::testing::World;
-use futures_pinger::{Clock, Config, Controller, Instant, KeepAlive, Rfc6455, Timer};
+use futures_pinger::{Clock, Config, Controller, Instant, KeepAlive, Liveness, Rfc6455, Timer};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::socket::{Kept, Msg};
@@ -173,4 +174,25 @@ fn batches_get_shorter_where_even_the_timer_has_no_turn() {
     for due in (140..300).step_by(20) {
         assert!(on_time(due), "{due}: {pings:?}");
     }
+}
+
+// contract: O94
+#[test]
+fn ping_now_of_a_socket_acts_with_the_next_poll_in_the_middle_of_a_batch() {
+    let mut kept = Kept::new(exact().liveness(Liveness::AnyPong));
+    kept.run_until(s(20));
+    for number in 0..200 {
+        if number == 100 {
+            kept.script.receive(Msg::Pong(Bytes::new()));
+        }
+        kept.script.receive(Msg::Data(number));
+    }
+    // Batches have ended while the ping is out, so that the reader has looked and not slept since.
+    while kept.stats().answered() == 0 {
+        assert!(kept.read_once());
+    }
+    let asked = kept.alive.as_mut().get_mut().ping_now();
+    asked.expect("alive");
+    assert!(kept.read_once());
+    assert_eq!(kept.script.pings(), [s(20), s(20)]);
 }

@@ -92,3 +92,20 @@ fn a_peer_that_falls_silent_is_found_and_not_before_its_margin_is_over() {
         }
     }
 }
+
+// A sink that is blocked is no reason to give up before the peer's silence would be.
+// contract: P99
+#[test]
+fn a_write_may_take_as_long_as_the_peer_may_be_silent() {
+    for (ours, theirs, seconds) in [
+        ("1000,60000", "60000,1000", 120),
+        ("5000,60000", "60000,5000", 120),
+        ("60000,1000", "1000,60000", 108),
+    ] {
+        let options = Stomp::config(ours, theirs)
+            .expect("headers")
+            .expect("beats");
+        let config = options.build().expect("valid");
+        assert_eq!(config.write_timeout(), s(seconds), "{ours}, {theirs}");
+    }
+}
