@@ -125,8 +125,8 @@ pub struct App {
     pub polls: usize,
     /// When the stream was polled last.
     pub read_at: Option<Duration>,
-    /// When the sink was Pending last.
-    pub waited_at: Option<Duration>,
+    /// When `poll_heartbeat` was ready last.
+    pub interrupted_at: Option<Duration>,
     /// Jobs of the writer that were done.
     pub done: usize,
     pub probes: Vec<Asked>,
@@ -169,7 +169,7 @@ impl App {
             begun: false,
             polls: 0,
             read_at: None,
-            waited_at: None,
+            interrupted_at: None,
             done: 0,
             probes: Vec::new(),
         }
@@ -394,6 +394,7 @@ impl App {
         self.begun = true;
         self.polls += 1;
         if polled.is_ready() {
+            self.interrupted_at = Some(self.world.elapsed());
             // The application reads what has happened, and takes no time for it.
             self.reader = Reader::Reads;
             self.pace = Duration::ZERO;
@@ -422,7 +423,6 @@ impl App {
                     }
                 }
                 Poll::Pending => {
-                    self.waited_at = Some(self.world.elapsed());
                     return;
                 }
             }

@@ -33,6 +33,8 @@ struct Fallen {
     unreadable: bool,
     /// How long nothing had been read.
     silence: Duration,
+    /// Whether the reader was about something else, under `poll_heartbeat`.
+    beats: bool,
 }
 
 /// Times since which something goes on.
@@ -278,7 +280,7 @@ impl Oracle {
                 self.report.write_verdict = true;
                 let stuck = fallen.at - fallen.free_until;
                 // Of a write that was given up no more is known than that the socket was asked twice.
-                let least = if app.reader == Reader::Beats {
+                let least = if fallen.beats {
                     settings.slack().min(settings.write_timeout / 2)
                 } else {
                     settings.write_timeout
@@ -338,6 +340,7 @@ impl Oracle {
                     .map_or(self.free_until, |_| Duration::ZERO),
                 unreadable,
                 silence: now - self.heard_at,
+                beats: app.reader == Reader::Beats || app.interrupted_at == Some(now),
             }
         });
     }
