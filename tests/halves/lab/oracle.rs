@@ -366,7 +366,10 @@ impl Oracle {
                 *excused = now;
             }
             let grace = settings.timeout * 3 / 2 * u32::from(self.was_away);
-            let by = *excused + settings.bound() + grace;
+            // A reader that was about something else has to wait for half the timeout, for which the bound of
+            // pings has its write timeout.
+            let waits = settings.timeout / 2 * u32::from(settings.watches());
+            let by = *excused + settings.bound() + grace + waits;
             let stats = app.controller.stats();
             assert!(
                 self.over || now <= by,
