@@ -174,6 +174,8 @@ pin_project! {
         ended: bool,
         // A close frame was sent or read.
         closing: bool,
+        // The answer to a close frame is in the socket, which could not flush it at once.
+        answers_close: bool,
         // Nothing but data is passed on.
         data_only: bool,
         // A ping of the peer was not passed on, and its answer may not be flushed.
@@ -223,6 +225,7 @@ impl<S: TryStream, P> KeepAlive<S, P> {
             listening: Listening::new(),
             ended: false,
             closing: false,
+            answers_close: false,
             data_only: false,
             owes_answer: false,
             ahead: Lookahead::new(),
@@ -253,6 +256,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
             listening: self.listening,
             ended: self.ended,
             closing: self.closing,
+            answers_close: self.answers_close,
             data_only: self.data_only,
             owes_answer: self.owes_answer,
             ahead: self.ahead,

@@ -397,6 +397,8 @@ where
             // Pending: the socket wakes both halves. A socket that is closed has nothing to answer.
             if self.socket.as_mut().poll_flush(cx).is_ready() {
                 self.home.handle_close(Handshake::Sent, now);
+            } else {
+                *self.answers_close = true;
             }
         }
     }

@@ -277,6 +277,10 @@ where
         // Pending: the socket wakes us.
         ready!(self.poll_socket(cx, S::poll_flush))?;
         self.flushed();
+        if *self.answers_close && self.home.ask(|machine| machine.owes_close()) {
+            let now = Time::of(self.alarm.now());
+            self.home.handle_close(Handshake::Sent, now);
+        }
         if self.refused.is_some() && self.home.visit(|machine| machine.offer_again()).is_ok() {
             // Whatever becomes of it is not the writer's, whose flush has succeeded.
             let _ = self.poll_ours(cx);

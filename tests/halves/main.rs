@@ -79,7 +79,7 @@ fn attempt(name: &str, bytes: Vec<u8>) -> Report {
 }
 
 /// The smallest scripts that once failed, and what was wrong.
-const FOUND: [(&str, &str); 22] = [
+const FOUND: [(&str, &str); 23] = [
     (
         "a message went into a socket that was not ready, after the end of closing",
         "000000000000000000000000000000009f0000000d007b0000cd0000",
@@ -155,6 +155,10 @@ const FOUND: [(&str, &str); 22] = [
     (
         "without a lookahead the writer wrote off a ping although the reader waited",
         "0001007b000000009de000006e000000005700538a00",
+    ),
+    (
+        "a flush of the application that took the answer to a close frame along was not seen",
+        "01000000000000000000000000000000cb01006300009b00009e0000af0000e20000970000820000",
     ),
     (
         "two looks at a probe armed a timer that is early for two times in turn",
