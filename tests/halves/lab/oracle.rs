@@ -366,9 +366,9 @@ impl Oracle {
                 *excused = now;
             }
             let grace = settings.timeout * 3 / 2 * u32::from(self.was_away);
-            // A reader that was about something else has to wait for half the timeout, for which the bound of
-            // pings has its write timeout.
-            let waits = settings.timeout / 2 * u32::from(settings.watches());
+            // A reader that takes its time is late for the deadline, and has to wait for half the timeout. The
+            // bound of pings has its write timeout for that.
+            let waits = settings.timeout * 3 / 2 * u32::from(settings.watches());
             let by = *excused + settings.bound() + grace + waits;
             let stats = app.controller.stats();
             assert!(
