@@ -263,6 +263,8 @@ where
         if let Input::Unreadable = input {
             // The pong of a ping that is out now is not read when it comes.
             self.home.read_late();
+            // A silence may not be judged before the reader comes back.
+            self.come_by();
         }
         match driven {
             // The socket has woken both halves.

@@ -79,7 +79,7 @@ fn attempt(name: &str, bytes: Vec<u8>) -> Report {
 }
 
 /// The smallest scripts that once failed, and what was wrong.
-const FOUND: [(&str, &str); 23] = [
+const FOUND: [(&str, &str); 24] = [
     (
         "a message went into a socket that was not ready, after the end of closing",
         "000000000000000000000000000000009f0000000d007b0000cd0000",
@@ -159,6 +159,10 @@ const FOUND: [(&str, &str); 23] = [
     (
         "a flush of the application that took the answer to a close frame along was not seen",
         "01000000000000000000000000000000cb01006300009b00009e0000af0000e20000970000820000",
+    ),
+    (
+        "without a lookahead a reader that came back from `poll_heartbeat` was not judged for",
+        "0101000100000000000000000000dc00840000cc0100d000004e00008b0000c40000000000",
     ),
     (
         "two looks at a probe armed a timer that is early for two times in turn",
