@@ -747,7 +747,8 @@ impl ConfigBuilder {
 
     /// Whether a stall of this process (a blocked executor, a stopped process, a sleeping machine)
     /// that hides a deadline extends this deadline, so that the peer's answer can still be read. With `false`
-    /// the time in which nobody polled counts as the peer's silence; what has arrived is still read first.
+    /// the time in which nobody polled counts as the peer's silence; what has arrived is still read first, but for
+    /// a `Pinger` beside an attached reader whose task has used up its share of the runtime.
     ///
     /// Default: true. See the [module docs](crate::heartbeat) for the rule.
     pub fn stall_grace(mut self, stall_grace: bool) -> Self {

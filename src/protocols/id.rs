@@ -1,5 +1,6 @@
 //! The payload of a ping as an id in a text.
 
+use crate::error::InvalidConfig;
 use crate::protocol::MessageKind;
 
 /// Where the id stands in the texts of a preset.
@@ -7,6 +8,21 @@ pub(super) const PLACE: &str = "$id";
 
 /// The longest payload of a ping has 125 bytes (RFC 6455 §5.5).
 const MAX_DIGITS: usize = 2 * 125;
+
+/// Checks both texts, and that a pong that is to be proven has a ping with an id. `check` says of one text
+/// whether it has an id.
+pub(super) fn check(
+    ping: &str,
+    pong: &str,
+    check: fn(&'static str, &str) -> Result<bool, InvalidConfig>,
+) -> Result<(), InvalidConfig> {
+    let ping_has_id = check("ping", ping)?;
+    if check("pong", pong)? && !ping_has_id {
+        let rule = "must not have $id where the ping has none";
+        return Err(InvalidConfig::new("pong", pong, rule));
+    }
+    Ok(())
+}
 
 /// The id of a payload: its bytes as hexadecimal digits.
 pub(super) fn of(payload: &[u8]) -> String {

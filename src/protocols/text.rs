@@ -58,11 +58,7 @@ impl Text {
     /// ```
     pub fn new(ping: impl Into<String>, pong: impl Into<String>) -> Result<Self, InvalidConfig> {
         let (ping, pong) = (ping.into(), pong.into());
-        let ping_has_id = check("ping", &ping)?;
-        if check("pong", &pong)? && !ping_has_id {
-            let rule = "must not have $id where the ping has none";
-            return Err(InvalidConfig::new("pong", pong, rule));
-        }
+        id::check(&ping, &pong, check)?;
         Ok(Self {
             ping,
             pong,

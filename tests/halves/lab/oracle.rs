@@ -76,8 +76,11 @@ pub struct Oracle {
     refused: Option<Duration>,
     /// When a flush of the application succeeded last.
     flushed_at: Option<Duration>,
-    /// When something was read last.
+    /// When something was read last, and whether the reader was about something else since.
     heard_at: Duration,
+    was_busy: bool,
+    /// When the reader was about something else last.
+    away_at: Duration,
     /// When nobody drove the heartbeat last.
     not_driven: Duration,
     polls: usize,
@@ -110,6 +113,8 @@ impl Oracle {
             refused: None,
             flushed_at: None,
             heard_at: Duration::ZERO,
+            was_busy: false,
+            away_at: Duration::ZERO,
             not_driven: Duration::ZERO,
             polls: 0,
             work: 0,
@@ -368,7 +373,8 @@ impl Oracle {
             let grace = settings.timeout * 3 / 2 * u32::from(self.was_away);
             // A reader that takes its time is late for the deadline, and has to wait for half the timeout. The
             // bound of pings has its write timeout for that.
-            let waits = settings.timeout * 3 / 2 * u32::from(settings.watches());
+            let waits = self.was_busy && settings.watches();
+            let waits = settings.timeout * 3 / 2 * u32::from(waits);
             let by = *excused + settings.bound() + grace + waits;
             let stats = app.controller.stats();
             assert!(
@@ -386,8 +392,10 @@ impl Oracle {
 
         for asked in app.probes.iter().filter(|_| self.was_driven) {
             let by = asked.since.max(self.not_driven) + asked.within + settings.granularity;
-            // What is not read yet may be the answer.
-            let by = by + settings.early_timers + settings.slack() + asked.within / 2;
+            // What nobody has read for a while may be the answer.
+            let is_back = self.away_at + settings.timeout + asked.within < asked.since;
+            let unread = asked.within / 2 * u32::from(!is_back);
+            let by = by + settings.early_timers + settings.slack() + unread;
             assert!(now <= by, "a probe of {:?} waits at {now:?}", asked.since);
         }
 
@@ -476,6 +484,10 @@ impl Oracle {
             );
         }
         self.note_proof(now, app, link);
+        self.was_busy |= !app.reads();
+        if !app.reads() {
+            self.away_at = now;
+        }
         self.note_free(now, app, link);
         let driven = app.reads() || app.beats() || app.writes();
         self.was_away |= !driven;
@@ -551,6 +563,7 @@ impl Oracle {
         let by_policy = read && self.settings.liveness != Lives::Pong;
         if read || link.pongs_read != self.pongs_read {
             self.heard_at = now;
+            self.was_busy = false;
         }
         let proof = link.pongs_read != self.pongs_read || by_policy || active;
         if proof {
