@@ -37,6 +37,7 @@ mod figures;
 mod first_pings;
 mod floods;
 mod foreign_code;
+mod frame_sink;
 mod keep_alive;
 mod latest;
 mod liveness;
