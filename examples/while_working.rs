@@ -144,7 +144,7 @@ async fn demonstrate() -> Result<(), Failure> {
     // From here on the client neither reads nor writes, and its connection stays open.
     match serve(server, heartbeat).await {
         Err(Error::Timeout(verdict)) => {
-            println!("find 60, for a client that falls silent: {verdict}")
+            println!("find 60, for a client that falls silent: {verdict}");
         }
         other => return Err(format!("a client that falls silent was not found: {other:?}").into()),
     }
