@@ -265,7 +265,7 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
 
     /// Sets how many messages may be read ahead of the application, so that a pong behind them is seen while
     /// the application does not read: while it is blocked in a write, or in [`run_while`](Self::run_while).
-    /// Of the peer's pings only the newest is kept.
+    /// Of the peer's pings only the newest is kept; pongs that are not the heartbeat's are kept as data is.
     ///
     /// The memory that this may take is `messages` times the greatest message that the WebSocket crate allows.
     /// While the room is full no pong can be read, and a missing pong is not judged; writes are. With 0

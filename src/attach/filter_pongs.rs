@@ -260,7 +260,7 @@ where
                 Some(Err(_)) | None => MessageKind::Close,
             };
             let taken = match kind {
-                MessageKind::Data | MessageKind::Control => {
+                MessageKind::Data | MessageKind::PingBelow | MessageKind::PongBelow => {
                     *this.unreported += 1;
                     false
                 }

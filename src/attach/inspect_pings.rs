@@ -108,7 +108,8 @@ where
                 }
                 MessageKind::Pong(_)
                 | MessageKind::Answer
-                | MessageKind::Control
+                | MessageKind::PingBelow
+                | MessageKind::PongBelow
                 | MessageKind::Data => {}
             },
             Some(Err(_)) | None => *this.pings = None,

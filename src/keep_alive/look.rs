@@ -112,7 +112,7 @@ where
         let kind = self.protocol.classify(&message);
         let item = match kind {
             MessageKind::Ping(_) => Item::Ping,
-            MessageKind::Control => Item::Control,
+            MessageKind::PingBelow => Item::PingBelow,
             _ => Item::Message,
         };
         let is_hidden = self.hides(&kind);
@@ -161,7 +161,7 @@ where
         if !*self.data_only {
             return false;
         }
-        if let MessageKind::Ping(_) | MessageKind::Control = kind {
+        if let MessageKind::Ping(_) | MessageKind::PingBelow = kind {
             *self.owes_answer = true;
             *self.still = false;
         }
@@ -187,7 +187,10 @@ where
     /// Whether a message of that kind is for the heartbeat alone.
     pub(super) fn takes(&mut self, kind: MessageKind<'_>, now: Time) -> bool {
         match kind {
-            MessageKind::Data | MessageKind::Control | MessageKind::Ping(_) => {
+            MessageKind::Data
+            | MessageKind::PingBelow
+            | MessageKind::PongBelow
+            | MessageKind::Ping(_) => {
                 let is_ping = matches!(kind, MessageKind::Ping(_));
                 self.signs.note(is_ping, || self.alarm.now());
                 false

@@ -8,10 +8,10 @@ use crate::error::Error;
 /// What the stream has yet to yield.
 pub(super) enum Item<M, E> {
     Message(M),
-    /// A ping of the peer, which the WebSocket crate has answered.
+    /// A ping of the peer.
     Ping(M),
-    /// A ping or a pong of the WebSocket beneath a heartbeat that is in messages.
-    Control(M),
+    /// A ping of the WebSocket beneath a heartbeat that is in messages.
+    PingBelow(M),
     /// The heartbeat or the socket has failed.
     Failed(Error<E>),
     /// The stream has ended.
@@ -61,9 +61,11 @@ impl<M, E> Lookahead<M, E> {
     pub(super) fn push(&mut self, item: Item<M, E>) {
         match &item {
             Item::Message(_) => self.messages += 1,
-            Item::Ping(_) | Item::Control(_) => {
-                // Of the peer's pings the newest is kept (RFC 6455 §5.5.3). Those of the WebSocket beneath
-                // do not displace those of the protocol.
+            Item::Ping(_) | Item::PingBelow(_) => {
+                // Of the peer's pings the newest is kept: it is enough to answer that one (RFC 6455 §5.5.3).
+                // Those of the WebSocket beneath do not displace those of the protocol. Of pongs each is kept
+                // as data is: the application may have sent the ping, and an unsolicited pong that comes
+                // later says nothing of that ping.
                 let (before, kind) = (self.items.len(), discriminant(&item));
                 self.items.retain(|kept| discriminant(kept) != kind);
                 self.messages += 1;
@@ -76,7 +78,7 @@ impl<M, E> Lookahead<M, E> {
 
     pub(super) fn pop(&mut self) -> Option<Item<M, E>> {
         let item = self.items.pop_front()?;
-        if let Item::Message(_) | Item::Ping(_) | Item::Control(_) = item {
+        if let Item::Message(_) | Item::Ping(_) | Item::PingBelow(_) = item {
             self.messages -= 1;
         }
         Some(item)
@@ -85,7 +87,9 @@ impl<M, E> Lookahead<M, E> {
     /// The messages alone.
     pub(super) fn into_messages(self) -> VecDeque<M> {
         let messages = self.items.into_iter().filter_map(|item| match item {
-            Item::Message(message) | Item::Ping(message) | Item::Control(message) => Some(message),
+            Item::Message(message) | Item::Ping(message) | Item::PingBelow(message) => {
+                Some(message)
+            }
             Item::Failed(_) | Item::End => None,
         });
         messages.collect()

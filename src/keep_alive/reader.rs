@@ -348,7 +348,7 @@ where
     /// What the stream yields for an item.
     fn deliver(&mut self, item: Item<M, E>) -> Polled<M, E> {
         match item {
-            Item::Message(message) | Item::Ping(message) | Item::Control(message) => {
+            Item::Message(message) | Item::Ping(message) | Item::PingBelow(message) => {
                 Poll::Ready(Some(Ok(message)))
             }
             Item::Failed(error) => {

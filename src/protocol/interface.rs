@@ -231,10 +231,14 @@ pub enum MessageKind<'m> {
     /// [`Liveness`](crate::Liveness) is, and is never passed on. It proves that the peer is alive, but not that
     /// the peer has seen this very ping.
     Answer,
-    /// A ping or a pong of the WebSocket beneath a heartbeat that pings in messages. It is neither a ping nor
-    /// a pong of this protocol, and counts as data does. With [`data_only`](crate::KeepAlive::data_only) it is
-    /// not passed on.
-    Control,
+    /// A ping of the WebSocket beneath a heartbeat that pings in messages, which the WebSocket crate answers. It
+    /// is no ping of this protocol, and counts as data does. With [`data_only`](crate::KeepAlive::data_only) it
+    /// is not passed on.
+    PingBelow,
+    /// A pong of the WebSocket beneath a heartbeat that pings in messages, such as that of a ping of the
+    /// application's own. It is no pong of this protocol, and counts as data does. With
+    /// [`data_only`](crate::KeepAlive::data_only) it is not passed on.
+    PongBelow,
     /// A close frame: nothing follows it.
     Close,
     /// Anything else.

@@ -43,10 +43,10 @@ pub(super) fn classify<'m, M>(
         },
         MessageKind::Close => MessageKind::Close,
         // The pings of the WebSocket are none of this heartbeat's, and its pongs prove nothing to it.
-        MessageKind::Ping(_)
-        | MessageKind::Pong(_)
-        | MessageKind::Answer
-        | MessageKind::Control => MessageKind::Control,
+        MessageKind::Ping(_) | MessageKind::PingBelow => MessageKind::PingBelow,
+        MessageKind::Pong(_) | MessageKind::Answer | MessageKind::PongBelow => {
+            MessageKind::PongBelow
+        }
     }
 }
 

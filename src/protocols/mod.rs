@@ -13,14 +13,17 @@
 //! takes a protocol: [`KeepAlive::with_protocol`](crate::KeepAlive::with_protocol), [`FrameSink`](crate::FrameSink)
 //! and [`PongSender::attach`](crate::PongSender::attach). A verdict sends the close frame of the WebSocket. Pings
 //! and pongs of the WebSocket itself (RFC 6455 §5.5) do not count for [such a
-//! heartbeat](crate::MessageKind::Control).
+//! heartbeat](crate::MessageKind::PongBelow).
 //!
 //! Pongs that answer our pings are taken out of what the application reads. Pings of the peer are passed on, and
 //! the application, or a [`ponger`](crate::ponger()), answers each by
 //! [`Protocol::pong_for`](crate::Protocol::pong_for). Where the peer waits for an answer, do not use
 //! [`data_only`](crate::KeepAlive::data_only), which hides pings from the application, and let no
 //! [`run_while`](crate::KeepAlive::run_while) take longer than the peer waits. Of the pings that a
-//! [`KeepAlive`](crate::KeepAlive) reads ahead of the application, only the newest is kept (RFC 6455 §5.5.3).
+//! [`KeepAlive`](crate::KeepAlive) reads ahead of the application, only the newest is kept, as RFC 6455 §5.5.3 allows
+//! for its own: a peer that wants each answered needs handlers that are quicker than its pings come. Pings of the
+//! WebSocket, which the WebSocket crate has answered, are kept in the same way beside them. Pongs that are not the
+//! heartbeat's are all kept, as one may be that of a ping of the application's own.
 //!
 //! The [guide](crate::guide::above) has more of them, line by line.
 //!

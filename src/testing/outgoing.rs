@@ -245,7 +245,8 @@ impl<M: Clone> Outgoing<M> {
             MessageKind::Close => state.phase = Phase::Closing,
             MessageKind::Pong(_)
             | MessageKind::Answer
-            | MessageKind::Control
+            | MessageKind::PingBelow
+            | MessageKind::PongBelow
             | MessageKind::Data => {}
         }
         state.reserved = false;

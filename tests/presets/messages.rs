@@ -235,13 +235,9 @@ fn a_client_that_watches_for_pings_in_text_is_not_told_by_those_of_the_websocket
 fn the_frames_of_the_websocket_are_neither_pings_nor_pongs_of_a_preset() {
     let frames = [Message::Ping(vec![1].into()), Message::Pong(vec![1].into())];
     for case in proven().into_iter().chain(trusted()) {
-        for frame in &frames {
-            assert_eq!(
-                case.preset.classify(frame),
-                MessageKind::Control,
-                "{}",
-                case.name
-            );
+        let kinds = [MessageKind::PingBelow, MessageKind::PongBelow];
+        for (frame, kind) in frames.iter().zip(kinds) {
+            assert_eq!(case.preset.classify(frame), kind, "{}", case.name);
             assert_eq!(case.preset.pong_for(frame), None, "{}", case.name);
         }
         assert_eq!(
@@ -317,6 +313,75 @@ fn pings_of_the_websocket_displace_no_ping_in_text_that_was_read_ahead() {
     assert_eq!(read(), Some(Message::text("2")));
     assert_eq!(read(), Some(Message::Ping(vec![39].into())));
     assert_eq!(read(), Some(Message::text("4data")));
+}
+
+/// What the application gets of messages that come while it works, over a socket of `protocol`.
+fn reads_afterwards(
+    protocol: impl Protocol<Message>,
+    received: &[Message],
+    lookahead: usize,
+) -> Vec<Message> {
+    let world = World::new();
+    let (socket, script) = world.socket::<Message, _>(Rfc6455);
+    let config = exact().build().expect("valid");
+    let alive = KeepAlive::with_protocol(socket, protocol, config);
+    let mut alive = alive.with_timer(world.timer()).with_lookahead(lookahead);
+    // Pings of the application itself.
+    for payload in [b"a", b"b"] {
+        let ping = Message::Ping(payload[..].into());
+        assert_eq!(alive.send(ping).now_or_never(), Some(Ok(())));
+    }
+    for message in received {
+        script.receive(message.clone());
+    }
+    let work = alive.run_while(std::future::pending::<()>());
+    assert!(work.now_or_never().is_none());
+    let read = std::iter::from_fn(|| alive.next().now_or_never().flatten());
+    read.map(|message| message.expect("alive")).collect()
+}
+
+// The application has sent pings of the WebSocket, and waits for their pongs: it lost all but the last control
+// frame of those that were read ahead.
+//
+// contract: O89
+#[test]
+fn a_pong_of_the_applications_own_ping_that_was_read_ahead_is_passed_on() {
+    let ping = |payload: &'static str| Message::Ping(payload.into());
+    let pong = |payload: &'static str| Message::Pong(payload.into());
+    let received = [
+        pong("a"),
+        ping("x"),
+        pong("b"),
+        pong(""), // unsolicited (RFC 6455 §5.5.3)
+        ping("y"),
+        Message::text("data"),
+    ];
+    // Of the pings, which the WebSocket crate has answered, the newest is kept.
+    let expected = [
+        pong("a"),
+        pong("b"),
+        pong(""),
+        ping("y"),
+        received[5].clone(),
+    ];
+    assert_eq!(reads_afterwards(Rfc6455, &received, 16), expected);
+    for case in proven().into_iter().chain(trusted()) {
+        let read = reads_afterwards(Arc::clone(&case.preset), &received, 16);
+        assert_eq!(read, expected, "{}", case.name);
+    }
+}
+
+// contract: O89
+#[test]
+fn pongs_of_the_websocket_that_find_no_room_ahead_are_left_in_the_socket() {
+    let received: Vec<_> = (0..40)
+        .map(|number| Message::Pong(vec![number].into()))
+        .collect();
+    for lookahead in [0, 1, 3] {
+        for preset in [Arc::new(EngineIo::new()) as Preset, Arc::new(with_id())] {
+            assert_eq!(reads_afterwards(preset, &received, lookahead), received);
+        }
+    }
 }
 
 // contract: O98

@@ -45,7 +45,9 @@ where
     assert_eq!(preset.classify(&M::text("3".into())), MessageKind::Answer);
     let frame = Rfc6455.encode(Frame::Ping("2".into())).unwrap();
     assert_eq!(Rfc6455.text(&frame), None);
-    assert_eq!(preset.classify(&frame), MessageKind::Control);
+    assert_eq!(preset.classify(&frame), MessageKind::PingBelow);
+    let frame = Rfc6455.encode(Frame::Pong("3".into())).unwrap();
+    assert_eq!(preset.classify(&frame), MessageKind::PongBelow);
 }
 
 // contract: K72
