@@ -7,6 +7,7 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use axum_0_8::Router;
@@ -105,12 +106,10 @@ async fn serve(
     Ok(())
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn StdError>> {
-    let port = std::env::args()
-        .nth(1)
-        .map_or(Ok(3000), |port| port.parse())?;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await;
+async fn run(port: &str) -> Result<(), Box<dyn StdError>> {
+    let number = port.parse::<u16>();
+    let number = number.map_err(|error| format!("port {port}: {error}"))?;
+    let listener = TcpListener::bind(("127.0.0.1", number)).await;
     let listener = listener.map_err(|error| format!("port {port}: {error}"))?;
     println!("ws://{}/chat", listener.local_addr()?);
     let stop = async {
@@ -119,6 +118,16 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     };
     serve(listener, Config::default(), stop).await?;
     Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let port = std::env::args().nth(1).unwrap_or("3000".into());
+    if let Err(error) = run(&port).await {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error as StdError;
 use std::future::poll_fn;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -36,11 +37,23 @@ const CONNECTIONS_MAX: usize = 50;
 const INCOMING_MAX: usize = 4096;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn StdError>> {
-    let port = match std::env::args().nth(1) {
-        Some(port) => port.parse()?,
-        None => 3000,
-    };
+async fn main() -> ExitCode {
+    let port = std::env::args().nth(1).unwrap_or("3000".into());
+    if let Err(error) = run(&port).await {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+async fn bind(port: &str) -> Result<TcpListener, String> {
+    let number = port.parse::<u16>();
+    let number = number.map_err(|error| format!("port {port}: {error}"))?;
+    let listener = TcpListener::bind(("127.0.0.1", number)).await;
+    listener.map_err(|error| format!("port {port}: {error}"))
+}
+
+async fn run(port: &str) -> Result<(), Box<dyn StdError>> {
     let config = Config::builder()
         .initial_delay(Duration::from_millis(250))
         .interval(Duration::from_secs(1))
@@ -83,7 +96,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         .route("/ws", get(upgrade))
         .with_state(Arc::clone(&app));
 
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let listener = bind(port).await?;
     println!("listening on http://{}", listener.local_addr()?);
     tokio::select! {
         served = async { axum_0_8::serve(listener, router).await } => served?,
@@ -546,4 +559,20 @@ fn millis(time: Duration) -> f64 {
 
 fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_of_the_port_names_the_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let taken = listener.local_addr().expect("bound").port().to_string();
+        for port in [taken.as_str(), "seven", "65536"] {
+            let error = run(port).await.expect_err("no such port, or a used one");
+            let error = error.to_string();
+            assert!(error.starts_with(&format!("port {port}: ")), "{error}");
+        }
+    }
 }
