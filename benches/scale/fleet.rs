@@ -1,6 +1,7 @@
 //! One run: so many connections, each with its channel and its peer, under one kind of heartbeat.
 
 use std::future::{Future, poll_fn};
+use std::hint::black_box;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,6 +70,10 @@ trait Fleet: Sized + 'static {
     fn add(&mut self, out: mpsc::Sender<Self::Frame>) -> Self::Handle;
     /// Where the heartbeats share something that is to be started when they are there.
     fn launch(&mut self) {}
+    /// How long it takes to sum up all figures, and to look at each heartbeat, where that can be asked.
+    fn ask(&self) -> Option<(Duration, Duration)> {
+        None
+    }
     /// When the ping of a heartbeat that begins `now` is due.
     fn first_ping(&self, now: Instant) -> Instant;
     /// When the next is, after one that was due and came.
@@ -92,6 +97,7 @@ fn measure_on<F: Fleet>(run: Run) -> Value {
         Mode::Memory => memory::<F>(runtime, run),
         Mode::Cycle => cycle::<F>(runtime, run),
         Mode::Death => death::<F>(runtime, run),
+        Mode::Join => join::<F>(runtime, run),
     };
     let all = figures.as_object_mut().expect("each mode makes an object");
     all.extend([
@@ -205,6 +211,30 @@ fn death<F: Fleet>(runtime: F::Runtime, run: Run) -> Value {
         "verdict_p99_ms": VERDICTS.quantile(0.99),
         "verdict_max_ms": VERDICTS.max(),
         "overdue_max_ms": overdue,
+    })
+}
+
+/// All come at once, while the runtime runs. The channels are there before.
+fn join<F: Fleet>(runtime: F::Runtime, run: Run) -> Value {
+    let mut fleet = F::new(runtime, run);
+    fleet.launch();
+    let channels = (0..run.connections).map(|_| mpsc::channel::<F::Frame>(CAPACITY));
+    let (outs, frames): (Vec<_>, Vec<_>) = channels.unzip();
+    let mut handles = Vec::with_capacity(run.connections);
+    meter::settle();
+
+    let (cpu, begun) = (meter::cpu(), Instant::now());
+    handles.extend(outs.into_iter().map(|out| fleet.add(out)));
+    let joined = begun.elapsed();
+    meter::settle();
+    let cpu = meter::cpu().saturating_sub(cpu);
+    let asked = fleet.ask();
+    drop((frames, handles));
+    json!({
+        "join_ms": joined.as_secs_f64() * 1e3,
+        "cpu_ms": cpu.as_secs_f64() * 1e3,
+        "totals_us": asked.map(|(totals, _)| totals.as_secs_f64() * 1e6),
+        "suspects_us": asked.map(|(_, suspects)| suspects.as_secs_f64() * 1e6),
     })
 }
 
@@ -368,6 +398,27 @@ impl<R: Runtime> Fleet for Set<R> {
     fn add(&mut self, out: mpsc::Sender<Frame>) -> Member {
         let inserted = self.handle.insert(ChannelSink::new(out));
         inserted.unwrap_or_else(|_| unreachable!("the set stays"))
+    }
+
+    fn ask(&self) -> Option<(Duration, Duration)> {
+        let time = |ask: &dyn Fn()| {
+            let begun = Instant::now();
+            ask();
+            begun.elapsed()
+        };
+        // The middle of some.
+        let middle = |ask: &dyn Fn()| {
+            let mut all: Vec<_> = (0..9).map(|_| time(ask)).collect();
+            all.sort();
+            all[4]
+        };
+        let totals = middle(&|| {
+            black_box(self.handle.totals());
+        });
+        let suspects = middle(&|| {
+            black_box(self.handle.suspects());
+        });
+        Some((totals, suspects))
     }
 
     fn launch(&mut self) {

@@ -14,8 +14,8 @@
 //! scale cycle set tokio 1 100000 1200
 //! ```
 //!
-//! `memory` counts what idle heartbeats have allocated, `cycle` what a ping and its pong cost, and
-//! `death` how long the verdicts take where no peer answers.
+//! `memory` counts what idle heartbeats have allocated, `cycle` what a ping and its pong cost, `death` how
+//! long the verdicts take where no peer answers, and `join` how long it takes until all are let in.
 
 // Here the time that passes is the subject; no heartbeat reads it.
 #![allow(clippy::disallowed_methods)]

@@ -16,6 +16,7 @@ pub(crate) enum Mode {
     Memory,
     Cycle,
     Death,
+    Join,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +41,14 @@ pub(crate) enum On {
 }
 
 impl Mode {
-    const ALL: [Self; 3] = [Self::Memory, Self::Cycle, Self::Death];
+    const ALL: [Self; 4] = [Self::Memory, Self::Cycle, Self::Death, Self::Join];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cycle => "cycle",
             Self::Death => "death",
+            Self::Join => "join",
         }
     }
 }
@@ -159,6 +161,7 @@ impl Run {
             Mode::Memory => (1, "bytes"),
             Mode::Cycle => (rounds, "cpu_ns_per_cycle"),
             Mode::Death => (rounds, "verdict_max_ms"),
+            Mode::Join => (rounds, "join_ms"),
         };
         let all: io::Result<Vec<Value>> = (0..rounds).map(|_| self.carry_out()).collect();
         let mut all = all?;
@@ -237,7 +240,7 @@ impl Plan {
         };
         let mut push = |mode, contestants: &[Contestant], on, threads, connections| {
             let interval = match mode {
-                Mode::Memory => IDLE,
+                Mode::Memory | Mode::Join => IDLE,
                 Mode::Cycle => self.cycle,
                 Mode::Death => self.death,
             };
@@ -275,6 +278,15 @@ impl Plan {
                 connections,
             );
         }
+        for &connections in self.large {
+            push(
+                Mode::Join,
+                &[Select, Pinger, Set],
+                On::Tokio,
+                1,
+                connections,
+            );
+        }
         if self.million {
             let million = 1_000_000;
             let some = [Select, Pinger, Set];
@@ -284,6 +296,7 @@ impl Plan {
                 push_at(GATEWAY, Mode::Cycle, &some, On::Tokio, 1, connections);
             }
             push_at(MASS_DEATH, Mode::Death, &[Set], On::Tokio, 1, million);
+            push_at(IDLE, Mode::Join, &[Set], On::Tokio, 1, million);
         }
         runs
     }
@@ -428,6 +441,7 @@ impl Table {
                 ];
                 print(figures, &all);
             }
+            Mode::Join => print(figures, &["join_ms", "cpu_ms", "totals_us", "suspects_us"]),
         }
         println!();
     }
@@ -461,6 +475,16 @@ fn head(mode: Mode) {
             println!(
                 "{fleet} {:>9} {:>9} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
                 "CPU", "own", "/select", "allocs", "p50", "p99", "max", "cycles"
+            );
+        }
+        Mode::Join => {
+            println!(
+                "\nall come while the runtime runs: ms until the last is let in, CPU ms until all"
+            );
+            println!("have begun; us for the totals of a set, and for a look at each member");
+            println!(
+                "{fleet} {:>9} {:>9} {:>9} {:>9}",
+                "joined", "CPU", "totals", "suspects"
             );
         }
         Mode::Death => {

@@ -95,6 +95,28 @@ pub(crate) enum Heeded {
     Messages,
 }
 
+/// What the totals of many heartbeats tell of one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub(crate) state: HeartbeatState,
+    pub(crate) sent: u64,
+    pub(crate) answered: u32,
+    pub(crate) unsolicited: u32,
+    /// None where there was none yet.
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// What the totals tell of a heartbeat that is not quiet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Trouble {
+    /// Whether the newest pings were missed, and not answered since.
+    pub(crate) has_misses: bool,
+    pub(crate) missed: u32,
+    pub(crate) stale: u64,
+    /// The verdict by which it has ended.
+    pub(crate) verdict: Option<TimeoutPhase>,
+}
+
 /// What is set for a heartbeat, and may be shared by many: nothing in it changes with a ping.
 #[derive(Debug)]
 pub(crate) struct Terms {
@@ -262,32 +284,69 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         }
     }
 
-    pub(crate) fn stats(&self) -> Stats {
-        let state = match self.record.phase {
-            Phase::NotBegun(Start::Paused) | Phase::Paused => {
-                Snapshot::Fixed(HeartbeatState::Paused)
-            }
+    /// The state, whatever the time is: who has missed none but waits for longer than usual is not suspect.
+    #[inline]
+    fn state(&self) -> HeartbeatState {
+        match self.record.phase {
+            Phase::NotBegun(Start::Paused) | Phase::Paused => HeartbeatState::Paused,
             Phase::NotBegun(_) | Phase::Idle | Phase::Due(_) | Phase::Watching => {
-                Snapshot::Fixed(HeartbeatState::Idle)
+                HeartbeatState::Idle
             }
-            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing => {
-                Snapshot::Fixed(HeartbeatState::Sending)
-            }
-            Phase::Waiting if self.record.misses() > 0 => Snapshot::Fixed(HeartbeatState::Suspect),
-            Phase::Waiting => Snapshot::Waiting {
+            Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing => HeartbeatState::Sending,
+            Phase::Waiting if self.record.misses() > 0 => HeartbeatState::Suspect,
+            Phase::Waiting => HeartbeatState::Waiting,
+            Phase::Closing(_) | Phase::Handshake(_) => HeartbeatState::Closing,
+            Phase::Ended(_) => HeartbeatState::Gone,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let state = match self.state() {
+            HeartbeatState::Waiting => Snapshot::Waiting {
                 suspect_from: self
                     .record
                     .waiting_since
                     .plus(self.usual_round_trip())
                     .instant(),
             },
-            Phase::Closing(_) | Phase::Handshake(_) => Snapshot::Fixed(HeartbeatState::Closing),
-            Phase::Ended(_) => Snapshot::Fixed(HeartbeatState::Gone),
+            state => Snapshot::Fixed(state),
         };
         Stats {
             counters: self.record.counters(),
             rtt: self.record.rtt,
             state,
+        }
+    }
+
+    /// What the totals of many tell of this one.
+    #[inline(always)]
+    pub(crate) fn standing(&self) -> Standing {
+        let is_quiet = self.record.is_quiet();
+        Standing {
+            state: self.state(),
+            sent: self.record.sent(),
+            answered: self.record.answered(),
+            unsolicited: self.unsolicited(),
+            trouble: (!is_quiet).then(|| self.trouble()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn unsolicited(&self) -> u32 {
+        self.record.unsolicited()
+    }
+
+    #[cold]
+    fn trouble(&self) -> Trouble {
+        let verdict = match self.record.phase {
+            Phase::Ended(End::TimedOut) => Some(self.record.timed_out().phase()),
+            _ => None,
+        };
+        Trouble {
+            has_misses: !self.has_ended() && self.record.misses() > 0,
+            missed: self.record.missed(),
+            stale: self.record.strays().stale,
+            verdict,
         }
     }
 
@@ -383,11 +442,6 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     fn was_heard_before(&self, now: Time) -> bool {
         let is_fresh = self.record.is_fresh() || !self.config().stall_grace();
         is_fresh && self.record.waiting_since < now
-    }
-
-    /// Whether the newest pings were missed, and not answered since.
-    pub(crate) fn has_misses(&self) -> bool {
-        self.record.misses() > 0
     }
 
     /// How the heartbeat has ended, unless its connection ended first.

@@ -27,7 +27,7 @@ pub(crate) use self::deadline::{Check, Deadline, slack};
 pub(crate) use self::event::Event;
 pub(crate) use self::event::Events;
 pub use self::machine::{BACKLOG_LIMIT, Destination, PongKind, Verdict};
-pub(crate) use self::machine::{Heeded, Machine, Terms};
+pub(crate) use self::machine::{Heeded, Machine, Standing, Terms, Trouble};
 pub(crate) use self::proof::Key;
 pub(crate) use self::record::{Handshake, Record};
 pub(crate) use self::turn::{Input, SinkState, Step, Turn};

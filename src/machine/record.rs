@@ -395,6 +395,7 @@ impl Record {
     }
 
     /// How many pings have been sent.
+    #[inline]
     pub(super) fn sent(&self) -> u64 {
         self.issued.saturating_sub(u64::from(!self.sent))
     }
@@ -582,6 +583,26 @@ impl Record {
         *missed = missed.saturating_add(1);
     }
 
+    #[inline]
+    pub(super) const fn answered(&self) -> u32 {
+        self.answered
+    }
+
+    #[inline]
+    pub(super) const fn unsolicited(&self) -> u32 {
+        self.unsolicited
+    }
+
+    /// Whether nothing has happened yet but pings that were taken and answered at once.
+    #[inline]
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.rare.is_none()
+    }
+
+    pub(super) fn missed(&self) -> u32 {
+        self.rare().missed
+    }
+
     pub(super) fn strays(&self) -> Strays {
         Strays {
             unsolicited: self.unsolicited.into(),
@@ -699,8 +720,8 @@ impl Record {
 
 /// Pongs that answer nothing, or too late.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "tracing"), allow(dead_code))]
 pub(crate) struct Strays {
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
     pub(crate) unsolicited: u64,
     pub(crate) stale: u64,
 }

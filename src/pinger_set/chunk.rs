@@ -10,12 +10,12 @@ use std::task::Wake;
 use self::probes::ProbeLists;
 use super::MemberId;
 use super::hub::Hub;
-use super::totals::{Gone, Totals};
+use super::totals::Tally;
 use crate::error::Closed;
 use crate::frame::CloseReason;
 use crate::machine::{Machine, Record, Terms};
 use crate::shared::{Reader, Resolved, Visited};
-use crate::stats::Stats;
+use crate::stats::{HeartbeatState, Stats};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
 use crate::time::{Span, Time};
 use crate::timer::Instant;
@@ -59,8 +59,8 @@ pub(super) struct Seats {
     counted: u64,
     /// It is among those that are due.
     pub(super) told: u64,
-    /// The counters of those who had the seats before.
-    gone: Gone,
+    /// Where its members are counted, and those who had the seats before.
+    tally: Arc<Tally>,
     pub(super) probes: ProbeLists,
 }
 
@@ -71,17 +71,24 @@ pub(super) struct Seat<'a> {
 }
 
 impl Seat<'_> {
-    /// The machine of the member, unless its heartbeat has ended, and the seat may be another's.
+    /// Acts on the machine of the member, unless its heartbeat has ended, and the seat may be another's.
     #[inline]
-    fn enter<'a>(&'a self, seats: &'a mut Seats) -> Result<Machine<'a, &'a mut Record>, Closed> {
-        if seats.id(self.id.seat) != self.id {
+    fn enter<R>(
+        &self,
+        seats: &mut Seats,
+        act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
+    ) -> Result<R, Closed> {
+        self.check(seats)?;
+        Ok(seats.act(self.id.seat, act))
+    }
+
+    #[inline]
+    fn check(&self, seats: &mut Seats) -> Result<(), Closed> {
+        let seat = self.id.seat;
+        if seats.id(seat) != self.id || seats.machine(seat).has_ended() {
             return Err(Closed);
         }
-        let machine = seats.machine(self.id.seat);
-        if machine.has_ended() {
-            return Err(Closed);
-        }
-        Ok(machine)
+        Ok(())
     }
 }
 
@@ -90,7 +97,7 @@ impl Visited for Seat<'_> {
         // Dropped last, which wakes the tasks of the probes, also where the driver's waker panics.
         let (result, earlier, _resolved) = {
             let seats = &mut *self.chunk.seats();
-            let (result, earlier) = self.enter(seats)?.visited(act);
+            let (result, earlier) = self.enter(seats, |machine| machine.visited(act))?;
             let earlier = earlier && seats.tell(self.id.seat);
             let resolved = seats.settle_probes(self.id.seat);
             (result, earlier, resolved)
@@ -106,7 +113,14 @@ impl Visited for Seat<'_> {
         act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
     ) -> Result<R, Closed> {
         let seats = &mut *self.chunk.seats();
-        Ok(act(&mut self.enter(seats)?))
+        self.check(seats)?;
+        let mut machine = seats.machine(self.id.seat);
+        // Nothing else is counted that gives the driver nothing to do.
+        let before = machine.unsolicited();
+        let result = act(&mut machine);
+        let strays = machine.unsolicited().wrapping_sub(before);
+        seats.tally.count_unsolicited(strays);
+        Ok(result)
     }
 
     fn now(&self) -> Time {
@@ -115,7 +129,12 @@ impl Visited for Seat<'_> {
 }
 
 impl Chunk {
-    pub(super) fn new(first: u32, hub: &Arc<Hub>, terms: Arc<Terms>) -> Arc<Self> {
+    pub(super) fn new(
+        first: u32,
+        hub: &Arc<Hub>,
+        terms: Arc<Terms>,
+        tally: Arc<Tally>,
+    ) -> Arc<Self> {
         let seats = Seats {
             terms,
             records: [const { Record::new() }; CHUNK as usize],
@@ -123,7 +142,7 @@ impl Chunk {
             left: 0,
             counted: 0,
             told: 0,
-            gone: Gone::NONE,
+            tally,
             probes: ProbeLists::default(),
         };
         Arc::new(Self {
@@ -145,27 +164,20 @@ impl Chunk {
         self.seats().machine(seat).stats()
     }
 
-    /// A new member takes the seat; the counters of who had it stay.
+    /// A new member takes the seat.
     pub(super) fn join(&self, seat: u32) -> MemberId {
-        let seats = &mut *self.seats();
-        let mut gone = seats.gone;
-        if seats.generations[place(seat)] > 0 {
-            let machine = seats.machine(seat);
-            gone.add(&machine, machine.stats());
-        }
-        seats.gone = gone;
-        seats.join(seat)
+        self.seats().join(seat)
     }
 
-    /// Adds its members to the sums.
-    pub(super) fn add_to(&self, totals: &mut Totals, now: Option<Instant>) {
+    /// How many of its members are suspect at that time.
+    pub(super) fn suspects(&self, now: Option<Instant>) -> usize {
         let seats = &mut *self.seats();
-        totals.add_gone(&seats.gone);
-        for seat in self.first..self.first + CHUNK {
-            if seats.generations[place(seat)] > 0 {
-                totals.add(&seats.machine(seat), now);
-            }
-        }
+        let is_suspect = |seat: &u32| {
+            let state = seats.machine(*seat).stats().state;
+            state.at(now) == HeartbeatState::Suspect
+        };
+        // A seat that was had by nobody waits for no pong.
+        (self.first..self.first + CHUNK).filter(is_suspect).count()
     }
 
     #[inline]
@@ -192,8 +204,9 @@ impl Chunk {
         for seat in self.first..self.first + CHUNK {
             // A seat that was had by nobody has not begun; those of the gone have ended.
             if seats.generations[place(seat)] > 0 {
-                let mut machine = seats.machine(seat);
-                let ((), earlier) = machine.visited(|machine| machine.close(reason, now));
+                let ((), earlier) = seats.act(seat, |machine| {
+                    machine.visited(|machine| machine.close(reason, now))
+                });
                 if earlier && seats.tell(seat) {
                     due.push(seat);
                 }
@@ -217,7 +230,7 @@ impl Chunk {
         let (counted, _resolved) = {
             let seats = &mut *self.seats();
             seats.left |= bit(seat);
-            seats.machine(seat).disconnect();
+            seats.act(seat, |machine| machine.disconnect());
             (seats.uncount(seat), seats.settle_probes(seat))
         };
         self.hub.mark_left(seat, counted);
@@ -241,7 +254,7 @@ impl Chunk {
         if seats.left & bit(seat) != 0 {
             return false;
         }
-        seats.machine(seat).begin(now);
+        seats.act(seat, |machine| machine.begin(now));
         true
     }
 
@@ -254,7 +267,7 @@ impl Chunk {
     /// See [`Machine::begin_write`].
     #[cold]
     pub(super) fn begin_write(&self, seat: u32, now: Time) {
-        self.seats().machine(seat).begin_write(now);
+        self.seats().act(seat, |machine| machine.begin_write(now));
     }
 
     pub(super) fn id(&self, seat: u32) -> MemberId {
@@ -263,7 +276,8 @@ impl Chunk {
 
     /// See [`Machine::ping_after_sleep`].
     pub(super) fn ping_after_sleep(&self, seat: u32, asleep: Span, by: Time) {
-        self.seats().machine(seat).ping_after_sleep(asleep, by);
+        self.seats()
+            .act(seat, |machine| machine.ping_after_sleep(asleep, by));
     }
 
     /// Puts other terms in force for its members, and tells by `arm` when to look at whom earlier than before.
@@ -282,9 +296,10 @@ impl Chunk {
         let before = mem::replace(&mut seats.terms, terms);
         for seat in self.first..self.first + CHUNK {
             let sleeps_until = seats.machine_under(&before, seat).next_look();
-            let mut machine = seats.machine(seat);
-            machine.reconfigure_among_many(&before.config, now, &mut draw);
-            let look = machine.next_look();
+            let look = seats.act(seat, |machine| {
+                machine.reconfigure_among_many(&before.config, now, &mut draw);
+                machine.next_look()
+            });
             if look < sleeps_until {
                 arm(seat, look);
             }
@@ -316,6 +331,7 @@ impl Seats {
         self.counted |= bit(seat);
         self.records[place(seat)] = Record::new();
         self.generations[place(seat)] += 1;
+        self.tally.join();
         self.id(seat)
     }
 
@@ -324,6 +340,22 @@ impl Seats {
         self.generations[place(seat)] == u32::MAX
     }
 
+    /// Acts on the machine of the seat, and counts what that changes in the totals.
+    #[inline(always)]
+    pub(super) fn act<R>(
+        &mut self,
+        seat: u32,
+        act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
+    ) -> R {
+        let mut machine = self.machine(seat);
+        let before = machine.standing();
+        let result = act(&mut machine);
+        let after = machine.standing();
+        self.tally.note(&before, &after);
+        result
+    }
+
+    /// To be asked only: what changes by another way than [`act`](Self::act) is not counted.
     #[inline]
     pub(super) fn machine(&mut self, seat: u32) -> Machine<'_, &mut Record> {
         let number = self.id(seat).number();

@@ -10,7 +10,7 @@ use std::task::{Context, Wake};
 
 use super::chunk::{CHUNK, Chunk};
 use super::configs::Configs;
-use super::totals::Totals;
+use super::totals::{Tally, Totals};
 use super::{Member, MemberId};
 use crate::config::Config;
 use crate::error::{Closed, SetConfigError};
@@ -19,6 +19,10 @@ use crate::machine::Terms;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::time::{Span, Time};
 use crate::timer::{Bell, Clock, wake};
+
+/// How many chunks have one tally: few enough that threads which drive members of different chunks seldom write
+/// to the same one, and so many that the tallies of a million members are few.
+const TALLIED: usize = 64;
 
 /// Shared by all; it knows nothing of the sinks. As a waker it rings the bell of the driver.
 pub(super) struct Hub {
@@ -34,6 +38,8 @@ struct State {
     members: usize,
     /// Seats in the chunks are numbered through.
     chunks: Vec<Arc<Chunk>>,
+    /// Of so many chunks each.
+    tallies: Vec<Arc<Tally>>,
     configs: Configs,
     news: News,
     bell: Bell,
@@ -82,6 +88,7 @@ impl Hub {
                 open: true,
                 members: 0,
                 chunks: Vec::new(),
+                tallies: Vec::new(),
                 configs: Configs::new(config),
                 news: News::default(),
                 bell: Bell::new(),
@@ -259,18 +266,20 @@ impl Hub {
         }
     }
 
-    /// The sums over all members. A chunk is locked at a time.
+    /// The sums over all members. No chunk is locked.
     pub(super) fn totals(&self) -> Totals {
-        let now = self.now().instant();
-        let (chunks, mass_verdicts) = {
+        let (tallies, mass_verdicts) = {
             let state = self.state();
-            (state.chunks.clone(), state.mass_verdicts)
+            (state.tallies.clone(), state.mass_verdicts)
         };
-        let mut totals = Totals::new(mass_verdicts);
-        for chunk in chunks {
-            chunk.add_to(&mut totals, now);
-        }
-        totals
+        Totals::sum(&tallies, mass_verdicts)
+    }
+
+    /// How many members are suspect. A chunk is locked at a time.
+    pub(super) fn suspects(&self) -> usize {
+        let now = self.now().instant();
+        let chunks = self.state().chunks.clone();
+        chunks.iter().map(|chunk| chunk.suspects(now)).sum()
     }
 
     pub(super) fn now(&self) -> Time {
@@ -304,6 +313,7 @@ impl Hub {
             state.members = 0;
             state.news = News::default();
             state.mass_verdicts = 0;
+            state.tallies = Vec::new();
             (state.bell.ring(), mem::take(&mut state.chunks))
         };
         let mut resolved = Vec::new();
@@ -336,7 +346,11 @@ impl State {
             #[allow(clippy::cast_possible_truncation)]
             let first = self.chunks.len() as u32 * CHUNK;
             let terms = self.configs.add_chunk(number, first);
-            self.chunks.push(Chunk::new(first, hub, terms));
+            if self.chunks.len() % TALLIED == 0 {
+                self.tallies.push(Arc::default());
+            }
+            let tally = Arc::clone(&self.tallies[self.chunks.len() / TALLIED]);
+            self.chunks.push(Chunk::new(first, hub, terms, tally));
         }
     }
 }

@@ -43,13 +43,14 @@ impl Turns for Look<'_> {
         if !reader.is_reading() || !seats.probes.is_empty() || self.judgements.hold_next() {
             return self.turn_with_care(seats, sent, sink);
         }
-        let mut machine = seats.machine(self.seat);
-        let issued = machine.issued();
-        let turn = machine.turn(self.now, sent, sink, &mut Input::Drained);
-        if let Some(ends) = machine.judgement(issued, self.now) {
-            self.judgements.count(ends);
-        }
-        turn
+        seats.act(self.seat, |machine| {
+            let issued = machine.issued();
+            let turn = machine.turn(self.now, sent, sink, &mut Input::Drained);
+            if let Some(ends) = machine.judgement(issued, self.now) {
+                self.judgements.count(ends);
+            }
+            turn
+        })
     }
 
     #[inline]
@@ -69,7 +70,7 @@ impl Turns for Look<'_> {
     fn fail(&mut self) -> bool {
         let seats = &mut *self.chunk.seats();
         self.left = seats.left & bit(self.seat) != 0;
-        let over = seats.machine(self.seat).fail();
+        let over = seats.act(self.seat, |machine| machine.fail());
         self.keep_resolved(seats);
         over
     }
@@ -80,33 +81,36 @@ impl Look<'_> {
     /// would be one of many.
     #[cold]
     fn turn_with_care(&mut self, seats: &mut Seats, sent: bool, sink: SinkState) -> Turn {
-        let mut machine = seats.machine(self.seat);
-        machine.holds_verdicts = self.judgements.hold_next();
-        let issued = machine.issued();
-        let mut leeway = None;
-        let presence = self.chunk.reader(self.seat).find(|| {
-            leeway = machine.leeway(self.now);
-            leeway.is_some()
-        });
-        let mut input = match presence {
-            Presence::Reading => Input::Drained,
-            Presence::Away => Input::More(0),
-            Presence::Missed => Input::Unreadable,
-        };
-        let turn = match (
-            machine.turn(self.now, sent, sink, &mut input),
-            presence,
-            leeway,
-        ) {
-            // The reader, when it comes back, calls before.
-            (Turn::Rest(until), Presence::Away, Some(leeway)) => {
-                Turn::Rest(until.max(self.now.plus(leeway)))
+        let mut input = Input::Drained;
+        let turn = seats.act(self.seat, |machine| {
+            machine.holds_verdicts = self.judgements.hold_next();
+            let issued = machine.issued();
+            let mut leeway = None;
+            let presence = self.chunk.reader(self.seat).find(|| {
+                leeway = machine.leeway(self.now);
+                leeway.is_some()
+            });
+            input = match presence {
+                Presence::Reading => Input::Drained,
+                Presence::Away => Input::More(0),
+                Presence::Missed => Input::Unreadable,
+            };
+            let turn = match (
+                machine.turn(self.now, sent, sink, &mut input),
+                presence,
+                leeway,
+            ) {
+                // The reader, when it comes back, calls before.
+                (Turn::Rest(until), Presence::Away, Some(leeway)) => {
+                    Turn::Rest(until.max(self.now.plus(leeway)))
+                }
+                (turn, ..) => turn,
+            };
+            if let Some(ends) = machine.judgement(issued, self.now) {
+                self.judgements.count(ends);
             }
-            (turn, ..) => turn,
-        };
-        if let Some(ends) = machine.judgement(issued, self.now) {
-            self.judgements.count(ends);
-        }
+            turn
+        });
         self.look_at_probes(seats, input, turn)
     }
 
@@ -114,7 +118,7 @@ impl Look<'_> {
     fn give_up_member(&mut self) {
         {
             let seats = &mut *self.chunk.seats();
-            seats.machine(self.seat).abandon();
+            seats.act(self.seat, |machine| machine.abandon());
             self.keep_resolved(seats);
         }
         self.chunk.uncount(self.seat);

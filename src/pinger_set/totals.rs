@@ -1,9 +1,12 @@
 //! The sums over all members of a set.
 
+use std::array;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::error::TimeoutPhase;
-use crate::machine::{Machine, Record, Verdict};
-use crate::stats::{HeartbeatState, Stats};
-use crate::timer::Instant;
+use crate::machine::{Standing, Trouble};
+use crate::stats::HeartbeatState;
 
 /// The figures of a [`PingerSet`](super::PingerSet), summed over all members that there are and were; from
 /// [`PingerSetHandle::totals`](super::PingerSetHandle::totals).
@@ -23,129 +26,184 @@ use crate::timer::Instant;
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    idle: u64,
-    sending: u64,
-    waiting: u64,
-    suspect: u64,
-    closing: u64,
-    paused: u64,
-    with_misses: u64,
+    /// By [`Figure`].
+    figures: [u64; FIGURES],
     mass_verdicts: u64,
-    gone: Gone,
 }
 
-/// What stays of a member that is gone: counters alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Gone {
-    sent: u64,
-    answered: u64,
-    missed: u64,
-    stale: u64,
-    unsolicited: u64,
-    /// Verdicts by phase.
-    write: u64,
-    pong: u64,
-    silence: u64,
+/// What is summed.
+#[derive(Debug, Clone, Copy)]
+enum Figure {
+    Idle,
+    Sending,
+    Waiting,
+    Suspect,
+    Closing,
+    Paused,
+    WithMisses,
+    Sent,
+    Answered,
+    Missed,
+    Stale,
+    Unsolicited,
+    WriteVerdicts,
+    PongVerdicts,
+    SilenceVerdicts,
 }
 
-impl Gone {
-    pub(super) const NONE: Self = Self {
-        sent: 0,
-        answered: 0,
-        missed: 0,
-        stale: 0,
-        unsolicited: 0,
-        write: 0,
-        pong: 0,
-        silence: 0,
-    };
+const FIGURES: usize = Figure::SilenceVerdicts as usize + 1;
 
-    /// Adds the counters of a member.
-    pub(super) fn add(&mut self, machine: &Machine<'_, &mut Record>, stats: Stats) {
-        self.sent += stats.sent();
-        self.answered += stats.answered();
-        self.missed += stats.missed();
-        self.stale += stats.stale();
-        self.unsolicited += stats.unsolicited();
-        if let Some(Verdict::TimedOut(timed_out)) = machine.verdict() {
-            match timed_out.phase() {
-                TimeoutPhase::Write => self.write += 1,
-                TimeoutPhase::Pong => self.pong += 1,
-                TimeoutPhase::Silence => self.silence += 1,
-                // A set knows nothing of the frames of others.
-                TimeoutPhase::Closing => {}
-            }
+impl Figure {
+    /// The members in that state; nobody counts those that are gone.
+    const fn members(state: HeartbeatState) -> Option<Self> {
+        Some(match state {
+            HeartbeatState::Idle => Self::Idle,
+            HeartbeatState::Sending => Self::Sending,
+            HeartbeatState::Waiting => Self::Waiting,
+            HeartbeatState::Suspect => Self::Suspect,
+            HeartbeatState::Closing => Self::Closing,
+            HeartbeatState::Paused => Self::Paused,
+            HeartbeatState::Gone => return None,
+        })
+    }
+
+    /// The verdicts of that phase; a set knows nothing of the close frames of others.
+    const fn verdicts(phase: TimeoutPhase) -> Option<Self> {
+        Some(match phase {
+            TimeoutPhase::Write => Self::WriteVerdicts,
+            TimeoutPhase::Pong => Self::PongVerdicts,
+            TimeoutPhase::Silence => Self::SilenceVerdicts,
+            TimeoutPhase::Closing => return None,
+        })
+    }
+}
+
+/// The figures of some members, those gone included. They change under the locks of the members, and are read
+/// without.
+#[derive(Debug, Default)]
+pub(super) struct Tally([AtomicU64; FIGURES]);
+
+impl Tally {
+    /// A member more, which has not begun.
+    pub(super) fn join(&self) {
+        self.add(Figure::Idle, 1);
+    }
+
+    /// A member may have changed.
+    #[inline(always)]
+    pub(super) fn note(&self, before: &Standing, after: &Standing) {
+        if before.state != after.state {
+            self.change(Figure::members(before.state), Figure::members(after.state));
+        }
+        self.add(Figure::Sent, after.sent.wrapping_sub(before.sent));
+        let answered = after.answered.wrapping_sub(before.answered);
+        self.add(Figure::Answered, answered.into());
+        self.count_unsolicited(after.unsolicited.wrapping_sub(before.unsolicited));
+        if let Some(trouble) = after.trouble {
+            self.note_trouble(before.trouble.unwrap_or_default(), trouble);
+        }
+    }
+
+    #[cold]
+    fn note_trouble(&self, before: Trouble, after: Trouble) {
+        self.add(Figure::Missed, (after.missed - before.missed).into());
+        self.add(Figure::Stale, after.stale - before.stale);
+        let misses = |trouble: Trouble| trouble.has_misses.then_some(Figure::WithMisses);
+        self.change(misses(before), misses(after));
+        let verdicts = |trouble: Trouble| trouble.verdict.and_then(Figure::verdicts);
+        self.change(verdicts(before), verdicts(after));
+    }
+
+    #[inline]
+    pub(super) fn count_unsolicited(&self, count: u32) {
+        self.add(Figure::Unsolicited, count.into());
+    }
+
+    /// One less is in the first, and one more in the second.
+    fn change(&self, from: Option<Figure>, to: Option<Figure>) {
+        if let Some(from) = from {
+            self.add(from, 1_u64.wrapping_neg());
+        }
+        if let Some(to) = to {
+            self.add(to, 1);
+        }
+    }
+
+    #[inline]
+    fn add(&self, figure: Figure, difference: u64) {
+        if difference != 0 {
+            self.0[figure as usize].fetch_add(difference, Ordering::Relaxed);
         }
     }
 }
 
 impl Totals {
-    pub(super) fn new(mass_verdicts: u64) -> Self {
+    pub(super) fn sum(tallies: &[Arc<Tally>], mass_verdicts: u64) -> Self {
+        let sum = |figure: usize| {
+            let all = tallies.iter().map(|tally| &tally.0[figure]);
+            all.map(|figure| figure.load(Ordering::Relaxed)).sum()
+        };
         Self {
+            figures: array::from_fn(sum),
             mass_verdicts,
-            ..Self::default()
         }
     }
 
-    /// How many members there are in that [state](crate::Stats::state_at); none is [gone](HeartbeatState::Gone).
+    const fn figure(&self, figure: Option<Figure>) -> u64 {
+        match figure {
+            Some(figure) => self.figures[figure as usize],
+            None => 0,
+        }
+    }
+
+    /// How many members there are in that state; none is [gone](HeartbeatState::Gone). A member that waits for
+    /// its pong is suspect here once a ping was missed: who is suspect only as the pong takes longer than usual
+    /// counts as waiting. [`suspects`](super::PingerSetHandle::suspects) looks at each.
     #[must_use]
     pub const fn members(&self, state: HeartbeatState) -> u64 {
-        match state {
-            HeartbeatState::Idle => self.idle,
-            HeartbeatState::Sending => self.sending,
-            HeartbeatState::Waiting => self.waiting,
-            HeartbeatState::Suspect => self.suspect,
-            HeartbeatState::Closing => self.closing,
-            HeartbeatState::Paused => self.paused,
-            HeartbeatState::Gone => 0,
-        }
+        self.figure(Figure::members(state))
     }
 
     /// How many members there are whose newest pings were missed, and not answered since.
     #[must_use]
     pub const fn with_misses(&self) -> u64 {
-        self.with_misses
+        self.figure(Some(Figure::WithMisses))
     }
 
-    /// Pings that were flushed: see [`Stats::sent`].
+    /// Pings that were flushed: see [`Stats::sent`](crate::Stats::sent).
     #[must_use]
     pub const fn sent(&self) -> u64 {
-        self.gone.sent
+        self.figure(Some(Figure::Sent))
     }
 
-    /// Pings that were answered: see [`Stats::answered`].
+    /// Pings that were answered: see [`Stats::answered`](crate::Stats::answered).
     #[must_use]
     pub const fn answered(&self) -> u64 {
-        self.gone.answered
+        self.figure(Some(Figure::Answered))
     }
 
-    /// Pings that were not answered in time: see [`Stats::missed`].
+    /// Pings that were not answered in time: see [`Stats::missed`](crate::Stats::missed).
     #[must_use]
     pub const fn missed(&self) -> u64 {
-        self.gone.missed
+        self.figure(Some(Figure::Missed))
     }
 
-    /// Pongs that came too late: see [`Stats::stale`].
+    /// Pongs that came too late: see [`Stats::stale`](crate::Stats::stale).
     #[must_use]
     pub const fn stale(&self) -> u64 {
-        self.gone.stale
+        self.figure(Some(Figure::Stale))
     }
 
-    /// Pongs that answer nothing: see [`Stats::unsolicited`].
+    /// Pongs that answer nothing: see [`Stats::unsolicited`](crate::Stats::unsolicited).
     #[must_use]
     pub const fn unsolicited(&self) -> u64 {
-        self.gone.unsolicited
+        self.figure(Some(Figure::Unsolicited))
     }
 
     /// How many heartbeats have ended by a verdict of that phase.
     #[must_use]
     pub const fn verdicts(&self, phase: TimeoutPhase) -> u64 {
-        match phase {
-            TimeoutPhase::Write => self.gone.write,
-            TimeoutPhase::Pong => self.gone.pong,
-            TimeoutPhase::Silence => self.gone.silence,
-            TimeoutPhase::Closing => 0,
-        }
+        self.figure(Figure::verdicts(phase))
     }
 
     /// How often many verdicts have fallen at once, or were
@@ -155,38 +213,5 @@ impl Totals {
     #[must_use]
     pub const fn mass_verdicts(&self) -> u64 {
         self.mass_verdicts
-    }
-
-    /// Adds a member that has a seat.
-    pub(super) fn add(&mut self, machine: &Machine<'_, &mut Record>, now: Option<Instant>) {
-        let stats = machine.stats();
-        self.gone.add(machine, stats);
-        let members = match stats.state.at(now) {
-            HeartbeatState::Idle => &mut self.idle,
-            HeartbeatState::Sending => &mut self.sending,
-            HeartbeatState::Waiting => &mut self.waiting,
-            HeartbeatState::Suspect => &mut self.suspect,
-            HeartbeatState::Closing => &mut self.closing,
-            HeartbeatState::Paused => &mut self.paused,
-            HeartbeatState::Gone => return,
-        };
-        *members += 1;
-        self.with_misses += u64::from(machine.has_misses());
-    }
-
-    /// Adds those whose seats are another's by now.
-    pub(super) fn add_gone(&mut self, gone: &Gone) {
-        for (sum, figure) in [
-            (&mut self.gone.sent, gone.sent),
-            (&mut self.gone.answered, gone.answered),
-            (&mut self.gone.missed, gone.missed),
-            (&mut self.gone.stale, gone.stale),
-            (&mut self.gone.unsolicited, gone.unsolicited),
-            (&mut self.gone.write, gone.write),
-            (&mut self.gone.pong, gone.pong),
-            (&mut self.gone.silence, gone.silence),
-        ] {
-            *sum += figure;
-        }
     }
 }

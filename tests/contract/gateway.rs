@@ -477,6 +477,7 @@ fn the_totals_equal_the_sums_over_all_members_those_gone_included() {
     let mut members: Vec<(Arc<Member>, SinkScript)> = Vec::new();
     // Of those who have left.
     let mut gone = [0; 5];
+    let mut most_suspects = 0;
     for second in 0..200_u64 {
         if second < 100 {
             let (member, sink) = gateway.join();
@@ -511,12 +512,18 @@ fn the_totals_equal_the_sums_over_all_members_those_gone_included() {
         }
         gateway.run_until(s(second));
 
-        let now = gateway.world.instant(s(second));
+        // Before anything began nobody had waited for longer than usual: who is suspect has missed a ping.
+        let (now, start) = (
+            gateway.world.instant(s(second)),
+            gateway.world.instant(s(0)),
+        );
         let (mut sums, mut states, mut with_misses) = (gone, [0; 6], 0);
+        let mut suspects = 0;
         for (member, _) in &members {
             let stats = member.stats();
             add(&mut sums, stats);
-            let state = stats.state_at(now);
+            suspects += usize::from(stats.state_at(now) == HeartbeatState::Suspect);
+            let state = stats.state_at(start);
             if let Some(number) = STATES.iter().position(|known| *known == state) {
                 states[number] += 1;
             }
@@ -538,6 +545,8 @@ fn the_totals_equal_the_sums_over_all_members_those_gone_included() {
             "at {second} s"
         );
         assert_eq!(totals.with_misses(), with_misses, "at {second} s");
+        assert_eq!(gateway.handle.suspects(), suspects, "at {second} s");
+        most_suspects = most_suspects.max(suspects);
         let ends = gateway.ends.borrow();
         for phase in [
             TimeoutPhase::Pong,
@@ -554,6 +563,7 @@ fn the_totals_equal_the_sums_over_all_members_those_gone_included() {
             );
         }
     }
+    assert!(most_suspects > 0);
     let totals = gateway.handle.totals();
     assert!(totals.stale() > 0 && totals.unsolicited() > 0 && totals.answered() > 0);
     assert!(totals.verdicts(TimeoutPhase::Pong) > 0 && totals.verdicts(TimeoutPhase::Write) > 0);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Chunk, MemberId, Seat, Seats, place};
-use crate::error::{Closed, ProbeError};
+use crate::error::ProbeError;
 use crate::machine::{Input, Machine, Turn};
 use crate::pinger_set::look::Look;
 use crate::shared::{ProbeId, Probed, Probes, Resolved, Visited};
@@ -54,9 +54,12 @@ impl Chunk {
         let now = seat.now();
         let (number, untold) = {
             let seats = &mut *self.seats();
-            let mut machine = seat.enter(seats).map_err(|Closed| ProbeError::Ended)?;
-            machine.probe()?;
-            let since = machine.has_begun().then_some(now);
+            let since = seat
+                .enter(seats, |machine| {
+                    machine.probe()?;
+                    Ok(machine.has_begun().then_some(now))
+                })
+                .unwrap_or(Err(ProbeError::Ended))?;
             let lists = seats.probes.0.get_or_insert_default();
             let number = lists.entry(id.seat).or_default().add(within, since);
             // The driver may sleep for longer than the probe waits.
