@@ -1,13 +1,14 @@
 //! usage: server: prints the port that it listens on, and serves until its input ends.
 //!
-//! The first message of a client says how many of its pings are answered. The connection goes on after them,
-//! and each further ping gets a message of data.
+//! The path that a client asks for says how many of its pings are answered. The connection goes on after them:
+//! each further ping gets a message of data, and all else is sent back.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use tungstenite::{Message, WebSocket};
+use tungstenite::Message;
+use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
 fn main() -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
@@ -15,9 +16,7 @@ fn main() -> io::Result<()> {
     io::stdout().flush()?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                serve(tungstenite::accept(stream).expect("a handshake"));
-            });
+            thread::spawn(move || serve(stream));
         }
     });
     io::stdin().read_to_end(&mut Vec::new())?;
@@ -25,22 +24,28 @@ fn main() -> io::Result<()> {
 }
 
 /// Serves until the connection ends.
-fn serve(mut socket: WebSocket<TcpStream>) {
-    let mut left = None;
+fn serve(stream: TcpStream) {
+    let mut left = 0_u64;
+    // Not by a message: a ping may come first.
+    #[allow(clippy::result_large_err)]
+    let look = |request: &Request, response| -> Result<Response, ErrorResponse> {
+        let path = request.uri().path();
+        left = path[1..].parse().expect("a number of pings");
+        Ok(response)
+    };
+    let mut socket = tungstenite::accept_hdr(stream, look).expect("a handshake");
     while let Ok(message) = socket.read() {
         let Message::Text(text) = message else {
             continue;
         };
-        let answer = match &mut left {
-            None => {
-                left = Some(text.parse::<u64>().expect("a number of pings"));
-                format!("{text} pings will be answered")
-            }
-            Some(0) => "busy".to_owned(),
-            Some(left) => {
-                *left -= 1;
-                text.replace(r#""type":"ping""#, r#""type":"pong""#)
-            }
+        let ping = r#""type":"ping""#;
+        let answer = if !text.contains(ping) {
+            text.to_string()
+        } else if left > 0 {
+            left -= 1;
+            text.replace(ping, r#""type":"pong""#)
+        } else {
+            "busy".to_owned()
         };
         // Where the connection has ended, the next read says so.
         let _ = socket.send(Message::text(answer));
