@@ -1,4 +1,7 @@
-"""Measures what a heartbeat costs and holds it against limits.json: called by .ci/cost-gate."""
+"""Measures what a heartbeat costs and holds it against limits.toml.
+
+usage: gate.py cost|messages [--accept]      called by .ci/cost-gate and .ci/message-cost
+"""
 
 import json
 import math
@@ -6,10 +9,11 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LIMITS = HERE / "limits.json"
+LIMITS = HERE / "limits.toml"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target"))
 # All members of a set once: what comes before the second round is the start.
 ROUND = 99_840
@@ -28,7 +32,11 @@ COUNTS = {
     "channel": (ROUND, 2 * ROUND),
     "set": (ROUND, 2 * ROUND),
 }
-# Above what is measured when a limit is accepted.
+# What a message costs is what many cost less what few cost.
+FEW, MANY = 2000, 22_000
+# A look at the clock is in the first poll, and after each so many messages of a burst.
+BATCH = 64
+# Above what is measured when a limit is lowered.
 MARGIN = 1.02
 
 
@@ -36,35 +44,34 @@ def run(*command, check=True):
     return subprocess.run(command, check=check, stdout=subprocess.PIPE, text=True).stdout
 
 
-def program():
-    built = run("cargo", "bench", "--quiet", "--locked", "--no-run", "--bench", "instructions",
+def program(name):
+    built = run("cargo", "bench", "--quiet", "--locked", "--no-run", "--bench", name,
                 "--message-format=json")
     for line in built.splitlines():
         message = json.loads(line)
-        if message.get("target", {}).get("name") == "instructions" and message.get("executable"):
+        if message.get("target", {}).get("name") == name and message.get("executable"):
             return message["executable"]
-    sys.exit("the bench was not built")
+    sys.exit(f"the bench {name} was not built")
 
 
-def instructions(program, cost, count):
-    valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
-                program, cost, str(count)]
+def instructions(program, *arguments):
+    valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program,
+                *map(str, arguments)]
     done = subprocess.run(valgrind, check=True, capture_output=True, text=True)
     return int(re.search(r"Collected : (\d+)", done.stderr)[1])
 
 
-def each(program, cost):
-    few, many = COUNTS[cost]
-    both = [instructions(program, cost, count) for count in (few, many)]
+def each(program, few, many, *arguments):
+    both = [instructions(program, *arguments, count) for count in (few, many)]
     found = (both[1] - both[0]) / (many - few)
     if found <= 0:
-        sys.exit(f"{cost}: nothing was measured")
+        sys.exit(f"{' '.join(arguments)}: nothing was measured")
     return found
 
 
-def measure():
-    bench = program()
-    cost = {name: each(bench, name) for name in COUNTS}
+def measure_cost():
+    bench = program("instructions")
+    cost = {name: each(bench, *counts, name) for name, counts in COUNTS.items()}
     counts = dict(line.split() for line in run(bench, "counts").splitlines())
     # It has limits of its own, which are not what is asked here.
     footprint = run("cargo", "run", "--quiet", "--locked", "--release", "--example", "footprint",
@@ -103,34 +110,68 @@ def measure():
         "channel and peer alone, instructions per cycle": cost["channel"],
         "16 bytes in an allocation of their own, instructions": cost["payload"],
     }
-    return {name: round(float(figure), 3) for name, figure in figures.items()}
+    return {name: float(figure) for name, figure in figures.items()}
 
 
-def ours(name):
-    return name.startswith(("Heartbeat", "core", "pinger()", "PingerSet"))
+def measure_messages():
+    bench = program("messages")
+    figures = {}
+    for shape in ("burst", "single", "send", "echo"):
+        contestants = {"single": ["ping-out", "activity"]}.get(shape, [])
+        # The loop sends as the bare socket does.
+        contestants += [] if shape == "send" else ["select"]
+        bare = each(bench, FEW, MANY, shape, "bare")
+        figures[f"{shape}, bare (all of it)"] = bare
+        for contestant in ["keep-alive", "controlled", *contestants]:
+            more = each(bench, FEW, MANY, shape, contestant) - bare
+            if more <= 0:
+                sys.exit(f"{shape}, {contestant}: nothing was measured")
+            figures[f"{shape}, {contestant}"] = more
+    messages = 1000 * BATCH
+    looks = run(bench, "looks", str(messages)).splitlines()
+    for name, count in (line.split() for line in looks):
+        figures[f"burst, {name.replace('_', ' ')}"] = int(count) / messages
+    return figures
 
 
-def accept(figures):
-    limits = {}
-    for name, figure in filter(lambda item: ours(item[0]), figures.items()):
-        limit = figure * MARGIN
-        limits[name] = round(limit, 3) if limit < 10 else math.ceil(limit)
-    LIMITS.write_text(json.dumps(limits, indent=4) + "\n")
+KINDS = {"cost": measure_cost, "messages": measure_messages}
+
+
+def lower(limits, figures):
+    """Lowers limits in place; a line keeps its reason."""
+    text = LIMITS.read_text()
+    for name, limit in limits.items():
+        room = figures[name] * MARGIN
+        new = math.ceil(room) if room >= 10 else round(room, 5)
+        if name in figures and new < limit:
+            old = f'"{name}" = {{ limit = {limit}, '
+            if text.count(old) != 1:
+                sys.exit(f"{name}: its limit is not written as {old!r}")
+            text = text.replace(old, f'"{name}" = {{ limit = {new}, ')
+            print(f"{name}: {limit} is {new} from now on; does its reason still hold?")
+    LIMITS.write_text(text)
+
+
+def read(kind):
+    return {name: entry["limit"] for name, entry in tomllib.loads(LIMITS.read_text())[kind].items()}
 
 
 def main():
-    figures = measure()
-    kept = TARGET / "tmp" / "cost.json"
+    kind, *options = sys.argv[1:] or [None]
+    if kind not in KINDS or options not in ([], ["--accept"]):
+        sys.exit(__doc__)
+    figures = {name: round(figure, 5) for name, figure in KINDS[kind]().items()}
+    kept = TARGET / "tmp" / f"{kind}.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(figures, indent=4) + "\n")
-    if sys.argv[1:] == ["--accept"]:
-        accept(figures)
-    limits = json.loads(LIMITS.read_text())
+    missing = read(kind).keys() - figures.keys()
+    if options and not missing:
+        lower(read(kind), figures)
+    limits = read(kind)
 
     print(f"{'':<84}{'is':>10}{'limit':>10}")
     for name, figure in figures.items():
-        print(f"{name:<84}{figure:>10g}{limits.get(name, '-'):>10}")
-    missing = limits.keys() - figures.keys()
+        print(f"{name:<84}{figure:>10.6g}{limits.get(name, '-'):>10}")
     broken = [name for name, limit in limits.items() if name in figures and figures[name] > limit]
     for name in missing:
         print(f"not measured: {name}", file=sys.stderr)

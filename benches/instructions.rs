@@ -1,6 +1,6 @@
 //! What a heartbeat costs in instructions and allocations: figures that repeat.
 //!
-//! `.ci/cost-gate` runs it under callgrind and holds the figures against `benches/limits.json`. By
+//! `.ci/cost-gate` runs it under callgrind and holds the figures against `benches/limits.toml`. By
 //! hand:
 //!
 //! ```text
