@@ -24,6 +24,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How late the peers answer.
 const RTT: Duration = Duration::from_millis(200);
+/// How far the two looks lie apart between which a reader has to run: an eighth of the timeout.
+const SLACK: Duration = TIMEOUT.checked_div(8).expect("not zero");
 /// What hangs fails after this long.
 const GUARD: Duration = Duration::from_secs(30);
 
@@ -298,7 +300,7 @@ mod peers {
     use tokio_tungstenite::accept_async_with_config;
 
     use super::heartbeats::{ROLE, Report, websocket_config};
-    use super::{GUARD, INTERVAL, Process, RTT, Stops, TIMEOUT};
+    use super::{GUARD, INTERVAL, Process, RTT, SLACK, Stops, TIMEOUT};
 
     /// Attempts at a test while the machine does not let the peers run.
     const ATTEMPTS: u32 = 3;
@@ -329,14 +331,18 @@ mod peers {
                     let late = run.peers.worst_lateness();
                     // Not the heartbeats' fault if it is as late as that.
                     let peers = late > TIMEOUT.saturating_sub(RTT) / 2;
-                    // Nor if half of what lies between checkpoint and deadline was lost besides a stop.
-                    let busy = condemned.iter().all(|report| report.besides > TIMEOUT / 16);
-                    assert!(
-                        (peers || busy) && attempt < ATTEMPTS,
+                    // Nor if a reader had no time to read between the checkpoint and the deadline, besides a stop.
+                    let busy = condemned.iter().all(|report| report.besides > SLACK);
+                    let what = format!(
                         "{} false: {:?}; the peers were late by {late:?}",
                         condemned.len(),
                         condemned[0],
                     );
+                    assert!(peers || busy, "{what}");
+                    let test = thread::current();
+                    let test = test.name().unwrap_or_default();
+                    println!("{test}: attempt {attempt} of {ATTEMPTS} is excused, {what}");
+                    assert!(attempt < ATTEMPTS, "{test}: no attempt could be judged");
                     continue;
                 }
                 run.fall_silent(self);
