@@ -34,7 +34,7 @@ async fn join(State(chat): State<Chat>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(|socket| async {
         match talk(socket, chat).await {
             Ok(()) => println!("somebody left"),
-            // "no pong within 20s (after 12 answered pings, last rtt 31ms)"
+            // "no pong for 20s (after 12 answered pings, last rtt 31ms)"
             Err(error) => println!("somebody is gone: {error}"),
         }
     })

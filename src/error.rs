@@ -107,7 +107,7 @@ impl<E: StdError + 'static> StdError for Error<E> {
 /// let Output::Done(Verdict::TimedOut(verdict)) = heartbeat.poll_output(start + 2 * second) else {
 ///     unreachable!()
 /// };
-/// assert_eq!(verdict.to_string(), "no pong within 1s (after 0 answered pings)");
+/// assert_eq!(verdict.to_string(), "no pong for 1s (after 0 answered pings)");
 /// # Ok::<(), futures_pinger::InvalidConfig>(())
 /// ```
 // Kept short: each message that passes a `KeepAlive` is moved in a `Result` with this in its error,
@@ -139,8 +139,10 @@ pub enum TimeoutPhase {
     /// A close frame was sent or read, and the connection did not end within
     /// [`closing_handshake`](crate::ConfigBuilder::closing_handshake).
     Closing,
-    /// No message came within the time of [`watch`](crate::ConfigBuilder::watch), or no ping within
-    /// that of [`watch_pings`](crate::ConfigBuilder::watch_pings).
+    /// No sign of life came within the time of [`watch`](crate::ConfigBuilder::watch), or no ping within
+    /// that of [`watch_pings`](crate::ConfigBuilder::watch_pings). Each message is a sign of life; where the
+    /// application says itself what counts ([`handle_activity`](crate::PongSender::handle_activity)), what it
+    /// says.
     Silence,
 }
 
@@ -201,7 +203,9 @@ impl TimedOut {
         self.reader_away.to_duration()
     }
 
-    /// Whether the close frame was handed to the sink and flushed within the close timeout.
+    /// Whether the close frame of this verdict was handed to the sink and flushed within the close timeout.
+    /// A verdict of phase [`Closing`](TimeoutPhase::Closing) sends none, so that this is false: a close frame
+    /// was sent or read before.
     ///
     /// This is not delivery: on a dead path a transport takes frames gladly. Behind a queue it
     /// means queued.
@@ -218,15 +222,21 @@ impl fmt::Display for TimedOut {
             TimeoutPhase::Pong => "no pong",
             TimeoutPhase::Closing => "closing handshake not complete",
             TimeoutPhase::Silence if self.missed_pings => "no ping received",
-            TimeoutPhase::Silence => "nothing received",
+            TimeoutPhase::Silence => "no sign of life",
         };
-        write!(f, "{what} within {:?}", legible(self.elapsed()))?;
+        write!(f, "{what} for {:?}", legible(self.elapsed()))?;
         if self.missed > 1 {
             write!(f, ", {} pings missed in a row", self.missed)?;
         }
         let mut before = " (";
-        // Where no pings are sent, none can be answered.
-        if self.phase != TimeoutPhase::Silence || self.answered > 0 {
+        let counts_pings = match self.phase {
+            TimeoutPhase::Write | TimeoutPhase::Pong => true,
+            // Where no pings are sent, none can be answered.
+            TimeoutPhase::Silence => self.answered > 0,
+            // The pings have nothing to do with it.
+            TimeoutPhase::Closing => false,
+        };
+        if counts_pings {
             let plural = if self.answered == 1 { "" } else { "s" };
             write!(f, "{before}after {} answered ping{plural}", self.answered)?;
             before = ", ";
@@ -235,7 +245,10 @@ impl fmt::Display for TimedOut {
                 write!(f, "{before}{} other pong{plural} came", self.strays)?;
             }
         }
-        if let Some(rtt) = self.last_rtt() {
+        let rtt = self
+            .last_rtt()
+            .filter(|_| self.phase != TimeoutPhase::Closing);
+        if let Some(rtt) = rtt {
             write!(f, "{before}last rtt {:?}", legible(rtt))?;
             before = ", ";
         }
@@ -566,10 +579,23 @@ mod tests {
 
     // contract: E38
     #[test]
+    fn the_text_of_an_unfinished_closing_handshake_says_nothing_of_pings() {
+        let closing = TimedOut {
+            phase: TimeoutPhase::Closing,
+            ..verdict()
+        };
+        assert_eq!(
+            closing.to_string(),
+            "closing handshake not complete for 20s"
+        );
+    }
+
+    // contract: E38
+    #[test]
     fn the_text_of_a_verdict_carries_its_numbers() {
         assert_eq!(
             verdict().to_string(),
-            "no pong within 20s (after 12 answered pings, last rtt 31ms)"
+            "no pong for 20s (after 12 answered pings, last rtt 31ms)"
         );
         let stalled = TimedOut {
             phase: TimeoutPhase::Write,
@@ -581,7 +607,7 @@ mod tests {
         };
         assert_eq!(
             stalled.to_string(),
-            "ping not written within 20s, 2 pings missed in a row \
+            "ping not written for 20s, 2 pings missed in a row \
              (after 1 answered ping, this side was late by 1.5s)"
         );
         let away = TimedOut {
@@ -591,7 +617,7 @@ mod tests {
         };
         assert_eq!(
             away.to_string(),
-            "no pong within 20s (after 12 answered pings, 3 other pongs came, last rtt 31ms, \
+            "no pong for 20s (after 12 answered pings, 3 other pongs came, last rtt 31ms, \
              the reader was away for 31s)"
         );
     }

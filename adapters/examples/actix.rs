@@ -65,7 +65,7 @@ async fn serve(
             rt::spawn(async move {
                 match echo(session, incoming, heartbeat, down).await {
                     Ok(()) => println!("somebody left"),
-                    // "no pong within 20s (after 12 answered pings, last rtt 31ms)"
+                    // "no pong for 20s (after 12 answered pings, last rtt 31ms)"
                     Err(error) => println!("somebody is gone: {error}"),
                 }
             });

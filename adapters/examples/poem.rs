@@ -25,7 +25,7 @@ fn upgrade(socket: WebSocket, Data(shared): Data<&Shared>) -> impl IntoResponse 
     socket.on_upgrade(async |socket| {
         match echo(socket, heartbeat, down).await {
             Ok(()) => println!("somebody left"),
-            // "no pong within 20s (after 12 answered pings, last rtt 31ms)"
+            // "no pong for 20s (after 12 answered pings, last rtt 31ms)"
             Err(error) => println!("somebody is gone: {error}"),
         }
     })

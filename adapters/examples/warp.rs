@@ -47,7 +47,7 @@ async fn serve(
         upgrade.on_upgrade(async |socket| {
             match echo(socket, heartbeat, down).await {
                 Ok(()) => println!("somebody left"),
-                // "no pong within 20s (after 12 answered pings, last rtt 31ms)"
+                // "no pong for 20s (after 12 answered pings, last rtt 31ms)"
                 Err(error) => println!("somebody is gone: {error}"),
             }
         })

@@ -99,8 +99,8 @@ where
         let message = match ready!(Stream::poll_next(self.socket.as_mut(), cx)) {
             Some(Ok(message)) => message,
             Some(Err(error)) => {
-                let error = self.broken(error);
-                self.keep(Item::Failed(error));
+                let item = self.broken(error);
+                self.keep(item);
                 return Poll::Ready(());
             }
             None => {
@@ -181,7 +181,7 @@ where
         };
         *self.owes_answer = false;
         let error = flushed.err()?;
-        Some(Item::Failed(self.broken(error)))
+        Some(self.broken(error))
     }
 
     /// Whether a message of that kind is for the heartbeat alone.
@@ -250,7 +250,7 @@ where
         let write_until = match input {
             Input::Unreadable => match self.judge_write(now) {
                 Ok(until) => until,
-                Err(error) => return Some(Item::Failed(error)),
+                Err(item) => return Some(item),
             },
             _ => Time::NEVER,
         };
@@ -313,8 +313,7 @@ where
             }
             Driven::Over(None) if self.refused.is_some() => {
                 let error = self.refused.take()?;
-                let error = self.broken(*error);
-                Some(Item::Failed(error))
+                Some(self.broken(*error))
             }
             // The closing handshake is complete, and the peer has had its time to end the connection.
             Driven::Over(_) if *self.closing => {
@@ -322,16 +321,13 @@ where
                 Some(Item::End)
             }
             Driven::Over(_) => None,
-            Driven::Failed(error) => {
-                let error = self.broken(error);
-                Some(Item::Failed(error))
-            }
+            Driven::Failed(error) => Some(self.broken(error)),
         }
     }
 
     /// A pong cannot be read: from its deadline on a write of the application is judged in its place. When
     /// that is to be looked at next.
-    fn judge_write(&mut self, now: Time) -> Result<Time, Error<E>> {
+    fn judge_write(&mut self, now: Time) -> Result<Time, Item<M, E>> {
         let awaited = self.home.ask(|machine| machine.awaited());
         let Some((_, from, _)) = awaited.filter(|_| !self.write.is_free()) else {
             return Ok(Time::NEVER);
@@ -482,13 +478,17 @@ where
         self.home.wake_writer();
     }
 
-    /// The connection broke. A verdict that has fallen stands.
-    pub(super) fn broken(&mut self, error: E) -> Error<E> {
+    /// The connection broke. What ours ends with: a verdict that has fallen stands, and after a closing
+    /// handshake the connection may end as it likes. Over TLS many a peer ends it without a word.
+    pub(super) fn broken(&mut self, error: E) -> Item<M, E> {
+        if self.home.ask(|machine| machine.has_closed()) {
+            return self.ended_below();
+        }
         if let Some(timed_out) = self.verdict() {
-            return Error::Timeout(timed_out);
+            return Item::Failed(Error::Timeout(timed_out));
         }
         self.pass_through();
-        Error::Transport(error)
+        Item::Failed(Error::Transport(error))
     }
 
     /// The socket's stream has ended. What ours ends with.

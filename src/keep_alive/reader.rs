@@ -281,8 +281,8 @@ where
         match polled {
             Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
             Poll::Ready(Some(Err(error))) => {
-                let error = this.broken(error);
-                this.deliver(Item::Failed(error))
+                let item = this.broken(error);
+                this.deliver(item)
             }
             Poll::Ready(None) => {
                 let item = this.ended_below();

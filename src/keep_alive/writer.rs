@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use futures_core::{Stream, TryStream};
 use futures_sink::Sink;
 
-use super::lookahead::Item;
 use super::{KeepAlive, Parts};
 use crate::drive::{Driven, Sinks};
 use crate::error::Error;
@@ -217,9 +216,10 @@ where
         // Sent without asking for readiness: that is up to the socket, but nothing is lost.
         if let Some(first) = this.outbox.held.take() {
             let sent = this.socket.as_mut().start_send(first);
-            sent.map_err(Error::Transport)?;
+            sent.map_err(|error| this.refuse(error))?;
         }
-        this.socket.start_send(message).map_err(Error::Transport)
+        let sent = this.socket.as_mut().start_send(message);
+        sent.map_err(|error| this.refuse(error))
     }
 }
 
@@ -304,7 +304,11 @@ where
             }
         }
         // Pending: the socket wakes us.
-        ready!(self.poll_socket(cx, S::poll_close))?;
+        match ready!(self.poll_socket(cx, S::poll_close)) {
+            // It is closed, and that was asked for.
+            Err(Error::Closed) => return Poll::Ready(Ok(())),
+            closed => closed?,
+        }
         if self.home.ask(|machine| machine.owes_close()) {
             // The peer's close frame was read before, and is answered by this.
             let now = Time::of(self.alarm.now());
@@ -343,7 +347,17 @@ where
                 self.home.mark_called();
             }
         }
-        polled.map_err(Error::Transport)
+        polled.map_err(|error| self.refuse(error))
+    }
+
+    /// What the writer is told where the socket's sink has failed. After a closing handshake it is no failure
+    /// that nothing is taken any more.
+    fn refuse(&self, error: E) -> Error<E> {
+        if self.is_given_up() || self.home.ask(|machine| machine.has_closed()) {
+            Error::Closed
+        } else {
+            Error::Transport(error)
+        }
     }
 
     /// A frame of ours that waits goes first: a writer that never leaves the socket any room would
@@ -369,8 +383,8 @@ where
             Driven::Rests { .. } | Driven::Over(_) => Poll::Ready(()),
             // What was refused is not the writer's.
             Driven::Failed(error) => {
-                let error = self.broken(error);
-                self.keep(Item::Failed(error));
+                let item = self.broken(error);
+                self.keep(item);
                 Poll::Ready(())
             }
         }
@@ -401,7 +415,7 @@ where
             ready!(self.poll_socket(cx, S::poll_ready))?;
             if let Some(message) = self.outbox.held.take() {
                 let sent = self.socket.as_mut().start_send(message);
-                sent.map_err(Error::Transport)?;
+                sent.map_err(|error| self.refuse(error))?;
             }
         }
         Poll::Ready(Ok(()))

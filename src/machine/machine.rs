@@ -233,6 +233,12 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         self.record.phase == Phase::Handshake(Handshake::Read)
     }
 
+    /// Whether a close frame of the connection itself went both ways.
+    #[inline]
+    pub(crate) fn has_closed(&self) -> bool {
+        self.record.phase == Phase::Handshake(Handshake::Both)
+    }
+
     /// Whether the heartbeat is over, its close frame included.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {

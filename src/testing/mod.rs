@@ -76,7 +76,7 @@
 //!
 //! let (at, why) = &log[0];
 //! assert!(*at <= 105 * SECOND, "{at:?}");
-//! assert!(why.starts_with("no pong within 20s"), "{why}");
+//! assert!(why.starts_with("no pong for 20s"), "{why}");
 //! assert_eq!(log[1], (200 * SECOND, "ended".to_owned()));
 //! assert_eq!(world.timers(), 0, "nothing is left behind");
 //! ```

@@ -181,7 +181,7 @@ class Story:
         """How long after its last proof of life it was found gone, as the log has it."""
         kind, text = self.one.log(number)[0]
         assert kind == "gone", kind
-        found = re.search(r"no pong within .*; detected ([\d.]+) s after .*, promised [\d.]+ s", text)
+        found = re.search(r"no pong for .*; detected ([\d.]+) s after .*, promised [\d.]+ s", text)
         assert found, text
         assert self.timeout - 0.1 <= float(found[1]) <= self.promised, text
         return found[1]

@@ -276,7 +276,7 @@ fn the_verdict_carries_the_numbers() {
         assert_eq!(verdict.last_rtt(), Some(ms(31)));
         assert_eq!(
             Error::<Broken>::Timeout(verdict).to_string(),
-            "no pong within 5s, 2 pings missed in a row (after 12 answered pings, last rtt 31ms)"
+            "no pong for 5s, 2 pings missed in a row (after 12 answered pings, last rtt 31ms)"
         );
     });
 }

@@ -111,6 +111,50 @@ fn a_close_that_went_both_ways_ends_without_an_error() {
     }
 }
 
+/// Over TLS many a peer ends a connection without a word, which is an error to rustls; and tungstenite fails where
+/// something is sent after the closing handshake.
+// contract: O92
+#[test]
+fn after_a_closing_handshake_an_error_is_the_end_and_not_a_failure() {
+    for by in [By::Send, By::PollClose, By::Peer] {
+        let mut kept = Kept::new(exact());
+        kept.run_until(s(5));
+        close(&mut kept, by);
+        if by != By::Peer {
+            kept.at(s(6), |script| script.receive(Msg::Close));
+        }
+        kept.run_until(s(7));
+        kept.script.break_sink();
+        for ended in [false, true] {
+            if ended {
+                kept.script.receive_error();
+                kept.run_until(s(8));
+                assert_eq!(end(&kept), (None, s(7)), "{by:?}");
+            }
+            let ready = kept.poll_ready();
+            assert_eq!(ready, Poll::Ready(Err(Error::Closed)), "{by:?}, {ended}");
+            let flushed = kept.poll_flush();
+            assert_eq!(flushed, Poll::Ready(Err(Error::Closed)), "{by:?}, {ended}");
+            let closed = kept.poll_close();
+            assert_eq!(closed, Poll::Ready(Ok(())), "{by:?}, {ended}");
+        }
+
+        // With a close frame that went one way it is a failure.
+        let mut kept = Kept::new(exact());
+        kept.run_until(s(5));
+        if by == By::Peer {
+            // The answer to the peer's Close cannot be written.
+            kept.script.block_flush();
+        }
+        close(&mut kept, by);
+        kept.run_until(s(6));
+        kept.script.receive_error();
+        kept.run_until(s(7));
+        let last = kept.read.last().map(|(_, item)| item);
+        assert_eq!(last, Some(&Err(Error::Transport(Broken))), "{by:?}");
+    }
+}
+
 // contract: O92
 #[test]
 fn with_the_longest_duration_the_wait_has_no_end() {

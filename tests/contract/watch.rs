@@ -48,8 +48,8 @@ fn arrives(surface: &mut Surface, kind: Kind) {
 #[test]
 fn silence_from_the_start_is_a_verdict_and_nothing_but_the_close_frame_is_sent() {
     for (config, text) in [
-        (watch(), "nothing received within 30s"),
-        (watch_pings(), "no ping received within 30s"),
+        (watch(), "no sign of life for 30s"),
+        (watch_pings(), "no ping received for 30s"),
     ] {
         each_surface(&config, |mut surface| {
             let name = surface.name();
