@@ -594,7 +594,8 @@ impl ConfigBuilder {
     /// Options that are about pings make no sense beside it and are refused by
     /// [`build`](Self::build): the interval, both kinds of initial delay, all kinds of timeout,
     /// `max_missed`, `jitter` and `liveness`. The write timeout, which is then `within` unless it is
-    /// set, judges writes of the application on a [`KeepAlive`](crate::KeepAlive) alone.
+    /// set, judges writes of the application on a [`KeepAlive`](crate::KeepAlive) alone. For pings *and* a limit
+    /// for data there is [a way beside the heartbeat](crate::guide::above#data-alone).
     ///
     /// Default: pings are sent. Zero is refused.
     ///

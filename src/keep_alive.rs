@@ -379,12 +379,15 @@ where
     /// peer's pings of the WebSocket are answered, and pongs are seen as long as no more messages come than are
     /// [read ahead](Self::with_lookahead). The stream yields these messages afterwards.
     ///
-    /// `work` cannot use the socket: what it wants to send it returns, or puts into a channel.
+    /// `work` cannot use the socket: what it wants to send it returns, or puts into a channel. Nothing else in the
+    /// task is polled meanwhile, such as a signal to go down: it is part of `work`, or the socket is
+    /// [split](Self::into_split).
     ///
     /// # Errors
     ///
     /// [`Interrupted`] if the peer is found to be gone, or the connection fails or ends, before `work` is
-    /// done, which is then dropped. The stream yields what has happened.
+    /// done, which is then dropped. The end of a closing handshake is such an end. The stream yields what has
+    /// happened.
     ///
     /// # Cancel safety
     ///

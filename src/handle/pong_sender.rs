@@ -64,6 +64,10 @@ impl PongSender {
     /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic) and
     /// [`watch`](crate::ConfigBuilder::watch). One call for each batch of messages is enough.
     ///
+    /// The heartbeat does not know of a reader that is away: while you work on a message for longer than the
+    /// timeout, or the time of the watch, [pause](crate::Controller::pause) it, or read through
+    /// [`attach`](Self::attach).
+    ///
     /// # Wakeups
     ///
     /// The heartbeat is woken where the next ping is due already and waits for this answer.

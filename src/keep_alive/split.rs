@@ -58,6 +58,8 @@ use crate::timer::{FuturesTimer, Timer};
 ///     }
 ///     Ok::<_, Box<dyn std::error::Error>>(())
 /// };
+/// // The queue ends with the reader, which owns its other end. Where somebody else holds that too,
+/// // `join!` would wait for him: see the guide, `closing`.
 /// let (read, written) = futures::join!(reading, writing);
 /// # read.unwrap();
 /// # written.unwrap();

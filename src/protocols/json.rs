@@ -14,7 +14,7 @@ use crate::protocol::{MessageKind, Rfc6455};
 /// included. A text of more than 1 KiB is data, and is not looked at.
 ///
 /// Where the ping and the pong have the value `"$id"`, the payload of the ping goes there as a string of
-/// hexadecimal digits. The pong is proven by it, so that a replayed one is refused. Without it a pong is a
+/// hexadecimal digits, 32 of them for the payloads that a heartbeat draws. The pong is proven by it, so that a replayed one is refused. Without it a pong is a
 /// [`MessageKind::Answer`].
 ///
 /// The peer may ping in the same way. Whatever value it has in the place of `"$id"`,
