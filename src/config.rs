@@ -1,4 +1,4 @@
-//! What a heartbeat is asked to do: plain data, validated once.
+//! The options of a heartbeat: plain data, validated once.
 
 #[cfg(feature = "serde")]
 mod table;
@@ -40,8 +40,8 @@ pub enum Liveness {
     /// against a peer that sends pongs unasked. Its round trip is measured where no earlier ping lacks an
     /// answer.
     AnyPong,
-    /// Whatever the peer sends answers the ping in flight, and postpones the next ping. A busy connection
-    /// has the least traffic so. What this side sends never counts.
+    /// Whatever the peer sends answers the ping in flight, and postpones the next ping, so that a busy
+    /// connection carries the fewest pings. What this side sends never counts.
     Activity {
         /// The time after the last matching pong for which data is trusted; from then on only a matching
         /// pong answers. So a peer (or a proxy before it) that sends data but never a pong is found.
@@ -58,7 +58,7 @@ pub enum Liveness {
 }
 
 impl Liveness {
-    /// How long data are trusted without a matching pong; none where they never are.
+    /// How long data are trusted without a matching pong; `None` if they never are.
     #[inline]
     pub(crate) const fn max_unproven(self) -> Option<Duration> {
         match self {
@@ -68,11 +68,11 @@ impl Liveness {
     }
 }
 
-/// What a heartbeat waits for that sends no pings.
+/// What a heartbeat that sends no pings waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Watch {
     within: Duration,
-    /// Of what the peer sends only its pings count.
+    /// Whether only the peer's pings count, and not its other messages.
     pings_only: bool,
 }
 
@@ -86,7 +86,7 @@ impl Watch {
     }
 }
 
-/// From the first poll to the first ping.
+/// The time from the first poll to the first ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InitialDelay {
     Fixed(Duration),
@@ -102,7 +102,7 @@ pub(crate) enum Timeout<T = Duration> {
 }
 
 impl Timeout {
-    /// The same for the time line.
+    /// The same timeout in spans of the time line.
     fn spans(&self) -> Timeout<Span> {
         match self {
             Self::Fixed(timeout) => Timeout::Fixed((*timeout).into()),
@@ -127,7 +127,7 @@ impl Timeout {
 ///
 /// Each getter is named as its option in [`ConfigBuilder`].
 ///
-/// With the feature `serde` it is read from a table of its options, in a file say, and written as one:
+/// With the feature `serde` a configuration is read from a table of options, such as a file, and written as one:
 /// `interval = "15s"`, `adaptive_timeout = "500ms..=20s"`, `close = "1011 Ping timeout"`,
 /// `liveness = "activity"` beside `max_unproven = "2m"`, `no_close = true`, and `"never"` for
 /// [`Duration::MAX`]. What a table leaves out has its default; an unknown option, one that another
@@ -151,7 +151,7 @@ impl Timeout {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config(Arc<Options>);
 
-/// The waits as the time line counts them: converted once, and not with each ping.
+/// The durations of a configuration as spans of the time line: converted once, and not with each ping.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Spans {
     pub(crate) interval: Span,
@@ -162,7 +162,8 @@ pub(crate) struct Spans {
     pub(crate) closing_handshake: Span,
     pub(crate) progress: Span,
     pub(crate) granularity: Span,
-    /// How long nothing may come where the heartbeat only watches; else never.
+    /// The longest silence of the peer that a heartbeat which only watches allows; otherwise
+    /// [`Span::NEVER`].
     pub(crate) within: Span,
 }
 
@@ -324,7 +325,7 @@ impl Config {
     /// How long after the peer's last proof of life the verdict falls at the latest, if nothing
     /// stalls this process: `interval + max_missed · (write_timeout + timeout) +
     /// (2 · max_missed + 2) · granularity`. With [`ConfigBuilder::watch`] and
-    /// [`ConfigBuilder::watch_pings`] it is `within + 2 · granularity`. None where that is never.
+    /// [`ConfigBuilder::watch_pings`] it is `within + 2 · granularity`. `None` if there is no bound.
     ///
     /// The heartbeat ends with the verdict, or, where it sends a close frame, within the close
     /// timeout and one step of the granularity after it. With [`Liveness::Activity`] and
@@ -377,7 +378,8 @@ impl Config {
         self.bound(self.0.progress.checked_mul(2)?)
     }
 
-    /// The bound where the deadlines of a ping may be extended by so much, both together.
+    /// The detection bound, where bytes that move may extend the two deadlines of a ping by `progress` in
+    /// total.
     fn bound(&self, progress: Duration) -> Option<Duration> {
         let options = &*self.0;
         if let Some(Watch { within, .. }) = options.watch {
@@ -411,22 +413,24 @@ impl Config {
         self.0.watch.is_some()
     }
 
-    /// Whether what a watching heartbeat has seen counts: a ping of the peer's, or anything else.
+    /// Whether a message of the peer counts for a heartbeat that only watches; `is_ping` says whether the
+    /// message is a ping.
     pub(crate) fn counts(&self, is_ping: bool) -> bool {
         is_ping || self.watch().is_some()
     }
 
-    /// Whether the two are copies of one, which are the same without a look at the options.
+    /// Whether the two share their options. They are then equal, and need no comparison of each option.
     pub(crate) fn is_copy_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// A wait of `full`, shortened by the share `drawn` (of 2³²) of the jitter.
+    /// The wait `full`, shortened at random: by the share `jitter · drawn / 2³²`.
     pub(crate) fn jittered(&self, full: Span, drawn: u32) -> Span {
         Self::shortened(full, self.0.jitter, drawn)
     }
 
-    /// The initial delay, by the share `drawn` (of 2³²).
+    /// The initial delay, shortened at random: by the share `jitter · drawn / 2³²`, or `drawn / 2³²` if the
+    /// whole delay is drawn at random.
     pub(crate) fn first_wait(&self, drawn: u32) -> Span {
         let most = if self.0.initial_delay_at_random {
             1.0
@@ -436,17 +440,18 @@ impl Config {
         Self::shortened(self.0.spans.initial_delay, most, drawn)
     }
 
-    /// Some time within the interval, by the share `drawn` (of 2³²).
+    /// A time within the interval: the interval, shortened by the share `drawn / 2³²`.
     pub(crate) fn within_interval(&self, drawn: u32) -> Span {
         Self::shortened(self.0.spans.interval, 1.0, drawn)
     }
 
+    /// The wait `full`, shortened by the share `most · drawn / 2³²`.
     fn shortened(full: Span, most: f64, drawn: u32) -> Span {
         if most == 0.0 || full == Span::NEVER {
             return full;
         }
         let share = most * f64::from(drawn) / 4_294_967_296.0;
-        // Between zero and `full`: rounding cannot leave that range.
+        // The product lies between zero and `full`: rounding cannot leave that range.
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -563,7 +568,7 @@ impl ConfigBuilder {
 
     /// Draws the time from the first poll to the first ping at random, evenly from the whole
     /// interval. Where a restart brings a hundred thousand connections back at once, their first pings, and
-    /// all that follow, are so spread over the interval. Discord asks its clients for such a first beat.
+    /// all that follow, are so spread over the interval. Discord asks its clients for such a first heartbeat.
     ///
     /// The jitter shortens only the waits after it. The draw is made once for each heartbeat: another
     /// configuration that is put in force before the first ping spreads by the same draw.
@@ -748,8 +753,9 @@ impl ConfigBuilder {
 
     /// Whether a stall of this process (a blocked executor, a stopped process, a sleeping machine)
     /// that hides a deadline extends this deadline, so that the peer's answer can still be read. With `false`
-    /// the time in which nobody polled counts as the peer's silence; what has arrived is still read first, but for
-    /// a `Pinger` beside an attached reader whose task has used up its share of the runtime.
+    /// the time in which the heartbeat was not polled counts as the peer's silence. What has arrived is still
+    /// read first; the exception is a `Pinger` beside an attached reader whose task has used up its share of
+    /// the runtime.
     ///
     /// Default: true. See the [module docs](crate::heartbeat) for the rule.
     pub fn stall_grace(mut self, stall_grace: bool) -> Self {
@@ -758,11 +764,11 @@ impl ConfigBuilder {
     }
 
     /// The step of a process-wide grid to which wake-ups are rounded up, so that many heartbeats share
-    /// one wake-up. Nothing is early by it, and nothing is late by more than a step. Zero rounds nothing.
+    /// one wake-up. Rounding makes nothing early, and nothing late by more than a step. Zero rounds nothing.
     ///
-    /// A stall of this process that is no longer than a step or two looks like rounding: for the
-    /// full [`stall_grace`](Self::stall_grace) stay well below an eighth of the timeouts, as the
-    /// default does.
+    /// A stall of this process that is no longer than a step or two cannot be told from rounding. For the
+    /// full effect of [`stall_grace`](Self::stall_grace) keep the step well below an eighth of the
+    /// timeouts, as the default does.
     ///
     /// Default: 100 ms, or a 64th of the shortest duration set here if that is less (with the
     /// default close timeout of 1 s: 15.625 ms).
@@ -794,7 +800,7 @@ impl ConfigBuilder {
         } else {
             Timeout::Fixed(DEFAULT_TIMEOUT)
         });
-        // A write has no more time than silence has, where there are no pings.
+        // Where no pings are sent, a write may take no longer than silence may last.
         let write_timeout = self.write_timeout.unwrap_or(timeout.end().min(within));
         let progress = self.progress.unwrap_or(match timeout {
             Timeout::Never => write_timeout,
@@ -802,7 +808,7 @@ impl ConfigBuilder {
         });
         let jitter = self.jitter.unwrap_or(0.0);
         let liveness = self.liveness.unwrap_or(if watches {
-            // Whatever comes counts, for ever.
+            // Whatever the peer sends counts, for ever.
             Liveness::Traffic {
                 max_unproven: Duration::MAX,
             }
@@ -835,7 +841,7 @@ impl ConfigBuilder {
         if self.max_missed == Some(0) {
             return Err(refused("max_missed", "0".into(), "must be at least 1"));
         }
-        // Not a number is in no range.
+        // NaN lies in no range, so this check refuses it as well.
         if !(0.0..=1.0).contains(&jitter) {
             let value = format!("{jitter:?}");
             return Err(refused("jitter", value, "must be between 0 and 1"));
@@ -883,7 +889,7 @@ impl ConfigBuilder {
             close_timeout: self.close_timeout,
             closing_handshake: self.closing_handshake,
             progress,
-            // Minus zero is zero.
+            // The check lets -0.0 pass; it is kept as 0.0.
             jitter: jitter.abs(),
             liveness,
             stall_grace: self.stall_grace,
@@ -891,8 +897,8 @@ impl ConfigBuilder {
         })))
     }
 
-    /// What is about pings is refused by name where none are sent: an option that is ignored would
-    /// promise what is not kept.
+    /// Refuses the options that are about pings where no pings are sent: an option that is ignored would
+    /// promise what the heartbeat does not do.
     fn refuse_pings_beside_watch(&self) -> Result<(), InvalidConfig> {
         let Some(watch) = self.watch else {
             return Ok(());

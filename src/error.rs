@@ -35,11 +35,11 @@ pub enum Error<E> {
 }
 
 impl<E> Error<E> {
-    /// The transport's error, or this error where it is another.
+    /// Returns the transport's error, if this error is one.
     ///
     /// # Errors
     ///
-    /// This error, where it is not the transport's.
+    /// This error itself, if it is not the transport's.
     ///
     /// # Examples
     ///
@@ -71,7 +71,8 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
     }
 }
 
-/// The text of the cause is that of the error itself, so the source is what the cause names as its own.
+/// The text of [`Error::Transport`] is that of the transport's error, so that [`source`](StdError::source)
+/// returns the source of the transport's error, and no text appears twice.
 impl<E: StdError + 'static> StdError for Error<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
@@ -110,8 +111,9 @@ impl<E: StdError + 'static> StdError for Error<E> {
 /// assert_eq!(verdict.to_string(), "no pong for 1s (after 0 answered pings)");
 /// # Ok::<(), futures_pinger::InvalidConfig>(())
 /// ```
-// Kept short: each message that passes a `KeepAlive` is moved in a `Result` with this in its error,
-// which for tungstenite is no longer than the message, and the message moves no more than without.
+// This struct is kept small, because each message that passes a `KeepAlive` is moved in a `Result` whose
+// error contains it. With tungstenite that error is no larger than a message, so that the `Result` costs no
+// more to move than the message alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TimedOut {
     pub(crate) phase: TimeoutPhase,
@@ -119,12 +121,12 @@ pub struct TimedOut {
     pub(crate) missed: u32,
     pub(crate) answered: u32,
     pub(crate) strays: u32,
-    /// Never: none was measured.
+    /// [`Span::NEVER`] if none was measured.
     pub(crate) last_rtt: Span,
     pub(crate) lateness: Span,
     pub(crate) reader_away: Span,
     pub(crate) close_sent: bool,
-    /// Of phase Silence: only the peer's pings count.
+    /// Whether the heartbeat watched for pings alone, in the phase [`TimeoutPhase::Silence`].
     pub(crate) missed_pings: bool,
 }
 
@@ -147,16 +149,16 @@ pub enum TimeoutPhase {
 }
 
 impl TimedOut {
-    /// What the fatal ping was waiting for.
+    /// What the heartbeat was waiting for.
     #[must_use]
     pub const fn phase(&self) -> TimeoutPhase {
         self.phase
     }
 
-    /// How long it waited: from its completed flush for [`TimeoutPhase::Pong`], from its first
-    /// offer to the sink for [`TimeoutPhase::Write`], from the close frame for
-    /// [`TimeoutPhase::Closing`], from the last message or ping that was seen for
-    /// [`TimeoutPhase::Silence`].
+    /// How long the heartbeat waited: from the completed flush of the fatal ping for
+    /// [`TimeoutPhase::Pong`], from the first offer of that ping to the sink for
+    /// [`TimeoutPhase::Write`], from the close frame for [`TimeoutPhase::Closing`], and from the last
+    /// message or ping that was seen for [`TimeoutPhase::Silence`].
     #[must_use]
     pub const fn elapsed(&self) -> Duration {
         self.elapsed.to_duration()
@@ -207,8 +209,8 @@ impl TimedOut {
     /// A verdict of phase [`Closing`](TimeoutPhase::Closing) sends none, so that this is false: a close frame
     /// was sent or read before.
     ///
-    /// This is not delivery: on a dead path a transport takes frames gladly. Behind a queue it
-    /// means queued.
+    /// This does not mean that the frame was delivered: a transport takes frames also where the path is
+    /// dead, and where the sink is a queue, a flushed frame is a queued one.
     #[must_use]
     pub const fn close_sent(&self) -> bool {
         self.close_sent
@@ -231,9 +233,9 @@ impl fmt::Display for TimedOut {
         let mut before = " (";
         let counts_pings = match self.phase {
             TimeoutPhase::Write | TimeoutPhase::Pong => true,
-            // Where no pings are sent, none can be answered.
+            // A heartbeat that only watches has answered pings only from before.
             TimeoutPhase::Silence => self.answered > 0,
-            // The pings have nothing to do with it.
+            // The number of answered pings says nothing about a closing handshake.
             TimeoutPhase::Closing => false,
         };
         if counts_pings {
@@ -252,7 +254,7 @@ impl fmt::Display for TimedOut {
             write!(f, "{before}last rtt {:?}", legible(rtt))?;
             before = ", ";
         }
-        // Less than a timer's own resolution tells nothing.
+        // Less than 1 ms is within the resolution of the timers.
         if self.lateness() >= Duration::from_millis(1) {
             let lateness = legible(self.lateness());
             write!(f, "{before}this side was late by {lateness:?}")?;
@@ -285,7 +287,7 @@ impl fmt::Debug for TimedOut {
 
 impl StdError for TimedOut {}
 
-/// Four digits of a duration: nobody reads the nanoseconds of a second.
+/// Rounds a duration to four significant digits, so that a message has no digits that say nothing.
 fn legible(duration: Duration) -> Duration {
     let nanos = duration.as_nanos();
     let mut step = 1;
@@ -459,7 +461,7 @@ impl<Si, K> fmt::Display for InsertError<Si, K> {
     }
 }
 
-// The text is the cause's, so that the source is the cause's source, which there is none of.
+// The text is that of the cause, so that `source` must not return the cause again. The cause has no source.
 impl<Si, K> StdError for InsertError<Si, K> {}
 
 /// Why no ping is sent at once.

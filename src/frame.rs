@@ -95,7 +95,7 @@ payload! {
     Pong
 }
 
-/// The code and the reason of a close frame, checked: one that an endpoint may send.
+/// The code and the reason of a close frame, checked to be ones that an endpoint may send.
 ///
 /// # Examples
 ///
@@ -117,7 +117,7 @@ pub struct CloseReason {
 }
 
 impl CloseReason {
-    /// The longest reason in bytes: 125 of a control frame less two of the code (RFC 6455 §5.5).
+    /// The longest reason in bytes: the 125 of a control frame less the two of the code (RFC 6455 §5.5).
     pub const MAX_REASON_LEN: usize = 123;
 
     /// Checks `code` and `reason`.
@@ -141,7 +141,7 @@ impl CloseReason {
         })
     }
 
-    /// 1011 "Ping timeout": what a heartbeat says by default when the peer is gone.
+    /// 1011 "Ping timeout": what a heartbeat sends by default when the peer is gone.
     #[must_use]
     pub const fn ping_timeout() -> Self {
         Self {

@@ -2,8 +2,8 @@
 
 use crate::time::{Span, Time};
 
-/// The grid of wake-ups: the multiples of its step on the time line of the process. A step of zero is no
-/// grid.
+/// The grid of wake-ups: the multiples of `step` on the time line of the process. With a step of zero
+/// every point of the time line is a point of the grid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
     pub(crate) step: Span,
@@ -21,15 +21,15 @@ impl Grid {
         }
     }
 
-    /// The points of the grid, numbered. None without a step.
+    /// The numbers of the points of the grid. None if the step is zero.
     pub(crate) fn ticks(self) -> Option<Ticks> {
         (self.step > Span::ZERO).then_some(Ticks {
             step: self.step.as_nanos(),
         })
     }
 
-    /// How much later it is than a wake-up for `asked` had to be: later than the next point of the
-    /// grid, and by more than a step. So much the timers themselves may take.
+    /// How late a wake-up for `asked` is at `now`, beyond what the timers themselves may cause: a timer
+    /// may fire up to one step after the first point of the grid at or after `asked`.
     #[inline]
     pub(crate) fn lateness(self, asked: Time, now: Time) -> Span {
         if now <= asked {
@@ -39,26 +39,26 @@ impl Grid {
     }
 }
 
-/// The points of a grid, numbered from the origin on.
+/// The numbers of the points of a grid: the origin is point 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticks {
     step: u64,
 }
 
 impl Ticks {
-    /// Of the first point at or after `at`.
+    /// The number of the first point at or after `at`.
     #[inline]
     pub(crate) fn at_or_after(self, at: Time) -> u64 {
         at.as_nanos().div_ceil(self.step)
     }
 
-    /// Of the last point at or before `at`.
+    /// The number of the last point at or before `at`.
     #[inline]
     pub(crate) fn at_or_before(self, at: Time) -> u64 {
         at.as_nanos() / self.step
     }
 
-    /// When point number `tick` is.
+    /// The time of point number `tick`.
     #[inline]
     pub(crate) fn time(self, tick: u64) -> Time {
         Time::ORIGIN.plus(Span::nanos(tick.saturating_mul(self.step)))

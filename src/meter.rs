@@ -1,4 +1,4 @@
-//! How many bytes pass a transport, and when a driver saw that some did.
+//! Counts the bytes that pass a transport, and keeps the time at which a driver saw that some had passed.
 
 #[cfg(feature = "futures-io")]
 mod futures_io;
@@ -32,12 +32,12 @@ use crate::time::Time;
 ///
 /// # What a meter does not see
 ///
-/// A byte counts as gone when the transport takes it. A socket takes as much as the send buffer of the kernel
+/// A byte counts as sent when the transport takes it. A socket takes as much as the send buffer of the kernel
 /// holds, which may be megabytes, also when the peer is gone: until that buffer is full, writing looks like
-/// progress, and puts the verdict off by `progress` at the most. To bound it further, limit what may lie
-/// there: `SO_SNDBUF` limits the buffer itself, `TCP_USER_TIMEOUT` (RFC 5482) limits the time for which the
-/// kernel waits for an acknowledgement, and `max_write_buffer_size` of tungstenite limits what waits before
-/// the socket.
+/// progress, and puts the verdict off by `progress` at the most. To shorten this delay, limit the buffers:
+/// `SO_SNDBUF` limits that of the kernel, `TCP_USER_TIMEOUT` (RFC 5482) limits the time for which the kernel
+/// waits for an acknowledgement, and `max_write_buffer_size` of tungstenite limits what waits before the
+/// socket.
 ///
 /// # Examples
 ///
@@ -163,7 +163,8 @@ pub(crate) struct Moved {
     pub(crate) output: Time,
 }
 
-/// What a driver knows of its meter. Bytes have no time, so that they count as of the look that finds them.
+/// What a driver knows of its meter. A meter does not say when its bytes moved, so they count as moved at
+/// the look that finds them.
 #[derive(Debug)]
 pub(crate) struct Progress {
     meter: Meter,
@@ -185,7 +186,7 @@ impl Progress {
         }
     }
 
-    /// Looks at the meter.
+    /// Reads the meter at `now`, and returns when bytes were last seen to have moved either way.
     pub(crate) fn look(&mut self, now: Time) -> Moved {
         let (bytes_in, bytes_out) = (self.meter.bytes_in(), self.meter.bytes_out());
         if bytes_in != self.bytes_in {

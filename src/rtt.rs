@@ -7,8 +7,9 @@ use crate::time::Span;
 /// The smallest clock granularity that enters the retransmission timeout: G of RFC 6298.
 const MIN_GRANULARITY: Span = Span::nanos(10_000_000);
 
-/// A span in four bytes: 30 bits that count, and 2 that tell what. It is exact to the nanosecond below 1 s,
-/// to the microsecond below 17 minutes, to the millisecond below 12 days, and to the second above.
+/// A span in four bytes: the lower 30 bits are a count of units, and the upper 2 bits say which unit. It is
+/// exact to the nanosecond below 1 s, to the microsecond below 17 minutes, to the millisecond below 12 days,
+/// and to the second above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Short(u32);
 
@@ -17,7 +18,7 @@ impl Short {
     const BITS: u32 = 30;
     const NEVER: Self = Self(u32::MAX);
 
-    /// Rounded down, below never.
+    /// Rounds `span` down to what four bytes can say; the result is never [`Short::NEVER`].
     #[inline]
     fn new(span: Span) -> Self {
         match u32::try_from(span.as_nanos()) {
@@ -95,7 +96,7 @@ impl Rtt {
         Some(self.smoothed.span().saturating_add(spread.max(g)))
     }
 
-    /// Never before the first sample.
+    /// The latest round-trip time; [`Span::NEVER`] before the first sample.
     pub(crate) fn latest_span(&self) -> Span {
         self.latest.span()
     }

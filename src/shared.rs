@@ -460,7 +460,7 @@ impl Shared {
 
     /// Wakes the reader's task alone.
     pub(crate) fn wake_reader(&self) {
-        let reader = lock(&self.state).bell.take_reader();
+        let reader = lock(&self.state).bell.take_driver();
         wake(reader);
     }
 

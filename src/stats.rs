@@ -123,8 +123,9 @@ impl Stats {
 
     /// The total time for which no pong could be read, because the application did not read what lay before it
     /// ([`KeepAlive`](crate::KeepAlive#bounds)), or because the reader of an attached stream
-    /// ([`attach`](crate::PongSender::attach)) was away. An absence begins with the look that found it while a
-    /// ping was out, and is added when everything has been read; one that goes on is not counted yet.
+    /// ([`attach`](crate::PongSender::attach)) was away. An absence counts from the time at which the heartbeat
+    /// found it while a ping was out. It is added when everything has been read, so that an absence that goes
+    /// on is not counted yet.
     #[must_use]
     pub const fn reader_away(&self) -> Duration {
         self.counters.reader_away.to_duration()
@@ -166,7 +167,8 @@ impl Stats {
 }
 
 impl Snapshot {
-    /// The state at `now`; a clock out of its range makes nobody suspect.
+    /// The state at `now`. Without a `now`, because the clock is out of its range, a wait does not turn into
+    /// [`HeartbeatState::Suspect`].
     pub(crate) fn at(self, now: Option<Instant>) -> HeartbeatState {
         match self {
             Self::Fixed(state) => state,

@@ -1,5 +1,5 @@
-//! What is shared across threads. Under `--cfg futures_pinger_loom` it is loom's, which runs a test
-//! in every order that the threads could take.
+//! The synchronisation types of the crate: the standard library's or, under
+//! `--cfg futures_pinger_loom`, loom's, which runs a test in every order that the threads could take.
 
 #[cfg(not(futures_pinger_loom))]
 pub(crate) use std::sync::{
@@ -16,8 +16,8 @@ pub(crate) use loom::sync::{
 pub(crate) use std::sync::Arc;
 use std::sync::PoisonError;
 
-/// Locks, also after a panic: whatever is behind a mutex of this crate changes by plain stores, of
-/// which a panic leaves no half.
+/// Locks `mutex` even if it is poisoned: the data behind each mutex of this crate changes by plain
+/// stores, so a panic leaves no change half made.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-/// The instant that every time in this crate is: the standard library's. On wasm32-unknown-unknown,
-/// where that has no clock, it is `web-time`'s with the feature `wasm`.
+/// The type of every time in the crate's interface: the standard library's `Instant`. On
+/// wasm32-unknown-unknown, where the standard library has no clock, it is the `Instant` of the crate
+/// `web-time` with the feature `wasm`.
 #[cfg(not(all(feature = "wasm", target_family = "wasm", target_os = "unknown")))]
 pub use std::time::Instant;
 #[cfg(all(feature = "wasm", target_family = "wasm", target_os = "unknown"))]
 pub use web_time::Instant;
 
-/// A span of time in nanoseconds. One that does not fit (584 years) is [`Span::NEVER`].
+/// A span of time in nanoseconds. A duration that does not fit (584 years) is [`Span::NEVER`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span(u64);
 
@@ -56,7 +57,8 @@ impl From<Duration> for Span {
     }
 }
 
-/// A point on the time line: nanoseconds since its origin, which all clocks of the process share. What comes after the end is [`Time::NEVER`], what came before the origin is the origin.
+/// A point on the time line: nanoseconds since the origin, which all clocks of the process share.
+/// A point after the end of the line is [`Time::NEVER`], and a point before the origin is the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time(u64);
 
@@ -72,7 +74,8 @@ impl Time {
         self.0
     }
 
-    /// Whether this point is not after `now`. Never does not come, be the clock beyond its end.
+    /// Whether this point is at or before `now`. [`Time::NEVER`] has not come even if `now` is
+    /// [`Time::NEVER`] as well.
     #[inline]
     pub(crate) fn has_come(self, now: Self) -> bool {
         self <= now && self < Self::NEVER

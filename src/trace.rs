@@ -1,5 +1,5 @@
 //! What an operator sees of a heartbeat: a span, and the events in it that the [guide's
-//! chapter](crate::guide::tracing) lists. Without the feature `tracing` it is nothing: no size, no code.
+//! chapter](crate::guide::tracing) lists. Without the feature `tracing` a [`Trace`] has no size and no code.
 
 use std::fmt;
 #[cfg(feature = "tracing")]
@@ -14,14 +14,14 @@ use crate::{machine::Event, time::Span};
 const TARGET: &str = "futures_pinger";
 
 #[cfg(feature = "tracing")]
-/// Lateness below it tells nothing: so much the timers themselves may take.
-const TELLING: Span = Span::nanos(1_000_000);
+/// The shortest lateness that is worth an event: the timers themselves may cause less.
+const MIN_LATENESS: Span = Span::nanos(1_000_000);
 
 /// An event in the heartbeat's span.
 ///
-/// The span is entered for it rather than named as its parent: where the span itself is not
-/// recorded, the event is still within the caller's. Nothing is entered for an event that nobody
-/// wants.
+/// The span is entered for the event rather than named as its parent: where the span itself is not
+/// recorded, the event is still within the caller's span. The span is not entered for an event that no
+/// subscriber wants.
 #[cfg(feature = "tracing")]
 macro_rules! event {
     ($trace:ident, $level:ident, $($fields:tt)+) => {
@@ -34,7 +34,7 @@ macro_rules! event {
 }
 
 #[cfg(feature = "tracing")]
-/// A span or an event with the options that tell when a dead peer is found.
+/// A span or an event with the options that decide when a dead peer is found.
 macro_rules! with_options {
     ($config:ident, $macro:ident! $($head:tt)+) => {
         $macro!(
@@ -53,8 +53,8 @@ macro_rules! with_options {
 
 /// The span of one heartbeat, for as long as it lives.
 pub(crate) struct Trace {
-    // Whatever panics, it leaves no half of a change here: a span is told of things, and asked
-    // nothing.
+    // `AssertUnwindSafe` holds because events only go into a span: nothing reads a state back from it that
+    // a panic could have left half changed.
     #[cfg(feature = "tracing")]
     span: AssertUnwindSafe<tracing::Span>,
 }
@@ -69,14 +69,14 @@ pub(crate) struct Trace {
     )
 )]
 impl Trace {
-    /// A child of the span that is current.
+    /// Opens the span of a heartbeat, as a child of the current span.
     #[inline]
     pub(crate) fn new(config: &Config) -> Self {
         #[cfg(feature = "tracing")]
         use tracing::warn_span;
 
         Self {
-            // At the level of the gravest event in it: wherever one is recorded, so is the span.
+            // The span has the level of its gravest event, so that it is recorded wherever one of its events is.
             #[cfg(feature = "tracing")]
             span: AssertUnwindSafe(with_options!(config, warn_span! target: TARGET, "heartbeat",)),
         }
@@ -111,7 +111,7 @@ impl Trace {
                 stale = strays.stale,
                 "stray pongs"
             ),
-            Event::LateWake(lateness) if *lateness < TELLING => {}
+            Event::LateWake(lateness) if *lateness < MIN_LATENESS => {}
             Event::LateWake(lateness) => {
                 event!(self, DEBUG, lateness = ?lateness.to_duration(), "late wake");
             }
@@ -149,8 +149,8 @@ impl Trace {
     }
 }
 
-/// Many members of a set were condemned at once, or would have been: so many of those that were judged in the
-/// last second. There is no span for it: members have none.
+/// Tells the subscriber that many members of a set were condemned at once, or would have been: `condemned` of
+/// the `judged` members that were judged in the last second. The event has no span, as members have none.
 #[cfg_attr(
     not(feature = "tracing"),
     allow(unused_variables, clippy::missing_const_for_fn)
@@ -160,7 +160,7 @@ pub(crate) fn tell_mass_verdicts(condemned: u32, judged: u32) {
     tracing::warn!(target: TARGET, condemned, judged, "mass verdicts");
 }
 
-/// The same with and without the feature.
+/// The text is the same with and without the feature.
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Trace")

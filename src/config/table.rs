@@ -10,11 +10,12 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::{Config, Liveness, Timeout};
 use crate::frame::CloseReason;
 
-/// What a duration too long for the clock is written as.
+/// How [`Duration::MAX`] is written.
 const NEVER: &str = "never";
 
-/// Of options that exclude each other a table has one: it has no order in which the later would win.
-fn rivals(option: &str) -> &str {
+/// The group of options that exclude each other, named after one of them. A table may set one option of
+/// each group: a table has no order, so there is no later option that could win.
+fn group(option: &str) -> &str {
     match option {
         "initial_delay_at_random" => "initial_delay",
         "watch_pings" => "watch",
@@ -24,8 +25,8 @@ fn rivals(option: &str) -> &str {
     }
 }
 
-/// A table of all options that are in force: durations as `"15s"` or `"never"`, an adaptive timeout as
-/// `"500ms..=20s"`, a close frame as `"1011 Ping timeout"`.
+/// Writes a table of all options that are in force: durations as `"15s"` or `"never"`, an adaptive timeout
+/// as `"500ms..=20s"`, a close frame as `"1011 Ping timeout"`.
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl Serialize for Config {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -77,7 +78,7 @@ impl Serialize for Config {
     }
 }
 
-/// From a table of some options; the others have their defaults. An option that is unknown, one that
+/// Reads a table of some options; the others have their defaults. An option that is unknown, one that
 /// another excludes, and a value that [`build`](crate::ConfigBuilder::build) refuses are errors that name
 /// the option.
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
@@ -102,7 +103,7 @@ impl<'de> Visitor<'de> for Table {
         let (mut liveness, mut max_unproven) = (None, None);
         while let Some(option) = map.next_key::<String>()? {
             let (name, map) = (option.as_str(), &mut map);
-            if let Some(other) = set.iter().find(|other| rivals(other) == rivals(name)) {
+            if let Some(other) = set.iter().find(|other| group(other) == group(name)) {
                 let rule = format!("must not be set beside {other}");
                 return Err(invalid(name, rule));
             }
@@ -133,7 +134,7 @@ impl<'de> Visitor<'de> for Table {
                     max_unproven = Some(parsed(name, map, time)?);
                     builder
                 }
-                // What is not so is as if it were not there.
+                // `false` for one of these options is the same as leaving the option out.
                 "initial_delay_at_random" | "no_timeout" | "no_close" => continue,
                 _ => return Err(invalid(name, "there is no such option")),
             };
@@ -141,7 +142,7 @@ impl<'de> Visitor<'de> for Table {
         }
         if liveness.is_some() || max_unproven.is_some() {
             let liveness = liveness.as_deref().unwrap_or("pong");
-            builder = builder.liveness(trusting(liveness, max_unproven)?);
+            builder = builder.liveness(liveness_of(liveness, max_unproven)?);
         }
         builder.build().map_err(de::Error::custom)
     }
@@ -151,7 +152,7 @@ fn invalid<E: de::Error>(option: &str, why: impl Display) -> E {
     E::custom(format_args!("invalid {option}: {why}"))
 }
 
-/// The next value; an error names the option.
+/// Reads the next value of the table; an error names the option.
 fn value<'de, A: MapAccess<'de>, V: Deserialize<'de>>(
     option: &str,
     map: &mut A,
@@ -195,7 +196,7 @@ fn close_reason(text: &str) -> Result<CloseReason, String> {
     CloseReason::new(code, reason).map_err(|error| error.to_string())
 }
 
-fn trusting<E: de::Error>(liveness: &str, max_unproven: Option<Duration>) -> Result<Liveness, E> {
+fn liveness_of<E: de::Error>(liveness: &str, max_unproven: Option<Duration>) -> Result<Liveness, E> {
     match (liveness, max_unproven) {
         ("pong", None) => Ok(Liveness::Pong),
         ("any_pong", None) => Ok(Liveness::AnyPong),

@@ -1,4 +1,4 @@
-//! A timer and what it is armed for: it is armed again only when the instant moves.
+//! A timer and the instant that it is armed for: the timer is armed again only when the instant moves.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -15,14 +15,14 @@ pin_project! {
     pub(crate) struct Alarm<T> {
         #[pin]
         timer: T,
-        // What the timer is armed for, as it was rounded. Never: before the first use, and after it has
-        // fired, when it must not be polled.
+        // The deadline that the timer is armed for, rounded up to the grid. `Time::NEVER` before the first
+        // use, and after the timer has fired, when it must not be polled.
         armed: Time,
     }
 }
 
-/// Whether a timer that is armed for that point of the grid wakes the task for the deadline: never early,
-/// and late by less than a step. Nothing needs to be rounded to tell.
+/// Whether a timer that is armed for the point `armed` of the grid also serves `deadline`: it wakes no
+/// earlier than the deadline, and later by less than a step. This needs no division, as rounding would.
 #[inline]
 fn serves(armed: Time, deadline: Time, step: Span) -> bool {
     armed < Time::NEVER && armed >= deadline && armed.since(deadline) < step.max(Span::nanos(1))
@@ -52,10 +52,11 @@ impl<T: Timer> Alarm<T> {
         self.timer.clock()
     }
 
-    /// Calls `waker` at `deadline` rounded up to the grid. Ready means that the timer fired, early
-    /// perhaps: look at the clock.
+    /// Wakes `waker` at `deadline`, rounded up to the grid. Ready means that the timer fired, perhaps early,
+    /// so that the caller must read the clock.
     ///
-    /// A timer that is armed for that point, and has not `rung` since it was polled last, is not asked.
+    /// `rung` says whether the timer has woken its waker since it was polled last. If it has not, and is
+    /// armed for that point, the timer is not polled.
     #[inline]
     pub(crate) fn poll_at(
         self: Pin<&mut Self>,
@@ -67,7 +68,7 @@ impl<T: Timer> Alarm<T> {
         let mut this = self.project();
         let serves = serves(*this.armed, deadline, grid.step);
         if serves && !rung {
-            // Pending: the timer holds the waker of an earlier poll, which is the same.
+            // Pending: the timer wakes the waker of an earlier poll, which is the same one.
             return Poll::Pending;
         }
         let at = if serves {
@@ -75,9 +76,9 @@ impl<T: Timer> Alarm<T> {
         } else {
             grid.round_up(deadline)
         };
-        // Until the timer has answered it counts as not armed: it may panic.
+        // The timer counts as not armed until it has answered, as it may panic.
         *this.armed = Time::NEVER;
-        // Beyond what the clock can tell lies never.
+        // Pending: nobody wakes the task, as an instant that the clock cannot express never comes.
         let Some(instant) = at.instant() else {
             return Poll::Pending;
         };
@@ -85,7 +86,7 @@ impl<T: Timer> Alarm<T> {
         if !serves {
             this.timer.as_mut().reset(instant);
         }
-        // Pending: the timer calls the waker.
+        // Pending: the timer wakes the waker.
         let polled = this.timer.poll_elapsed(&mut Context::from_waker(&waker.0));
         if polled.is_pending() {
             *this.armed = at;
@@ -94,7 +95,7 @@ impl<T: Timer> Alarm<T> {
     }
 }
 
-/// Wakes where a timer panics: its driver has gone to sleep, and nothing else would wake it.
+/// Wakes the driver if the timer panics: the driver counts as asleep by then, and nothing else would wake it.
 struct WakeOnPanic(Waker);
 
 impl Drop for WakeOnPanic {

@@ -1,20 +1,21 @@
-//! Who is to be woken, and whether anything has called since the driver went to sleep.
+//! The waker of the task that drives a heartbeat, and whether that task sleeps or has been called.
 
 use std::mem;
 use std::task::{Context, Waker};
 
-/// The task that drives a heartbeat. The owner keeps the bell behind its own lock, next to what the driver
-/// drives, and hands out a waker that calls [`ring`](Self::ring).
+/// The bell of a driver: the waker of its task, and two flags. The owner of a bell keeps it behind the lock
+/// of the heartbeat, and gives the timer and the sinks a waker that calls [`ring`](Self::ring).
 ///
-/// While the driver sleeps and its bell has not rung, neither clock nor timer needs to be asked: the
-/// timer holds a waker that rings. That is right for any timer that wakes.
+/// While the driver sleeps and its bell has not rung, a poll needs to ask neither the clock nor the timer,
+/// because the timer holds a waker that rings the bell in time.
 #[derive(Debug)]
 pub(crate) struct Bell {
-    /// Whether the driver sleeps: nothing has called for it since it looked last.
+    /// Whether the driver sleeps: nothing has called it since it went to sleep.
     asleep: bool,
     /// Whether the timer may have fired since it was polled last.
     rung: bool,
-    reader: Option<Waker>,
+    /// The waker of the driver's task; `None` before its first poll and after it was woken.
+    driver: Option<Waker>,
 }
 
 impl Bell {
@@ -22,74 +23,76 @@ impl Bell {
         Self {
             asleep: false,
             rung: false,
-            reader: None,
+            driver: None,
         }
     }
 
-    /// Whether a poll by this task has nothing to look at.
+    /// Whether a poll by this task has nothing to do: the driver sleeps, and will wake this task.
     #[inline]
     pub(crate) fn lets_sleep(&self, cx: &Context<'_>) -> bool {
-        let reader = self.reader.as_ref();
-        self.asleep && reader.is_some_and(|reader| reader.will_wake(cx.waker()))
+        let driver = self.driver.as_ref();
+        self.asleep && driver.is_some_and(|driver| driver.will_wake(cx.waker()))
     }
 
-    /// Whether a call would wake the driver.
+    /// Whether [`call`](Self::call) would wake the driver.
     #[inline]
     pub(crate) const fn is_asleep(&self) -> bool {
         self.asleep
     }
 
-    /// The driver is awake, and this task is woken from now on. The waker that this replaces is to be
-    /// dropped without the lock.
+    /// Marks the driver as awake, and makes this task the one to wake. Returns the waker that this replaces,
+    /// for the caller to drop after it has released the lock.
     #[inline]
     #[must_use = "to be dropped without the lock"]
     pub(crate) fn enter(&mut self, cx: &Context<'_>) -> Option<Waker> {
         self.asleep = false;
-        match &mut self.reader {
+        match &mut self.driver {
             Some(known) if known.will_wake(cx.waker()) => None,
-            reader => reader.replace(cx.waker().clone()),
+            driver => driver.replace(cx.waker().clone()),
         }
     }
 
-    /// The driver is awake.
+    /// Marks the driver as awake, and keeps its waker.
     pub(crate) const fn stay_awake(&mut self) {
         self.asleep = false;
     }
 
-    /// The driver rests, and goes to sleep or stays awake. Whether the timer is to be polled again, be it
-    /// armed or not.
+    /// Ends a poll of the driver, which then sleeps or stays awake. Returns whether the timer may have fired
+    /// since it was polled last, so that it must be polled even if it is armed for the right point.
     #[inline]
     pub(crate) const fn rest(&mut self, asleep: bool) -> bool {
         self.asleep = asleep;
         mem::replace(&mut self.rung, false)
     }
 
-    /// Something is to be done earlier than the driver sleeps. A reader that is awake sees it anyway.
+    /// Takes the waker of a driver that sleeps, because there is something to do before it would wake. A
+    /// driver that is awake needs no wake: it sees the change before it rests.
     #[must_use = "to be woken without the lock"]
     pub(crate) fn call(&mut self) -> Option<Waker> {
         if mem::replace(&mut self.asleep, false) {
-            self.reader.take()
+            self.driver.take()
         } else {
             None
         }
     }
 
-    /// The timer, or a sink, has woken. A driver that is awake looks once more.
+    /// Takes the waker of the driver, awake or not, because the timer or a sink has woken.
     #[must_use = "to be woken without the lock"]
     pub(crate) const fn ring(&mut self) -> Option<Waker> {
         self.rung = true;
         self.asleep = false;
-        self.reader.take()
+        self.driver.take()
     }
 
-    /// The reader's task, to be woken for something that is of no interest to the writer.
+    /// Takes the waker of the driver's task, and changes nothing else: the flags are for the heartbeat, and
+    /// the task is woken for another reason.
     #[must_use = "to be woken without the lock"]
-    pub(crate) const fn take_reader(&mut self) -> Option<Waker> {
-        self.reader.take()
+    pub(crate) const fn take_driver(&mut self) -> Option<Waker> {
+        self.driver.take()
     }
 }
 
-/// Wakes a task that was taken, without a lock: a waker is foreign code.
+/// Wakes a task. No lock may be held, because a waker is foreign code.
 #[inline]
 pub(crate) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {

@@ -57,7 +57,7 @@ pub struct FnTimer<F, Fut> {
 }
 
 impl<F, Fut> FnTimer<F, Fut> {
-    /// The clock that tells the time in which the function sleeps; [`Clock::system`] unless set.
+    /// Sets the clock of the time in which the function sleeps; [`Clock::system`] unless set.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -65,7 +65,7 @@ impl<F, Fut> FnTimer<F, Fut> {
     }
 }
 
-// Nothing in it is pinned but behind its box.
+// The future is pinned in its box, and moving the timer does not move what is in the box.
 impl<F, Fut> Unpin for FnTimer<F, Fut> {}
 
 impl<F, Fut> Timer for FnTimer<F, Fut>
@@ -85,7 +85,7 @@ where
         let wait = deadline.saturating_duration_since(self.now());
         let sleep = (self.sleep)(wait);
         match &mut self.sleeping {
-            // The box serves again.
+            // Reuses the box of the last wait.
             Some(sleeping) => sleeping.set(sleep),
             None => self.sleeping = Some(Box::pin(sleep)),
         }

@@ -47,7 +47,7 @@ impl Timer for FuturesTimer {
     fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
         let wait = deadline.saturating_duration_since(self.now());
         #[cfg(all(feature = "wasm", target_family = "wasm", target_os = "unknown"))]
-        let wait = of_the_host(wait);
+        let wait = for_set_timeout(wait);
         match &mut self.delay {
             Some(delay) => delay.reset(wait),
             None => self.delay = Some(Delay::new(wait)),
@@ -68,13 +68,13 @@ impl Timer for FuturesTimer {
     }
 }
 
-/// A wait as `setTimeout` keeps it: whole milliseconds, 31 bits of them. Rounded down it would wake
-/// early, again and again; a longer one it would not keep at all but fire at once.
+/// Makes `wait` one that `setTimeout` can keep: rounded up to whole milliseconds, of which 31 bits are used.
+/// `setTimeout` rounds down, and would wake early again and again; a longer wait it ends at once.
 #[cfg(any(
     test,
     all(feature = "wasm", target_family = "wasm", target_os = "unknown")
 ))]
-fn of_the_host(wait: Duration) -> Duration {
+fn for_set_timeout(wait: Duration) -> Duration {
     const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
     const STEP: u32 = 1_000_000;
 
@@ -112,7 +112,8 @@ mod tests {
             (Duration::MAX, 0x7fff_ffff),
         ];
         for (wait, millis) in cases {
-            assert_eq!(of_the_host(wait), Duration::from_millis(millis), "{wait:?}");
+            let kept = for_set_timeout(wait);
+            assert_eq!(kept, Duration::from_millis(millis), "{wait:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a heartbeat needs of time: a clock that says, and a timer that wakes.
+//! What a heartbeat needs of time: a clock that tells the time, and a timer that wakes a task.
 
 use std::fmt;
 use std::ops::DerefMut;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
-/// A handle on a timer's time, for the threads that need the time and not the timer.
+/// A handle on a timer's clock, for threads that need the time but not the timer.
 ///
 /// # Examples
 ///
@@ -42,13 +42,13 @@ impl Clock {
     /// The monotonic clock of the system, [`Instant::now`].
     #[must_use]
     pub const fn system() -> Self {
-        // The one place where the crate reads it.
+        // The one place where the crate reads the system's clock.
         #[allow(clippy::disallowed_methods)]
         Self(Source::Plain(Instant::now))
     }
 
-    /// A clock of one's own. It may stand still, and where it goes back no time has passed. It may differ from
-    /// the system's clock by a century, but not by many.
+    /// Makes a clock of a function that returns the time. The clock may stand still. If it goes back, no time
+    /// has passed for a heartbeat. It may differ from the system's clock by a century, but not by many.
     pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self(Source::Shared(Arc::new(now)))
     }
@@ -81,13 +81,14 @@ impl fmt::Debug for Clock {
 /// A timer that wakes a task at an instant of its own clock.
 ///
 /// The clock decides and the timer only wakes: a heartbeat never takes a wake-up for the time. So a
-/// timer may wake early or for no reason, but it must wake once the instant has come. A timer that has
-/// not woken is not asked again, nor is its clock: one that never wakes is a heartbeat that stands still.
+/// timer may wake early or for no reason, but it must wake once the instant has come. Until a timer has
+/// woken the task, neither the timer nor its clock is asked again, so a heartbeat whose timer never wakes
+/// stands still.
 ///
 /// # Examples
 ///
-/// Most need no implementation of their own, see [`from_fn`](crate::from_fn()). One for an event
-/// loop with a queue of timers:
+/// Most users need no implementation of their own: see [`from_fn`](crate::from_fn()). This one is for an
+/// event loop with a queue of timers:
 ///
 /// ```
 /// use std::pin::Pin;
@@ -130,36 +131,36 @@ impl fmt::Debug for Clock {
 /// # let _pinger = futures_pinger::pinger((), futures_pinger::Config::default()).1.with_timer(timer);
 /// ```
 pub trait Timer {
-    /// A handle on this timer's time.
+    /// A handle on this timer's clock.
     fn clock(&self) -> Clock;
 
-    /// The time. Deadlines are made of it, and judged by it.
+    /// The time by this timer's clock, by which deadlines are set and judged.
     fn now(&self) -> Instant {
         self.clock().now()
     }
 
-    /// Arms the timer for `deadline` in place of the one before, fired or not.
+    /// Arms the timer for `deadline`, in place of the deadline before, whether or not that has fired.
     fn reset(self: Pin<&mut Self>, deadline: Instant);
 
-    /// Ready once the deadline has come; until then the task is woken when it does. It is not
-    /// polled before the first [`reset`](Self::reset), nor again after it was ready before the
-    /// next.
+    /// Ready once the deadline has come. Until then the answer is `Pending`, and the task is woken when the
+    /// deadline comes. A timer is not polled before the first [`reset`](Self::reset), nor between a `Ready`
+    /// and the next `reset`.
     fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 
     /// The time that the machine has spent in suspend so far, counted from any fixed point; zero, unless the
     /// timer can tell.
     ///
-    /// Where it has grown by more than the interval since a heartbeat looked last, one ping leaves at once,
-    /// unless one is out: connections rarely survive a long sleep. The sleep itself judges nothing. A heartbeat
-    /// looks when it is polled, so that the timer must wake it after the sleep: one on a clock that stands
-    /// still meanwhile does so as late as without a sleep.
+    /// A heartbeat compares this time with the one that it saw when it was polled last. If the time has grown
+    /// by more than the interval, one ping leaves at once, unless one is out: connections rarely survive a long
+    /// sleep. The sleep alone never leads to a verdict. The timer must wake the heartbeat after the sleep; a
+    /// timer whose clock stands still during the sleep wakes as late as if there had been none.
     ///
-    /// The timers of this crate but [`from_fn`](crate::from_fn()) can tell with the feature `suspend`, on Linux
-    /// and Android. That was not tried with a real suspend.
+    /// The timers of this crate except [`from_fn`](crate::from_fn()) can tell with the feature `suspend`, on
+    /// Linux and Android. This has not been tried with a real suspend.
     ///
     /// # Examples
     ///
-    /// A timer on a clock that stands still while the machine sleeps, beside one that goes on:
+    /// A timer whose clock stands still while the machine sleeps, beside a clock that goes on:
     ///
     /// ```
     /// use std::pin::Pin;

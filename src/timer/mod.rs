@@ -13,8 +13,8 @@
 //! With the feature `suspend`, on Linux and Android, the first three tell how long the machine was
 //! [asleep](Timer::asleep).
 //!
-//! All of them are armed when they are first needed, so a heartbeat may be built outside of the
-//! runtime it is polled in.
+//! Each timer is armed when it is first needed, so a heartbeat may be built outside of the runtime in
+//! which it is polled.
 
 mod alarm;
 #[cfg(feature = "async-io")]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The time in suspend since this was asked first. What the clocks do not tell apart counts as none.
+/// The time that the machine has spent in suspend since the first call: by how much the clock that counts
+/// suspend has run ahead of the one that does not.
 #[cfg(all(feature = "suspend", any(target_os = "linux", target_os = "android")))]
 pub(super) fn asleep() -> Duration {
     use std::sync::OnceLock;
@@ -10,7 +11,8 @@ pub(super) fn asleep() -> Duration {
     use super::Clock;
 
     static FIRST: OnceLock<(boot_time::Instant, crate::time::Instant)> = OnceLock::new();
-    // Always in this order: whatever comes in between makes the sleep shorter, and never longer.
+    // The clocks are always read in this order, so that a delay between the two makes the sleep of this call
+    // look shorter, and never longer.
     let now = (boot_time::Instant::now(), Clock::system().now());
     let first = FIRST.get_or_init(|| now);
     let with_suspend = now.0.saturating_duration_since(first.0);

@@ -1,4 +1,4 @@
-//! The time line of the process: what an instant of a clock is on it.
+//! The time line of the process: the conversion of instants of a clock to points of the line, and back.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -7,14 +7,15 @@ use super::interface::Clock;
 use crate::time::{Instant, Span, Time};
 
 impl Time {
-    /// An instant that came before the origin is the origin; one after the end is never.
+    /// The point of `instant`. An instant before the origin is the origin; an instant after the end is
+    /// [`Time::NEVER`].
     #[inline]
     pub(crate) fn of(instant: Instant) -> Self {
         let since: Span = instant.saturating_duration_since(origin()).into();
         Self::nanos(since.as_nanos())
     }
 
-    /// The instant, unless it is never (or beyond what the platform's clock can say).
+    /// The instant of this point; `None` for [`Time::NEVER`] and for what the platform's clock cannot express.
     #[inline]
     pub(crate) fn instant(self) -> Option<Instant> {
         if self == Self::NEVER {
@@ -24,11 +25,12 @@ impl Time {
     }
 }
 
-/// As long ago as the platform's clock can tell, up to 146 years: clocks of one's own may go back, too.
+/// The instant of [`Time::ORIGIN`]: the earliest that the platform's clock can express, up to 146 years ago,
+/// because a user's [`Clock`] may lie behind the system's.
 #[inline]
 fn origin() -> Instant {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    // Nearly always it is there; so told apart, reading it is a few instructions less.
+    // The origin is nearly always set, and this check takes fewer instructions than `get_or_init`.
     if let Some(origin) = ORIGIN.get() {
         return *origin;
     }

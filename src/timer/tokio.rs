@@ -31,8 +31,8 @@ use crate::time::Instant;
 /// ```
 #[derive(Default)]
 pub struct TokioTimer {
-    // Boxed, as a `Sleep` must not move and this timer may. Made when it is first armed, as a
-    // `Sleep` cannot be made outside of a runtime.
+    // The `Sleep` is boxed, as it must not move and this timer may. It is made when the timer is first
+    // armed, as a `Sleep` cannot be made outside of a runtime.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
