@@ -233,7 +233,7 @@ impl fmt::Display for TimedOut {
         let mut before = " (";
         let counts_pings = match self.phase {
             TimeoutPhase::Write | TimeoutPhase::Pong => true,
-            // A heartbeat that only watches has answered pings only from before.
+            // A heartbeat that only watches sends no pings, but may have sent some before.
             TimeoutPhase::Silence => self.answered > 0,
             // The number of answered pings says nothing about a closing handshake.
             TimeoutPhase::Closing => false,

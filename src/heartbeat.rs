@@ -1,14 +1,14 @@
 //! The heartbeat as a state machine without I/O: no clock, no `Context`, no waker.
 //!
-//! [`Heartbeat`] is what every shell of this crate drives, and what those drive who have no
-//! [`Sink`](futures_sink::Sink): an FFI binding, an event loop, a WebSocket crate with methods of
-//! its own. Each call takes the time from the caller. Tell it what happened (`handle_…`), then call
-//! [`poll_output`](Heartbeat::poll_output) until it says [`Output::Wait`] or [`Output::Done`].
+//! Every other heartbeat of this crate drives the same machine. [`Heartbeat`] is for callers that have no
+//! [`Sink`](futures_sink::Sink): an FFI binding, an event loop, a WebSocket crate with methods of its own.
+//! Each call takes the time from the caller. Report what has happened (`handle_…`), then call
+//! [`poll_output`](Heartbeat::poll_output) until it returns [`Output::Wait`] or [`Output::Done`].
 //!
 //! ```text
 //!              due (interval, jitter)            flushed                      pong does not match: counted, ignored
 //!   ┌──────┐ ─────────────────────► ┌─────────┐ ────────────► ┌──────────────┐ ◄──┐
-//!   │ Idle │                        │ Sending │               │ AwaitingPong │ ───┘
+//!   │ Idle │                        │ Sending │               │   Waiting    │ ───┘
 //!   └──────┘ ◄───────────────────── └─────────┘ ◄──────────── └──────────────┘
 //!       ▲     matching pong (either state: it may beat the flush)     │ timeout, misses < max_missed: ping again at once
 //!       └─────────────────────────────────────────────────────────────┤
@@ -17,7 +17,8 @@
 //!                                                              Closing ── flushed or close_timeout ──► Done(TimedOut, phase Pong)
 //! ```
 //!
-//! With [`watch`](crate::ConfigBuilder::watch) it sends no pings: it waits for the peer's messages alone.
+//! With [`watch`](crate::ConfigBuilder::watch) a heartbeat sends no pings, and waits for the peer's messages
+//! alone.
 //!
 //! ```text
 //!   ┌──────────┐ ◄──┐ message (with `watch_pings`: ping)
@@ -63,15 +64,16 @@
 //!                                   checkpoint
 //! ```
 //!
-//! The heartbeat asks to be woken at the checkpoint, or before it when the next ping is due. If it is
-//! driven at the checkpoint on time, the deadline stands. If it is driven there L late, the deadline
-//! moves to now + L, or the slack if that is more, or the timeout if that is less. L counts from the wake-up as it was rounded up to the
-//! grid, and leaves out one step of it, which the timer itself may take. A deadline that is itself seen
-//! more than the slack late moves likewise, once; where the checkpoint was that late already, it moves
-//! by the slack. So no verdict falls unless the heartbeat was driven with its input read shortly
-//! before, or three stalls in a row hid it from a single ping, and a dead peer is found all the same.
-//! The write deadline has the same grace, the close deadline has none.
-//! [`ConfigBuilder::stall_grace`](crate::ConfigBuilder::stall_grace) turns it off.
+//! The heartbeat asks to be woken at the checkpoint, or before it when the next ping is due. If the
+//! heartbeat is driven at the checkpoint on time, the deadline stands. If it is driven there L late, the
+//! deadline moves to now + L, or to now + slack if that is more, or to now + timeout if that is less. L
+//! counts from the wake-up as it was rounded up to the grid, and leaves out one step of the grid, which the
+//! timer itself may take. A deadline that is itself seen more than the slack late moves likewise, once;
+//! where the checkpoint was that late already, the deadline moves by the slack. So no verdict falls unless
+//! the heartbeat was driven, with its input read, shortly before, or three stalls in a row fell into the
+//! wait of a single ping. A dead peer is found all the same. The write deadline has the same grace, and the
+//! close deadline has none. [`ConfigBuilder::stall_grace`](crate::ConfigBuilder::stall_grace) turns the
+//! grace off.
 
 use std::mem;
 
@@ -88,12 +90,12 @@ use crate::trace::Trace;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Send a ping: once the sink is ready, put in what [`Heartbeat::transmit`] returns, flush the sink,
-    /// and call [`Heartbeat::handle_sent`]. This is said once for each ping; poll on for its deadline.
+    /// and call [`Heartbeat::handle_sent`]. This is returned once for each ping; poll on for its deadline.
     Ping,
-    /// Send the close frame, by the same steps. This is said once.
+    /// Send the close frame, by the same steps. This is returned once.
     Close(Destination),
     /// Wait until that instant, and then call [`Heartbeat::handle_timeout`]. Without an instant there is
-    /// nothing to wait for but input. Any input that comes before is handled at once.
+    /// nothing to wait for but input. Handle any input that comes before at once.
     Wait(Option<Instant>),
     /// The heartbeat has ended, and this answer does not change any more.
     Done(Verdict),
@@ -175,7 +177,7 @@ impl Heartbeat {
         Machine::new(&self.terms, &self.record)
     }
 
-    /// Changes the record, and tells the subscriber what has come of it.
+    /// Changes the record, and passes the events on to the subscriber.
     #[inline]
     fn act<R>(&mut self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> R {
         let mut machine = Machine::new(&self.terms, &mut self.record);
@@ -232,7 +234,7 @@ impl Heartbeat {
 
     /// Handles a close frame that cannot be written: the verdict stands without it.
     ///
-    /// Before a verdict it does nothing: a broken transport is the caller's to report.
+    /// Before a verdict the call does nothing: the caller reports a broken transport itself.
     pub fn handle_close_failed(&mut self) {
         self.act(|machine| machine.handle_close_failed());
     }
@@ -240,7 +242,7 @@ impl Heartbeat {
     /// Puts another configuration in force. The ping in flight survives: its deadline is counted
     /// anew from its own sending, and where that lies in the past it is judged at the next turn of
     /// the timer, without grace. The next ping is due one new interval after the last due time. A
-    /// lower `max_missed` applies from the next miss on. Once the verdict has fallen it changes
+    /// lower `max_missed` applies from the next miss on. Once the verdict has fallen the call changes
     /// nothing.
     pub fn set_config(&mut self, config: Config, now: Instant) {
         if self.machine().is_over() {
@@ -302,7 +304,7 @@ impl Heartbeat {
         self.act(|machine| machine.stop());
     }
 
-    /// Says what to do next. Call it until it says [`Output::Wait`] or [`Output::Done`].
+    /// Returns what to do next. Call it until it returns [`Output::Wait`] or [`Output::Done`].
     ///
     /// The answer may change after any other call, and when the instant of [`Output::Wait`] comes.
     pub fn poll_output(&mut self, now: Instant) -> Output {
@@ -314,8 +316,8 @@ impl Heartbeat {
         }
     }
 
-    /// Returns the frame that is to be sent, or none where there is none (any more). Call it once the sink is
-    /// ready, and put the frame into the sink at once: the heartbeat keeps no copy.
+    /// Returns the frame that is to be sent, or `None` if there is none, or no longer. Call it once the sink
+    /// is ready, and put the frame into the sink at once: the heartbeat keeps no copy.
     pub fn transmit(&mut self, now: Instant) -> Option<Frame> {
         self.act(|machine| machine.transmit(Time::of(now)))
     }
@@ -340,7 +342,7 @@ impl Heartbeat {
     }
 }
 
-/// A verdict is told also where nobody waits for its close frame any more.
+/// The event of a verdict is emitted even if its close frame was never written.
 impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.handle_close_failed();

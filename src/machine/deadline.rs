@@ -25,17 +25,18 @@ pub(crate) enum Grace {
     Extended,
     /// The deadline is judged when it has come.
     Spent,
-    /// The same, and the verdict was held before.
+    /// The deadline is judged when it has come. Its verdict was held before, and is not held again.
     Held,
 }
 
 /// What a look at a [`Deadline`] shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
+    /// Nothing is to be judged yet.
     Early,
-    /// A local stall, so long: the deadline has moved.
+    /// The look came late by this much, through a local stall: the deadline has moved.
     Late(Span),
-    /// The deadline has passed; it was seen so much late.
+    /// The deadline has passed, and the look came late by this much.
     Expired(Span),
 }
 
@@ -86,7 +87,7 @@ impl Deadline {
         if self.at.has_come(now) {
             let turn = now.plus(Span::nanos(1));
             self.at = match old.grace {
-                // Calls without end do not put the deadline off without end.
+                // Configurations that are set without end do not put the deadline off without end.
                 Grace::Spent | Grace::Held => old.at.min(turn),
                 Grace::Checkpoint | Grace::Graceful | Grace::Extended => turn,
             };
@@ -105,11 +106,12 @@ impl Deadline {
         self.grace.next_look(self.at, self.timeout)
     }
 
-    /// When a deadline is judged although input is left that was not read.
+    /// When the deadline is judged even if there is input left that was not read.
     pub(crate) fn read_by(&self) -> Time {
         self.at.plus(slack(self.timeout))
     }
 
+    /// Looks at the deadline at `now`, and moves it if a local stall has hidden it.
     pub(crate) fn look(&mut self, now: Time, grid: Grid) -> Check {
         if !self.next_look().has_come(now) {
             return Check::Early;
@@ -143,7 +145,8 @@ impl Deadline {
         }
     }
 
-    /// The deadline has passed, and its verdict is held for one more timeout, unless that was done before.
+    /// Holds the verdict of a deadline that has passed for one more timeout. Returns false if it was held
+    /// before.
     pub(super) fn hold(&mut self, now: Time) -> bool {
         let first = self.grace != Grace::Held;
         if first {
@@ -152,8 +155,8 @@ impl Deadline {
         first
     }
 
-    /// Looks at the checkpoint alone, where the deadline is not to be judged yet. How late the look is, where
-    /// it is one.
+    /// Looks at the checkpoint alone, where the deadline is not to be judged yet. Returns how late the look
+    /// is, or `None` if the checkpoint has passed or is yet to come.
     pub(super) fn pass_checkpoint(&mut self, now: Time, grid: Grid) -> Option<Span> {
         if self.grace != Grace::Checkpoint || !self.next_look().has_come(now) {
             return None;

@@ -1,4 +1,5 @@
-//! What a heartbeat has to tell a subscriber: collected while a lock is held, told without it.
+//! The events of a heartbeat for the subscribers of `tracing`: collected under the lock, and passed on after
+//! the lock is released.
 
 use super::record::{Cause, Strays};
 use crate::config::Config;
@@ -44,8 +45,8 @@ pub(crate) enum Event {
     TimedOut(TimedOut),
 }
 
-/// Events that were not told yet, in their order. Without the feature `tracing` it has no size, and
-/// where no subscriber asks for the level of an event the event is not made.
+/// Events that were not passed on yet, in their order. Without the feature `tracing` the list has no size.
+/// Without a subscriber the list stays empty.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     #[cfg(feature = "tracing")]
@@ -68,7 +69,7 @@ impl Events {
         }
     }
 
-    /// A list that stays empty: the members of a set have no span, and no events.
+    /// A list that stays empty, for the members of a set, which have no span and no events.
     pub(crate) const fn silent() -> Self {
         Self {
             #[cfg(feature = "tracing")]
@@ -78,8 +79,8 @@ impl Events {
         }
     }
 
-    /// Adds an event, where some subscriber may want one of its level. Only the static maximum is
-    /// asked: a subscriber is foreign code, and this runs under a lock.
+    /// Adds an event, unless all levels are off. The static maximum level is all that is asked: a subscriber
+    /// is foreign code, and this runs under a lock.
     #[inline]
     pub(super) fn push(&mut self, event: impl FnOnce() -> Event) {
         #[cfg(feature = "tracing")]

@@ -20,7 +20,7 @@ use crate::time::{Span, Time};
 /// ready: enough for any honest backlog, and an end to an endless one.
 pub const BACKLOG_LIMIT: u32 = 65_536;
 
-/// How long a round trip usually takes as long as none was measured (RFC 6298 §2.1).
+/// The round-trip time that counts as usual before one was measured (RFC 6298 §2.1).
 const UNMEASURED: Span = Span::nanos(1_000_000_000);
 
 /// Where the close frame goes.
@@ -67,7 +67,8 @@ pub enum PongKind {
 }
 
 impl PongKind {
-    /// Whether the pong was meant for the heartbeat, and for nobody else: such a pong is not passed on.
+    /// Whether the pong was meant for the heartbeat, and not for the application: such a pong is not passed
+    /// on.
     ///
     /// # Examples
     ///
@@ -95,18 +96,18 @@ pub(crate) enum Heeded {
     Messages,
 }
 
-/// What the totals of many heartbeats tell of one.
+/// What one heartbeat adds to the totals of a set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
     pub(crate) state: HeartbeatState,
     pub(crate) sent: u64,
     pub(crate) answered: u32,
     pub(crate) unsolicited: u32,
-    /// None where there was none yet.
+    /// `None` for a heartbeat that is quiet: all its pings were taken and answered at once.
     pub(crate) trouble: Option<Trouble>,
 }
 
-/// What the totals tell of a heartbeat that is not quiet.
+/// What a heartbeat that is not quiet adds to the totals of a set.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Trouble {
     /// Whether the newest pings were missed, and not answered since.
@@ -117,7 +118,7 @@ pub(crate) struct Trouble {
     pub(crate) verdict: Option<TimeoutPhase>,
 }
 
-/// What is set for a heartbeat, and may be shared by many: nothing in it changes with a ping.
+/// The configuration and the key of a heartbeat. The members of a set share them, as no ping changes them.
 #[derive(Debug)]
 pub(crate) struct Terms {
     pub(crate) config: Config,
@@ -135,19 +136,19 @@ impl Terms {
     }
 }
 
-/// One heartbeat at work: its terms, its record, and the events that come of it. A machine that only
-/// borrows its record can be asked how things stand.
+/// One heartbeat at work: its terms, its record, and the events that it causes. A machine with a shared
+/// reference to its record answers questions; one with a mutable reference makes transitions.
 pub(crate) struct Machine<'a, R> {
     pub(super) terms: &'a Terms,
     pub(super) record: R,
     /// The number of this heartbeat among those that share the key; 0 where the key is its own.
     member: u64,
-    /// Whether the close frame has a sink of its own. Of interest to the driver alone, as nobody else
-    /// judges.
+    /// Whether the close frame has a sink of its own. Only the driver sets this, as only the driver judges.
     pub(crate) dedicated_close: bool,
-    /// Whether a verdict is held that would fall now, for those that were not held before.
+    /// Whether a verdict that would fall now is held for one more timeout, unless it was held before.
     pub(crate) holds_verdicts: bool,
-    /// Whether a deadline was judged, and if so whether it ends the heartbeat, or would.
+    /// `None` until a deadline is judged; then whether that ends the heartbeat, or would if the verdict were
+    /// not held.
     pub(super) judged: Option<bool>,
     pub(crate) events: Events,
 }
@@ -166,7 +167,7 @@ impl<'a, R> Machine<'a, R> {
         }
     }
 
-    /// One of many that share the key. Members have no events.
+    /// The machine of a member of a set, which shares its key with the other members, and has no events.
     #[inline]
     pub(crate) const fn member(terms: &'a Terms, record: R, member: u64) -> Self {
         Self {
@@ -181,7 +182,7 @@ impl<'a, R> Machine<'a, R> {
     }
 }
 
-/// How things stand.
+/// Questions: what the record says.
 impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     #[inline]
     pub(crate) fn config(&self) -> &'a Config {
@@ -220,8 +221,8 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         self.record.phase == Phase::Paused
     }
 
-    /// Whether the heartbeat means nothing any more to who holds a handle of it: it has ended, or a close
-    /// frame of the connection itself was sent or read.
+    /// Whether a handle reports the heartbeat as ended: it has ended, or a close frame of the connection
+    /// itself was sent or read.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self.record.phase, Phase::Handshake(_) | Phase::Ended(_))
@@ -239,7 +240,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         self.record.phase == Phase::Handshake(Handshake::Both)
     }
 
-    /// Whether the heartbeat is over, its close frame included.
+    /// Whether the heartbeat has ended, so that no close frame of its own is on its way either.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.record.phase, Phase::Ended(_))
@@ -272,7 +273,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         }
     }
 
-    /// Whether the last part of the wait for the peer has begun: whoever judges must know by its end what is
+    /// Whether the last part of the wait for the peer has begun, by whose end the driver must know what is
     /// there to be read.
     pub(crate) fn is_nearly_over(&self, now: Time) -> bool {
         self.awaited()
@@ -290,7 +291,8 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         }
     }
 
-    /// The state, whatever the time is: who has missed none but waits for longer than usual is not suspect.
+    /// The state, without regard to the time: a heartbeat that waits for longer than usual is not suspect by
+    /// that alone.
     #[inline]
     fn state(&self) -> HeartbeatState {
         match self.record.phase {
@@ -324,7 +326,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         }
     }
 
-    /// What the totals of many tell of this one.
+    /// What this heartbeat adds to the totals of a set.
     #[inline(always)]
     pub(crate) fn standing(&self) -> Standing {
         let is_quiet = self.record.is_quiet();
@@ -361,12 +363,13 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         measured.unwrap_or(UNMEASURED)
     }
 
+    /// Whether any message but a pong can be a sign of life.
     #[inline]
     pub(crate) fn heeds_activity(&self) -> bool {
         self.config().liveness().max_unproven().is_some()
     }
 
-    /// Which messages the heartbeat is to be told of.
+    /// Which messages of the peer, besides pongs, must be reported to the heartbeat.
     pub(crate) fn heeded(&self) -> Heeded {
         if !self.heeds_activity() {
             Heeded::Nothing
@@ -386,7 +389,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         )
     }
 
-    /// How much later a pong may be judged at `now`, where one is to be judged.
+    /// By how much the judgement of the peer may be put off; `None` if nothing is to be judged at `now`.
     pub(crate) fn leeway(&self, now: Time) -> Option<Span> {
         let (.., timeout) = self.awaited()?;
         (self.is_overdue(now) || self.record.due.has_come(now)).then(|| slack(timeout))
@@ -397,7 +400,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         let timeout = match &self.config().spans().timeout {
             Timeout::Fixed(timeout) => *timeout,
             Timeout::Adaptive(range) => *range.start(),
-            // One of the two is never.
+            // One of these two is never, as a heartbeat either sends pings or watches.
             Timeout::Never => self
                 .config()
                 .spans()
@@ -407,9 +410,9 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         Span::nanos(slack(timeout).as_nanos() / 4)
     }
 
-    /// A number for the wait for the peer, and the deadline and the timeout of that wait: for the pong
-    /// of the newest ping (both are never where no timeout is set), or for a sign of life where no pings
-    /// are sent.
+    /// The wait for the peer: a number that tells it from other waits, its deadline, and its timeout. The wait
+    /// is for the pong of the newest ping (deadline and timeout are never if no timeout is set), or for a sign
+    /// of life where no pings are sent.
     pub(crate) fn awaited(&self) -> Option<(u64, Time, Span)> {
         let number = match self.record.phase {
             Phase::Waiting => self.record.issued,
@@ -426,9 +429,9 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         self.record.issued
     }
 
-    /// Whether a turn, before which so many pings were `issued`, has judged the peer, and if so whether that
-    /// ends the heartbeat, or would. The peer is judged also where its answer is found when the next ping is
-    /// sent, or the next silence is waited for.
+    /// Whether a turn has judged the peer, and if so, whether that ends the heartbeat, or would if the verdict
+    /// were not held. `issued` is the number of pings before the turn. The peer is also judged, as alive, when
+    /// the next ping is sent after an answer, or when the next silence is waited for.
     #[inline]
     pub(crate) fn judgement(&self, issued: u64, now: Time) -> Option<bool> {
         if self.judged.is_some() {
@@ -460,7 +463,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         }
     }
 
-    /// The timeout that was found, be it that its close frame is still on its way.
+    /// The timeout that was found, even if its close frame is still on its way.
     pub(crate) fn timed_out(&self) -> Option<TimedOut> {
         let found = matches!(
             self.record.phase,
@@ -481,7 +484,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     /// When the driver must look next: at once where there is something to send or to report.
     ///
     /// A driver is not woken by pongs. So while a ping is out it looks at the deadline or at the next
-    /// due time, whichever is first; from then on whoever ends the wait wakes the driver.
+    /// due time, whichever is first; from the due time on, the visit that ends the wait wakes the driver.
     #[inline]
     pub(crate) fn next_look(&self) -> Time {
         match self.record.phase {
@@ -498,7 +501,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         }
     }
 
-    /// When to look at a ping that is on offer or out, and is judged then.
+    /// When to look at a ping that is on offer or out: when it is judged, or when the next ping is due.
     #[inline]
     fn look_before(&self, judgement: Time) -> Time {
         match self.record.phase {
@@ -526,10 +529,10 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
 
     // --- the schedule ---
 
-    /// The random share of the jitter in the wait for the next ping: the same whenever it is asked
-    /// for.
+    /// The random share of the jitter in the wait for the next ping. It is the same at each call until the
+    /// next wait begins.
     fn jitter_share(&self) -> u32 {
-        // Drawing costs a hash; without jitter nobody looks at it.
+        // A draw costs a hash, which is spared if there is no jitter.
         if self.config().jitter() > 0.0 {
             self.draw()
         } else {
@@ -566,7 +569,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
             .map(|timeout| self.record.deadline(timeout))
     }
 
-    /// How long the ping may take that is on offer or out.
+    /// How long the current wait may take: that of a ping on offer or out, or that for a sign of life.
     #[inline]
     fn timeout(&self, config: &Config) -> Option<Span> {
         let spans = config.spans();
@@ -599,7 +602,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         Span::nanos(backed_off).min(end)
     }
 
-    /// Until when activity is trusted in place of a pong; none where it never is.
+    /// Until when activity is trusted in place of a pong; `None` if it never is.
     fn trusted_until(&self) -> Option<Time> {
         let max_unproven = self.config().liveness().max_unproven()?;
         Some(self.record.last_proof.plus(max_unproven.into()))
@@ -615,9 +618,9 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     }
 }
 
-/// What happened.
+/// Transitions: what has happened.
 impl<R: DerefMut<Target = Record>> Machine<'_, R> {
-    /// The wake rule: acts, and tells whether the driver must look earlier by it than it would have.
+    /// The wake rule: runs `act`, and returns whether the driver must look earlier after it than before.
     #[inline]
     pub(crate) fn visited<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let sleeps_until = self.next_look();
@@ -649,7 +652,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// What was before counts no more, and no silence is older than `now`.
+    /// Begins again as a new heartbeat does: pings and misses from before count no more, and silence counts
+    /// from `now`.
     fn start_anew(&mut self, now: Time) {
         if self.record.is_unanswered() {
             self.record.give_up();
@@ -673,7 +677,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         self.judge(now);
     }
 
-    /// Judges what is to be judged. Nearly always that is nothing: then it is told when to look next,
+    /// Judges the deadline that has come. Nearly always there is none: then this returns when to look next,
     /// unless a ping is due.
     #[inline]
     pub(super) fn settle(&mut self, now: Time) -> Option<Time> {
@@ -700,7 +704,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The next ping is due while one is out: from now on who ends the wait wakes the driver.
+    /// Notes whether the next ping is due while one is out. From then on the visit that ends the wait wakes
+    /// the driver, which no longer looks at the due time.
     #[inline]
     pub(super) fn note_due(&mut self, now: Time) {
         let out = matches!(self.record.phase, Phase::Flushing | Phase::Waiting);
@@ -709,6 +714,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
+    /// Counts `read` items that were read while more are ready. Once [`BACKLOG_LIMIT`] items have been read
+    /// past a deadline, the deadline is judged.
     pub(crate) fn handle_backlog(&mut self, read: u32, now: Time) {
         let deadline = match self.record.phase {
             Phase::Waiting if !self.config().judges_pongs() => Some(self.record.due),
@@ -717,7 +724,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         };
         let unread = self.record.unread_deadline();
         let deadline = unread.or(deadline);
-        // What was read by the first look past the deadline may have been read before it.
+        // What the first look past the deadline reports may have been read before the deadline.
         let backlog = match self.record.backlog() {
             _ if !deadline.is_some_and(|deadline| deadline.has_come(now)) => None,
             None => Some(0),
@@ -727,7 +734,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             return self.record.set_backlog(backlog);
         }
         if unread.is_some() {
-            // Of pings that were written off as unread, the one that is out now stands for all.
+            // The ping that is out now stands for all that were written off as unread.
             if self.record.phase == Phase::Waiting {
                 self.record.end_backlog(now);
                 self.miss(now.since(self.record.waiting_since), now);
@@ -742,7 +749,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         self.judge(now);
     }
 
-    /// Counts a pong that means nothing at any time: no clock needs to be read for it.
+    /// Whether a pong means nothing, whenever it came. Such a pong is counted here, so that no clock needs to
+    /// be read for it.
     #[inline]
     pub(crate) fn handle_stray(&mut self, payload: &[u8]) -> bool {
         let strict = matches!(self.config().liveness(), Liveness::Pong);
@@ -753,7 +761,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         stray
     }
 
-    /// The peer sent a pong, which was read `at` that time.
+    /// The peer sent a pong, which was read at the time `at`.
     pub(crate) fn handle_pong(&mut self, payload: &[u8], at: Time) -> PongKind {
         if self.record.is_over() {
             // A pong can still be ours after the end, which decides whether it is passed on. It
@@ -785,7 +793,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 self.record.last_proof = self.record.last_proof.max(at);
                 self.record.enter(proof);
                 if self.record.unproved <= 1 {
-                    // All that were given up have their answer, or one that came after theirs.
+                    // Each ping that was given up is now answered, by its own pong or by a later one.
                     self.record.clear_doubt();
                 }
                 if self.record.phase == Phase::Watching {
@@ -797,7 +805,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// Measures the round trip of the newest ping, whose answer came `at` that time.
+    /// Measures the round trip of the newest ping, whose answer came at the time `at`.
     #[inline(always)]
     fn measure(&mut self, at: Time) -> Span {
         let rtt = at.since(self.record.sent_at());
@@ -809,8 +817,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         rtt
     }
 
-    /// The same for an answer that does not say which ping it answers: an earlier one that has no
-    /// answer may be meant (Karn's rule).
+    /// Measures the round trip by an answer that does not say which ping it answers, unless there is an
+    /// earlier ping without an answer, which may be meant (Karn's rule).
     #[cold]
     fn measure_if_alone(&mut self, at: Time) {
         if !self.record.is_in_doubt() {
@@ -818,19 +826,19 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// Whoever reads is late: the ping that is out gives no sample of the round trip.
+    /// Input is read later than it came: the ping that is out gives no sample of the round trip.
     pub(crate) fn read_late(&mut self) {
         self.record.late = true;
     }
 
-    /// The peer was active `at` that time, and says so `now`.
+    /// The peer was active at the time `at`, which is reported at `now`.
     pub(crate) fn handle_activity(&mut self, at: Time, now: Time) {
         if self.heeds_activity() && self.trusts_activity(at) {
             self.active(at, now);
         }
     }
 
-    /// The peer sent something else than a pong, `at` that time, and `now` it is told: a ping, or data.
+    /// The peer sent a ping or data at the time `at`, which is reported at `now`.
     pub(crate) fn handle_message(&mut self, is_ping: bool, at: Time, now: Time) {
         if self.record.phase == Phase::Watching {
             self.heard(at, is_ping);
@@ -881,18 +889,18 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// Another configuration is in force than `before`.
+    /// A new configuration is in force, in place of `before`.
     pub(crate) fn reconfigure(&mut self, before: &Config, now: Time) {
         match self.record.phase {
             Phase::NotBegun(_) => return,
             _ if self.record.is_over() => return,
-            // What follows from it is up to the one who resumes.
+            // `resume` will begin anew by the configuration that is in force then.
             Phase::Paused if self.config().watches() || before.watches() => {}
-            // Between pings and watching there is nothing to go on from.
+            // Pings and watching have no wait in common that could go on.
             _ if self.config().watches() != before.watches() => self.start_anew(now),
             Phase::Watching => {}
-            // While a ping is on its way into the sink, `due` is its own: the next is counted from
-            // it.
+            // While a ping is on its way into the sink, `due` is the due time of that ping, from which the
+            // next one is counted.
             Phase::Offered(Cause::Schedule) => {}
             _ => self.reschedule(before),
         }
@@ -909,9 +917,9 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The same for one of many that get the configuration at once. A ping that is overdue by it alone would
-    /// leave together with all others: it leaves some time within the new interval, as is drawn for it. So
-    /// does the first ping of a heartbeat that has only watched.
+    /// A new configuration is in force for many heartbeats at once, of which this is one. If the ping is
+    /// overdue only by the new configuration, it would leave together with those of the others, so it leaves
+    /// at a random time within the new interval. So does the first ping of a heartbeat that has only watched.
     pub(crate) fn reconfigure_among_many(
         &mut self,
         before: &Config,
@@ -939,8 +947,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The machine has slept for so long: a ping is due `by` then at the latest, unless one is out, or the
-    /// interval is longer.
+    /// The computer has been in suspend for `asleep`. If that is longer than the interval and no ping is out,
+    /// the next ping is due at `by` at the latest.
     pub(crate) fn ping_after_sleep(&mut self, asleep: Span, by: Time) {
         if self.record.phase == Phase::Idle && asleep > self.config().spans().interval {
             self.record.due = self.record.due.min(by);
@@ -957,13 +965,13 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         Ok(())
     }
 
-    /// The round trip of the ping that was answered since this was asked last, or a probe was made.
+    /// The round trip of the ping that was answered since the last call or the last probe, if one was.
     pub(crate) fn take_round_trip(&mut self) -> Option<Span> {
         let answered_at = self.record.take_answer()?;
         Some(answered_at.since(self.record.sent_at()))
     }
 
-    /// False where no pings are sent.
+    /// Asks for a ping at once. Returns false if the heartbeat only watches.
     pub(crate) fn ping_now(&mut self) -> bool {
         if self.config().watches() {
             return false;
@@ -971,7 +979,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         match &mut self.record.phase {
             Phase::NotBegun(start @ (Start::Waiting | Start::Resumed)) => *start = Start::Pinging,
             phase @ Phase::Idle => *phase = Phase::Due(Cause::Request),
-            // The ping is on its way anyway; from now on it is asked for.
+            // A ping is on its way already, and counts as requested from now on.
             Phase::Due(cause) | Phase::Offered(cause) | Phase::Refused(cause) => {
                 *cause = Cause::Request;
             }
@@ -986,7 +994,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Phase::Paused | Phase::Closing(_) | Phase::Handshake(_) | Phase::Ended(_) => {}
             phase => {
                 *phase = Phase::Paused;
-                // The pong of a ping that is out is read whenever somebody gets to it.
+                // During a pause no pong is waited for, so that the ping that is out gives no sample.
                 self.record.late = true;
                 self.events.push(|| Event::Paused);
             }
@@ -1023,8 +1031,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The connection is over, or nobody drives the heartbeat any more. A verdict that has fallen
-    /// stands.
+    /// The connection is over, or the driver is dropped. A verdict that has fallen stands.
     pub(crate) fn disconnect(&mut self) {
         match self.record.phase {
             Phase::Ended(_) => {}
@@ -1033,7 +1040,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The sink has panicked: the heartbeat ends with no close frame, and nobody is told of the end.
+    /// The sink has panicked: the heartbeat ends without a close frame and without an event.
     pub(crate) fn abandon(&mut self) {
         if !self.has_ended() {
             self.record.phase = Phase::Ended(End::Disconnected);
@@ -1041,7 +1048,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     }
 
     /// A close frame of the connection itself was sent or read: no ping is sent any more, and the
-    /// connection has so long to end. A verdict that has fallen stands.
+    /// connection has the time of `closing_handshake` to end. A verdict that has fallen stands.
     pub(crate) fn handle_close(&mut self, way: Handshake, now: Time) {
         match &mut self.record.phase {
             Phase::Closing(_) | Phase::Ended(_) => {}
@@ -1058,14 +1065,14 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     }
 
     /// The pong of the newest ping cannot be read, and the sink has taken nothing of the application's for
-    /// so long.
+    /// `elapsed`, which is too long.
     pub(crate) fn handle_blocked_write(&mut self, elapsed: Span, now: Time) {
         if self.is_waiting() {
             self.time_out(TimeoutPhase::Write, elapsed, now);
         }
     }
 
-    /// The pong of the newest ping cannot be read at present: the ping is written off where the next is
+    /// The pong of the newest ping cannot be read at present: the ping is written off once the next one is
     /// due.
     #[inline]
     pub(super) fn write_off_unread(&mut self, now: Time) {
@@ -1077,13 +1084,13 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// Whether something of the peer's is waited for: a pong, or a sign of life where no pings are sent.
+    /// Whether the heartbeat waits for the peer: for a pong, or for a sign of life where no pings are sent.
     #[inline]
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.record.phase, Phase::Waiting | Phase::Watching)
     }
 
-    /// Whether a frame is to go now that did not before: a ping that is due, or the close frame.
+    /// Offers the frame that is due, a ping or the close frame, and returns whether there is one.
     #[inline]
     pub(super) fn offer_due(&mut self, now: Time) -> bool {
         match self.record.phase {
@@ -1108,7 +1115,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                     // An extra ping: the grid goes on, unless it was overtaken.
                     Cause::Miss if self.record.due.has_come(at) => self.advance(at),
                     Cause::Miss => self.record.count_off_grid(),
-                    // The schedule has been told of it.
+                    // The schedule was advanced when the ping was handed out first.
                     Cause::Refused => {}
                 }
                 let (sequence, tag) = (self.record.issued, self.record.tag);
@@ -1118,7 +1125,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Phase::Closing(CloseStep::Offered) => {
                 self.record.phase = Phase::Closing(CloseStep::Flushing);
                 let reason = self.record.close_reason().or(self.config().close());
-                // A set may have been told to send none since the verdict fell: that one goes on its way.
+                // The configuration of a set may have lost its close frame since the verdict fell. The one
+                // that is on its way still goes out.
                 let reason = reason.cloned().unwrap_or_else(CloseReason::ping_timeout);
                 Some(Frame::Close(reason))
             }
@@ -1126,8 +1134,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The sink answers for itself, after it has done nothing but yield since the ping was offered: the time
-    /// that it has for the ping begins now.
+    /// The sink has done nothing but yield since the ping was offered, and now gives an answer of its own: its
+    /// write timeout begins now.
     #[cold]
     pub(crate) fn begin_write(&mut self, now: Time) {
         if let Phase::Offered(_) | Phase::Flushing = self.record.phase {
@@ -1168,7 +1176,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     // --- the schedule ---
 
-    /// To the next point of the grid that lies in the future.
+    /// Moves `due` to the next point of the grid in the future.
     fn advance(&mut self, now: Time) {
         self.record.begin_wait();
         let wait = self.wait(self.config());
@@ -1176,15 +1184,15 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         self.record.set_wait(wait);
     }
 
-    /// A new grid from now on.
+    /// Begins a new grid at `now`.
     fn rebase(&mut self, now: Time) {
         self.record.begin_wait();
         let wait = self.wait(self.config());
         self.record.set_wait(Wait::from(now, wait));
     }
 
-    /// The peer was active: no ping is due before `at` + interval, but for the proof that activity
-    /// is no substitute for.
+    /// The peer was active at the time `at`: the next ping is not due before `at` + interval, or before the
+    /// end of the trust in activity if that is earlier.
     fn postpone(&mut self, at: Time) {
         if !self.postpones() {
             return;
@@ -1197,14 +1205,14 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The same wait as before, by the configuration in force.
+    /// Changes the wait for the next ping from the configuration `before` to the one in force.
     fn reschedule(&mut self, before: &Config) {
         if self.record.wait_kind == WaitKind::First {
             self.record.due = self.first_due();
             return;
         }
         if self.record.wait_kind == WaitKind::Spread {
-            // Whoever sets configurations without end would put the ping off without end.
+            // Otherwise configurations that are set without end would put the ping off without end.
             return;
         }
         let start = self.record.wait_start(self.wait(before));
@@ -1217,7 +1225,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
         self.record.set_wait(wait);
         if self.record.wait_kind == WaitKind::Over {
-            // Whether the wait is over is for the driver to see.
+            // The driver will see whether the changed wait is over, too.
             self.record.wait_kind = WaitKind::Interval;
         }
     }
@@ -1232,7 +1240,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
     /// The newest ping is answered; its pong or a policy says so.
     fn answered(&mut self, at: Time) {
         if !self.record.settle(at) {
-            // A policy has answered it before.
+            // A policy has answered the ping before.
             return;
         }
         self.record.count_answered();
@@ -1245,7 +1253,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 self.record.phase = Phase::Idle;
             }
             Phase::Waiting => self.record.phase = Phase::Idle,
-            // Paused while it was out.
+            // The heartbeat was paused while the ping was out.
             _ => {}
         }
     }
@@ -1282,8 +1290,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         PongKind::Unsolicited
     }
 
-    /// The peer answered, `at` that time, in a way that cannot say which ping: so it is the newest that
-    /// is answered, as by its pong.
+    /// The peer answered at the time `at`, in a form that cannot name a ping: so it is the newest ping that is
+    /// answered, as by its pong.
     pub(crate) fn handle_answer(&mut self, at: Time) -> PongKind {
         if !self.record.is_unanswered() || self.record.is_over() {
             if self.record.phase == Phase::Watching {
@@ -1301,7 +1309,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         PongKind::Accepted { ours: true }
     }
 
-    /// The peer was active `at` a time at which that is trusted. Whether that answers a ping.
+    /// The peer was active at the time `at`, when activity is trusted. Returns whether that answers a ping.
     fn active(&mut self, at: Time, now: Time) -> bool {
         match self.record.phase {
             Phase::Idle => {
@@ -1311,7 +1319,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             }
             Phase::Due(cause) | Phase::Offered(cause) | Phase::Refused(cause) => {
                 self.record.clear_misses();
-                // Who asked for a ping gets one.
+                // A ping that was requested is sent all the same.
                 if cause != Cause::Request && self.postpones() {
                     let offered = matches!(self.record.phase, Phase::Offered(_));
                     self.record.phase = Phase::Idle;
@@ -1347,7 +1355,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     // --- deadlines ---
 
-    /// Whether this look at the newest ping comes late; a late look is counted once.
+    /// Whether this look at the newest ping comes late. A late look is counted.
     #[inline(always)]
     pub(super) fn observe_lateness(&mut self, at: Time) -> bool {
         let late = match self.record.phase {
@@ -1369,6 +1377,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
+    /// Judges the deadline in force: of the ping, of the close frame, or of the closing handshake.
     fn judge(&mut self, now: Time) {
         match self.record.phase {
             Phase::Waiting if !self.config().judges_pongs() => self.write_off(now),
@@ -1388,8 +1397,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The deadline of the ping that is out is not to be judged yet, but its checkpoint has been looked at
-    /// now: what comes later is no stall.
+    /// Looks at the checkpoint of the ping that is out, where its deadline is not to be judged yet: time that
+    /// passes from now on is no stall.
     pub(crate) fn pass_checkpoint(&mut self, now: Time) {
         let Some(mut deadline) = self.deadline(self.config()) else {
             return;
@@ -1401,7 +1410,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// Looks at the deadline of the ping that is out, if one is.
+    /// Looks at the deadline of the current wait, if there is one.
     fn look(&mut self, now: Time) {
         let Some(mut deadline) = self.deadline(self.config()) else {
             return;
@@ -1426,7 +1435,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 let elapsed = now.since(self.record.waiting_since);
                 match self.record.phase {
                     Phase::Waiting => self.miss(elapsed, now),
-                    // The sink's error is what the heartbeat ends with.
+                    // The heartbeat ends with the sink's error, and not with a verdict.
                     Phase::Refused(_) => self.disconnect(),
                     Phase::Watching => self.time_out(TimeoutPhase::Silence, elapsed, now),
                     _ => {
@@ -1438,13 +1447,14 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// Whether the deadline that is judged ends the heartbeat: not a miss after which another ping is sent.
+    /// Whether the deadline that is judged ends the heartbeat. A miss after which another ping is sent does
+    /// not.
     fn ends_by_deadline(&self) -> bool {
         let misses = self.record.misses().saturating_add(1);
         self.record.phase != Phase::Waiting || misses >= self.config().max_missed()
     }
 
-    /// The verdict is held by that deadline, as after a stall of so long.
+    /// Holds the verdict until `deadline`, as after a stall of one timeout.
     #[cold]
     fn hold(&mut self, deadline: &Deadline) {
         self.record.keep(deadline);
@@ -1452,7 +1462,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         self.record.late = true;
     }
 
-    /// Without a timeout: a ping that is unanswered when the next one is due.
+    /// Writes off a ping without a timeout that is unanswered when the next one is due.
     fn write_off(&mut self, now: Time) {
         if self.record.due.has_come(now) {
             self.record.count_missed();
@@ -1497,8 +1507,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// The verdict is final, whatever has become of the close frame. Without one the heartbeat was asked to
-    /// close.
+    /// Ends the heartbeat, whatever has become of its close frame: with the verdict, or without one if the
+    /// close frame was requested.
     fn end_timed_out(&mut self) {
         if self.record.close_reason().is_some() {
             self.record.phase = Phase::Ended(End::Requested);

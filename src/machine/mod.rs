@@ -9,11 +9,11 @@
 //! | `progress` | which deadlines are extended by bytes that move |
 //! | `proof` | the key, the payload, and which pong proves what |
 //! | `turn` | what a driver is to do next |
-//! | `event` | what a heartbeat has to tell a subscriber |
+//! | `event` | the events for the subscribers of `tracing` |
 
 mod deadline;
 mod event;
-// The file of a floor's main thing has the floor's name.
+// The main file of a floor has the name of the floor.
 #[allow(clippy::module_inception)]
 mod machine;
 mod progress;

@@ -1,5 +1,5 @@
-//! Bytes that move are life: they extend the deadlines of the ping that is out, and the time of silence where
-//! no pings are sent.
+//! How bytes that move extend the deadlines of the ping that is out, and the time of silence where no pings
+//! are sent.
 //!
 //! The rule stands in the docs of [`Meter`](crate::Meter).
 
@@ -12,10 +12,10 @@ use crate::meter::Moved;
 use crate::time::Time;
 
 impl<R: DerefMut<Target = Record>> Machine<'_, R> {
-    /// The driver has looked at its meter. A deadline that is to be looked at now lies a timeout after
-    /// bytes were seen to have moved, and later than without them by `progress` at the most.
+    /// The driver has looked at its meter. If the deadline must be looked at now, it moves to a timeout after
+    /// the time at which bytes were last seen to have moved, but by `progress` in all at the most.
     ///
-    /// A deadline is never moved to an earlier time, nor to one that has come: that is for its grace to do.
+    /// A deadline is moved neither to an earlier time nor to one that has come: then its grace decides.
     pub(crate) fn handle_progress(&mut self, moved: Moved, now: Time) {
         let moved = match self.record.phase {
             Phase::Offered(_) | Phase::Refused(_) | Phase::Flushing => moved.output,
@@ -31,7 +31,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             .plus(deadline.timeout)
             .min(unmoved.plus(spans.progress));
         if deadline.next_look().has_come(now) && until > deadline.at && !until.has_come(now) {
-            // A late look is counted here, as the deadline is looked at no more.
+            // A late look is counted here, as the deadline that has moved is not looked at now.
             self.record.late |= self.observe_lateness(now);
             deadline.at = until;
             deadline.grace = Grace::new(self.config().stall_grace());

@@ -11,13 +11,14 @@ use siphasher::sip::SipHasher24;
 
 use super::record::{Newest, Record};
 
-/// A sequence number (big-endian) and its tag. RFC 6455 §5.5 allows 125 bytes.
+/// The length of a payload: a sequence number (big-endian) and its tag. RFC 6455 §5.5 allows 125 bytes.
 const LEN: usize = 16;
 
-/// The payloads of 64 pings.
+/// The length of a chunk: the payloads of 64 pings.
 const CHUNK_LEN: usize = 64 * LEN;
 
-/// The secret of one heartbeat: whoever lacks it can neither tell the next payload nor forge one.
+/// The secret of one heartbeat, or of all members of a set: without the key nobody can foretell or forge a
+/// payload.
 #[derive(Clone, Copy)]
 pub(crate) struct Key([u8; 16]);
 
@@ -77,8 +78,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What the ping `sequence` carries: a piece of a chunk that the thread keeps, as an allocation for
-/// each payload costs more than twice as much. Whoever keeps a payload keeps its chunk.
+/// The payload of the ping `sequence`: a piece of a chunk that the thread keeps, as an allocation for each
+/// payload costs more than twice as much. As long as one payload is kept, its chunk is not freed.
 #[inline]
 pub(super) fn payload(sequence: u64, tag: u64) -> Bytes {
     thread_local! {
@@ -86,7 +87,7 @@ pub(super) fn payload(sequence: u64, tag: u64) -> Bytes {
     }
 
     let both = u128::from(sequence) << 64 | u128::from(tag);
-    // Made by a sink that a thread drops last, the payload is one on its own.
+    // A thread that ends has dropped its chunk, so a payload that is made after that has its own allocation.
     let piece = CHUNK.try_with(|cell| {
         let mut chunk = cell.take();
         if chunk.capacity() < LEN {
@@ -114,9 +115,10 @@ pub(super) enum Proof {
     Nothing,
 }
 
-/// Which pong proves what: a pong is checked against the record and the key alone.
+/// What a pong proves, by the record and the key alone.
 impl Record {
-    /// The highest sequence number that a pong proved, or below which none proves anything.
+    /// The sequence number up to which no pong proves anything any more: the highest that a pong proved, or
+    /// a higher one if more pings are unproved than can be counted.
     #[inline]
     fn proved(&self) -> u64 {
         self.issued - u64::from(self.unproved)
@@ -142,7 +144,7 @@ impl Record {
         }
     }
 
-    /// Whether that pong proves nothing whatever its tag is. Nothing is hashed for that.
+    /// Whether that pong proves nothing, whatever its tag is. This takes no hash.
     #[inline]
     pub(super) fn is_stray(&self, payload: &[u8]) -> bool {
         let payload = <&[u8; LEN]>::try_from(payload);
@@ -151,7 +153,7 @@ impl Record {
         })
     }
 
-    /// What the verified pong of that ping proves.
+    /// What a pong with that sequence number proves, if its tag is right.
     #[inline]
     fn proof_of(&self, sequence: u64) -> Proof {
         if sequence <= self.proved() || sequence > self.issued {
@@ -179,11 +181,11 @@ impl Record {
         self.unproved = self.unproved.saturating_sub(1);
         self.tag = key.tag(self.issued, member);
         self.newest = Newest::NotAwaited;
-        // When the ping before that one was sent is not known any more.
+        // When the ping before that one was sent is not known any more, so that it gives no sample.
         self.late = true;
     }
 
-    /// Enters what a pong proved: the same pong proves nothing from now on.
+    /// Enters what a pong has proved: the same pong proves nothing from now on.
     #[inline]
     pub(super) fn enter(&mut self, proof: Proof) {
         match proof {

@@ -1,9 +1,10 @@
-//! The state of one heartbeat, field by field: what a million connections cost.
+//! The state of one heartbeat, field by field. The size of a record is what each of a million
+//! connections costs.
 //!
 //! A heartbeat whose pings are taken and answered at once needs the fields of [`Record`] and no
-//! more. What trouble leaves behind is in [`Rare`], which is allocated with the first of it. Spans
-//! that the configuration tells are in neither: a deadline is the start of its wait and the timeout
-//! in force.
+//! more. What only misses, stalls and blocked writes need is in [`Rare`], which is allocated when the
+//! first of them happens. Spans that the configuration has are in neither: a deadline is computed from
+//! the start of its wait and the timeout in force.
 
 use super::deadline::{Deadline, Grace};
 use super::schedule::Wait;
@@ -40,7 +41,7 @@ pub(crate) enum Handshake {
     Both,
 }
 
-/// What a heartbeat does when it begins.
+/// What a heartbeat will do when it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
     /// The heartbeat waits for the initial delay.
@@ -61,9 +62,10 @@ pub(super) enum End {
     Disconnected,
 }
 
+/// What a heartbeat is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The heartbeat was not driven yet: the time until then is not silence.
+    /// The heartbeat was not driven yet. Silence counts only from when it is.
     NotBegun(Start),
     /// The next ping is due at [`Record::due`].
     Idle,
@@ -73,7 +75,7 @@ pub(super) enum Phase {
     Offered(Cause),
     /// The sink has refused the ping, and is not asked again until a flush of the application succeeds.
     Refused(Cause),
-    /// The sink has the ping, which is not flushed.
+    /// The sink has the ping, and has not flushed it.
     Flushing,
     /// The flushed ping waits for its answer.
     Waiting,
@@ -94,11 +96,11 @@ pub(super) enum Newest {
     /// No ping was sent, or the newest was answered by its pong, missed, or written off.
     NotAwaited,
     Unanswered,
-    /// Something else answered the newest ping; its own pong is still to be read.
+    /// Something else than its pong answered the newest ping; the pong may still be read.
     AnsweredByPolicy,
 }
 
-/// Which wait it is that ends at [`Record::due`].
+/// The kind of the wait that ends at [`Record::due`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitKind {
     /// The initial delay.
@@ -109,7 +111,7 @@ pub(super) enum WaitKind {
     Postponed,
     /// The wait has ended while a ping is out: the next ping waits for the end of that one.
     Over,
-    /// Some time within an interval that was made so short that many pings were overdue by it.
+    /// A random time within a new, shorter interval by which the pings of many members were overdue.
     Spread,
 }
 
@@ -121,8 +123,8 @@ pub(crate) struct Record {
     pub(super) issued: u64,
     /// The tag of the newest ping, so that its pong is compared and not hashed.
     pub(super) tag: u64,
-    /// Since when the newest ping waits: for the sink since it was offered, for its answer since it
-    /// was flushed. Where no pings are sent, since when the peer is silent.
+    /// The start of the current wait: for the sink, when the newest ping was offered; for an answer, when
+    /// that ping was flushed; where no pings are sent, when the peer was heard last.
     pub(super) waiting_since: Time,
     /// The next point of the grid at which a ping is due.
     pub(super) due: Time,
@@ -131,34 +133,34 @@ pub(crate) struct Record {
     pub(super) rtt: Rtt,
     rare: Option<Box<Rare>>,
     answered: u32,
-    /// Pongs that answer nothing; 2³² − 1 may be more.
+    /// Pongs that answer nothing, counted up to 2³² − 1.
     unsolicited: u32,
     pub(super) phase: Phase,
     /// What is left of the grace of the deadline in force.
     grace: Grace,
     pub(super) newest: Newest,
-    /// How many pings were handed out since the newest that a pong proved. Of more than fit, the
-    /// first prove nothing any more.
+    /// How many pings were handed out since the newest that a pong proved. If there are more than 255, the
+    /// pongs of the oldest prove nothing any more.
     pub(super) unproved: u8,
     pub(super) wait_kind: WaitKind,
     /// Whether the newest ping was flushed, or answered.
     pub(super) sent: bool,
-    /// Whether a wake came late while the newest ping was out: its round trip is not the network's
-    /// alone.
+    /// Whether a wake came late while the newest ping was out. Its round trip is then no sample, as it is
+    /// not that of the network alone.
     pub(super) late: bool,
 }
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Record>() <= 80);
 
-/// What a quiet heartbeat has no need of.
+/// The fields that a quiet heartbeat does not need.
 #[derive(Debug, Clone)]
 struct Rare {
     /// Consecutive pings without an answer.
     misses: u32,
     /// How often the adaptive timeout has doubled.
     doublings: u32,
-    /// Pings that left beside the grid since the wait for `due` began.
+    /// Pings that left off the grid since the wait for `due` began.
     off_grid: u32,
     missed: u32,
     stale: u64,
@@ -171,30 +173,33 @@ struct Rare {
     backlog: Option<u32>,
     /// When the newest ping was handed to the sink or flushed, where this is not `waiting_since`.
     sent_at: Option<Time>,
-    /// When a ping was answered since a probe has asked; for those who probe.
+    /// When a ping was answered last; `None` once a probe has begun, or has taken this answer.
     answered_at: Option<Time>,
-    /// The deadline as a grace has moved it.
+    /// The deadline, if a grace or bytes that move have moved it.
     moved_to: Option<Time>,
     /// The start of the wait that ends at `due`, where `due` is never.
     wait_start: Time,
-    /// When the deadline of the first ping in a row of unread ones was, none of which a pong followed.
+    /// The deadline of the first ping that was written off as unread since the last proof of life, unless
+    /// everything has been read since.
     unread_deadline: Option<Time>,
     /// Since when the pong of a ping that was out cannot be read.
     unread_since: Option<Time>,
-    /// For how long that was so in all, and since the last proof of life.
+    /// For how long no pong could be read, in all.
     away: Span,
+    /// For how long no pong could be read, since the last proof of life.
     away_unproved: Span,
     /// When the close frame, or the closing handshake, is given up.
     close_deadline: Time,
-    /// The elapsed time that the verdict tells.
+    /// The elapsed time that the verdict reports.
     elapsed: Span,
     timeout: TimeoutPhase,
     close_sent: bool,
-    /// Whether it is pings of the peer that have not come.
+    /// Whether the verdict is that no ping of the peer has come.
     missed_pings: bool,
-    /// Whether an earlier ping than the newest has no answer, so that one without a payload may be its.
+    /// Whether a ping before the newest has no answer, so that an answer without a payload may be meant for
+    /// that ping.
     in_doubt: bool,
-    /// What the close frame says that was asked for; none for the close frame of a verdict.
+    /// The reason of a close frame that was requested; `None` for the close frame of a verdict.
     close_reason: Option<Arc<CloseReason>>,
 }
 
@@ -298,7 +303,7 @@ impl Record {
         *off_grid = off_grid.saturating_add(1);
     }
 
-    /// The wait for the next ping begins: a share of the jitter is drawn anew.
+    /// The wait for the next ping begins, with a new share of the jitter.
     #[inline]
     pub(super) fn begin_wait(&mut self) {
         self.wait_kind = WaitKind::Interval;
@@ -326,12 +331,12 @@ impl Record {
 
     // --- the way of a ping ---
 
-    /// A ping is on offer from `since` on.
+    /// A ping is offered to the sink from `since` on.
     #[inline]
     pub(super) fn offer(&mut self, since: Time, cause: Cause, grace: Grace) {
         if let Some(rare) = &mut self.rare {
             rare.lateness = Span::ZERO;
-            // What was read past the deadline of an unread ping goes on to count.
+            // After a ping that was written off as unread, the count of items goes on.
             if rare.unread_deadline.is_none() {
                 rare.backlog = None;
             }
@@ -530,12 +535,12 @@ impl Record {
         rare.doublings = rare.doublings.saturating_add(1);
     }
 
-    /// From now on [`take_answer`](Self::take_answer) tells of answers.
+    /// From now on [`take_answer`](Self::take_answer) returns the time of a new answer.
     pub(super) fn await_answer(&mut self) {
         self.rare_mut().answered_at = None;
     }
 
-    /// When a ping was answered that was not told of yet.
+    /// Takes the time of the last answer, unless it was taken before.
     pub(super) fn take_answer(&mut self) -> Option<Time> {
         self.rare.as_mut()?.answered_at.take()
     }
@@ -550,7 +555,8 @@ impl Record {
         self.rare().in_doubt
     }
 
-    /// The newest ping is answered, and with it all that came before. Whether this is its first answer.
+    /// The newest ping is answered, and with it all that came before. Returns whether this is its first
+    /// answer.
     #[inline]
     pub(super) fn settle(&mut self, at: Time) -> bool {
         let first = self.is_unanswered();
@@ -610,14 +616,14 @@ impl Record {
         }
     }
 
-    /// One more; how many there are now.
+    /// Counts one more, and returns the total.
     #[inline]
     pub(super) const fn count_unsolicited(&mut self) -> u32 {
         self.unsolicited = self.unsolicited.saturating_add(1);
         self.unsolicited
     }
 
-    /// One more; how many there are now.
+    /// Counts one more, and returns the total.
     pub(super) fn count_stale(&mut self) -> u64 {
         let stale = &mut self.rare_mut().stale;
         *stale += 1;
@@ -631,7 +637,7 @@ impl Record {
         rare.lateness = rare.lateness.max(late);
     }
 
-    /// A ping has waited so long for the sink.
+    /// Adds `wait`, for which a ping has waited for the sink.
     #[inline]
     pub(super) fn count_blocked(&mut self, wait: Span) {
         if wait > Span::ZERO {
@@ -657,31 +663,31 @@ impl Record {
 
     // --- the verdict ---
 
-    /// The ping has waited for too long: what the verdict tells stays as it is from now on.
+    /// Enters what has timed out, and after how long, for the verdict to report.
     pub(super) fn condemn(&mut self, timeout: TimeoutPhase, elapsed: Span) {
         let rare = self.rare_mut();
         rare.timeout = timeout;
         rare.elapsed = elapsed;
     }
 
-    /// What has not come in time are pings of the peer.
+    /// The verdict is that no ping of the peer has come.
     pub(super) fn miss_pings(&mut self) {
         self.rare_mut().missed_pings = true;
     }
 
-    /// The close frame of the verdict has until `deadline`.
+    /// The close frame is due, and may be written until `deadline`.
     pub(super) fn close_by(&mut self, deadline: Time) {
         self.rare_mut().close_deadline = deadline;
         self.phase = Phase::Closing(CloseStep::Due);
     }
 
-    /// A close frame that says `reason` has until `deadline`: no verdict has fallen.
+    /// A close frame with `reason` was requested, and may be written until `deadline`. No verdict has fallen.
     pub(super) fn close_with(&mut self, reason: Arc<CloseReason>, deadline: Time) {
         self.rare_mut().close_reason = Some(reason);
         self.close_by(deadline);
     }
 
-    /// What the close frame says that was asked for.
+    /// The reason of the close frame that was requested, if one was.
     pub(super) fn close_reason(&self) -> Option<&CloseReason> {
         self.rare().close_reason.as_deref()
     }

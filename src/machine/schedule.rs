@@ -20,11 +20,11 @@ impl Wait {
         }
     }
 
-    /// The next point in the future of the grid that goes through `due`. What lies between is
-    /// skipped: there is no burst after a pause.
+    /// The wait for the next point in the future, on the grid that goes through `due`. Points that have
+    /// passed are skipped: there is no burst after a pause.
     #[inline]
     pub(super) fn after(due: Time, span: Span, now: Time) -> Self {
-        // Full jitter can draw a wait of nothing.
+        // Full jitter can draw a wait of zero.
         let span = span.max(Span::nanos(1));
         let skipped = now.since(due).as_nanos() / span.as_nanos();
         Self::from(due.plus(Span::nanos(skipped * span.as_nanos())), span)

@@ -40,23 +40,23 @@ pub(crate) enum SinkState {
     Blocked,
 }
 
-/// What is known of the input when a driver looks. The items that were read count once in each poll.
+/// What is known of the input when a driver looks. Items that were read are counted once in each poll.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input {
     /// All that was there has been read.
     Drained,
-    /// So many items were read, more are ready, and the driver comes back for them at once: nothing is
+    /// This many items were read, more are ready, and the driver comes back for them at once: nothing is
     /// judged before they are read.
     More(u32),
-    /// The same, but it is the application that reads on, at its own pace: a ping whose pong was not
-    /// read by the next due time is written off.
+    /// This many items were read, and more are ready, but the application reads on at its own pace: a ping
+    /// whose pong was not read by the next due time is written off.
     Behind(u32),
     /// Nothing can be read at present: no pong is judged.
     Unreadable,
 }
 
 impl<R: DerefMut<Target = Record>> Machine<'_, R> {
-    /// What to do next, where nothing is judged.
+    /// What to do next. No deadline is judged here.
     #[inline]
     pub(crate) fn step(&mut self, now: Time) -> Step {
         let closing = self.is_closing();
@@ -76,7 +76,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     /// One turn of a driver. `sent` says that the frame in the sink was flushed.
     ///
-    /// What can be written goes before what is to be judged: a flush that completes now was in time.
+    /// Writing comes before judging: a flush that completes now was in time.
     #[inline(always)]
     pub(crate) fn turn(
         &mut self,
@@ -145,7 +145,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                 if !self.config().watches() {
                     Turn::Rest(self.record.due)
                 } else if matches!(input, Input::Unreadable) && look.has_come(now) {
-                    // Nothing is judged before somebody reads, who wakes the driver.
+                    // Nothing is judged before the application reads, which wakes the driver.
                     Turn::Rest(Time::NEVER)
                 } else {
                     Turn::Rest(look)
@@ -155,8 +155,8 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 
-    /// A sink has failed. Whether the heartbeat was over before: what it ended with stands then, and
-    /// a close frame is given up.
+    /// A sink has failed, which ends the heartbeat. Returns whether the heartbeat was over before: then its
+    /// verdict stands, and its close frame is given up.
     pub(crate) fn fail(&mut self) -> bool {
         let over = self.is_over();
         self.disconnect();
