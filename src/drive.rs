@@ -1,4 +1,5 @@
-//! The one loop that drives a heartbeat: turn by turn into a sink, until the heartbeat rests.
+//! The one loop that drives a heartbeat: it moves frames into a sink, turn by turn, until the heartbeat
+//! rests.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use crate::frame::Frame;
 use crate::machine::{Destination, SinkState, Turn, Verdict};
 use crate::time::Time;
 
-/// A heartbeat, as its driver sees it. Each call takes the lock, and leaves it.
+/// A heartbeat, as its driver sees it. Each call takes the lock and releases it.
 pub(crate) trait Turns {
     /// See [`Machine::turn`](crate::machine::Machine::turn).
     fn turn(&mut self, sent: bool, sink: SinkState) -> Turn;
@@ -27,7 +28,7 @@ pub(crate) trait Turns {
     fn fail(&mut self) -> bool;
 }
 
-/// The sinks of a heartbeat. An error is none where nobody is to be told of it.
+/// The sinks of a heartbeat. An error is `None` if the driver must not report it.
 pub(crate) trait Sinks {
     type Error;
 
@@ -36,7 +37,7 @@ pub(crate) trait Sinks {
         to: Destination,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Option<Self::Error>>>;
-    /// Whether the sink has taken the frame. A ping that it has not is offered again later.
+    /// Gives the sink a frame. Returns false if the sink has not taken it: a ping is then offered again later.
     fn start_send(&mut self, to: Destination, frame: Frame) -> Result<bool, Option<Self::Error>>;
     fn poll_flush(
         &mut self,
@@ -45,7 +46,7 @@ pub(crate) trait Sinks {
     ) -> Poll<Result<(), Option<Self::Error>>>;
 }
 
-/// One sink takes all frames.
+/// A single sink takes all frames, whatever their destination.
 impl<Si: Sink<Frame>> Sinks for Pin<&mut Si> {
     type Error = Si::Error;
 
@@ -79,12 +80,12 @@ const MAX_YIELDS: u8 = 64;
 
 /// What a sink has answered last, as far as the next poll must know it.
 ///
-/// A sink *yields* where its `Pending` speaks of the runtime and not of the peer: tokio lets a task do 128
-/// operations on its channels and sockets in one poll, and from then on all of them say `Pending`. A sink
-/// shows that by waking its waker within the same poll. tokio wakes only after the poll since its version
-/// 1.44. For a sink that has its driver to itself that is no harm: the driver comes back at once, and judges
-/// nothing in a poll in which something was read. A set takes a `Pending` for a yield, too, if the sink was
-/// asked after many others in the same poll.
+/// A sink *yields* if its `Pending` says something about the runtime and nothing about the peer: tokio lets a
+/// task do 128 operations on its channels and sockets in one poll, and from then on each of them returns
+/// `Pending`. A sink that yields wakes its waker within the same poll, by which a yield is recognised. Since
+/// version 1.44 tokio wakes only after the poll. Where a driver serves one sink alone that does no harm: the
+/// driver is polled again at once, and judges nothing in a poll in which something was read. A set also takes
+/// a `Pending` for a yield if the sink was asked after many others in the same poll.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LastAnswer {
     /// The sink is blocked: it takes nothing, or has not flushed what it took, and wakes the task.
@@ -99,14 +100,14 @@ impl LastAnswer {
         yields: 0,
     };
 
-    /// Whether the sink has yielded, and is to be asked before others use the budget of the task. The time
-    /// that the sink has for its frame begins anew then, unless the sink was blocked before.
+    /// Whether the sink has yielded, so that the next poll must ask it before others use up the budget of the
+    /// task. The write timeout then begins anew, unless the sink was blocked before.
     #[inline]
     pub(crate) fn has_yielded(self) -> bool {
         (1..MAX_YIELDS).contains(&self.yields)
     }
 
-    /// The sink has yielded once more.
+    /// Counts one more yield of the sink.
     #[cold]
     pub(crate) fn yields(&mut self) {
         self.yields += 1;
@@ -132,12 +133,12 @@ impl LastAnswer {
     }
 }
 
-/// What driving has come to.
+/// How a call of [`drive`] has ended.
 #[derive(Debug)]
 pub(crate) enum Driven<E> {
-    /// Nothing is to be done before `until`. Where the sink is `blocked` it wakes the task.
+    /// Nothing is to be done before `until`. If the sink is `blocked`, the sink wakes the task.
     Rests { until: Time, blocked: bool },
-    /// The sink has yielded. Nothing was judged. The poll of the task ends, and the next one, which is to
+    /// The sink has yielded. Nothing was judged. The poll of the task must end, and the next one, which must
     /// come at once, asks the sink first.
     Yields,
     /// The heartbeat has ended, with this verdict unless its connection ended first.
@@ -146,8 +147,8 @@ pub(crate) enum Driven<E> {
     Failed(E),
 }
 
-/// Drives a heartbeat until it rests. `in_sink` is kept from one call to the next: where a frame is that
-/// was sent and not flushed. The sinks wake the waker of the heartbeat, in `cx`.
+/// Drives a heartbeat until it rests. `in_sink` is kept from one call to the next, and says which sink has a
+/// frame that is not flushed. `cx` has the waker of the heartbeat, which the sinks wake.
 #[inline]
 pub(crate) fn drive<S: Sinks>(
     sinks: &mut S,
@@ -156,7 +157,7 @@ pub(crate) fn drive<S: Sinks>(
     cx: &mut Context<'_>,
 ) -> Driven<S::Error> {
     let mut state = SinkState::Unknown;
-    // What the sink was last asked for was refused, with a wake to come.
+    // Whether the sink has answered `Pending`, so that it will wake the waker.
     let mut blocked = false;
     let mut sent = false;
     // The sink that was offered a frame last.
@@ -198,7 +199,7 @@ pub(crate) fn drive<S: Sinks>(
                         }
                     }))
                 }
-                // Either nothing is in the sink, or what is there is given up.
+                // A frame that is still in the sink is given up.
                 Turn::Close => {
                     *in_sink = None;
                     state = SinkState::Unknown;

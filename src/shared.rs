@@ -1,13 +1,15 @@
-//! The one state of a heartbeat, which all who hold it visit: the lock, the wake rule, and the exit.
+//! The one state of a heartbeat, which its driver and its handles visit: the lock, the wake rule, and the
+//! exit.
 //!
-//! Whoever holds a heartbeat (its driver, a handle) locks its state, calls the
-//! [`Machine`], and leaves. Nothing is copied, published or reported.
+//! Each holder of a heartbeat (its driver, a handle) locks the state, calls the [`Machine`], and leaves.
+//! Nothing is copied, published or reported.
 //!
 //! # Invariants
 //!
-//! 1. A visit compares, on leaving, when the driver must look next with what the driver sleeps for.
-//!    Earlier, or something to send: the driver is woken. Else nobody is. So a pong that answers a
-//!    ping wakes nobody while the next ping is not due, but the tasks of the probes that wait for it.
+//! 1. A visit compares, on leaving, when the driver must look next with when the driver will wake by
+//!    itself. If the driver must look earlier, or has something to send, the visit wakes the driver;
+//!    otherwise it wakes nobody. So a pong that answers a ping wakes only the tasks of the probes that
+//!    wait for it, as long as the next ping is not due.
 //! 2. Only the driver judges deadlines; a visit never does.
 //! 3. No foreign code runs under the lock: clocks are read before it; wakers are woken and dropped,
 //!    and subscribers told, after it.
@@ -39,13 +41,14 @@ use self::extras::Extras;
 pub(crate) use self::probes::{ProbeId, Probed, Probes, Resolved};
 pub(crate) use self::reader::{Presence, Reader};
 
-/// What a visitor needs of a heartbeat: [`Shared`] for one that is alone, a seat for a member of a set.
+/// What a handle needs of a heartbeat: [`Shared`] implements it for a heartbeat that is alone, and a seat for a
+/// member of a set.
 pub(crate) trait Visited {
     /// Calls the machine under the lock, unless the heartbeat has ended; then wakes the driver if it
     /// must look earlier than it would.
     fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed>;
 
-    /// The same for what gives the driver nothing to do.
+    /// Calls the machine as [`visit`](Self::visit) does, where that gives the driver nothing to do.
     fn visit_quietly<R>(
         &self,
         act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R,
@@ -54,7 +57,7 @@ pub(crate) trait Visited {
     /// The time. The clock is foreign code, so it is read before the lock.
     fn now(&self) -> Time;
 
-    /// The peer sent a pong. The clock is read for a pong that means something, not for each stray.
+    /// The peer sent a pong. The clock is read only for a pong that may mean something, not for each stray.
     #[inline]
     fn handle_pong(&self, payload: &[u8]) -> Result<PongKind, Closed> {
         if self.visit_quietly(|machine| machine.handle_stray(payload))? {
@@ -91,15 +94,15 @@ pub(crate) trait Visited {
 
 /// The state of one heartbeat, behind its lock. As a waker it rings the bell of the driver.
 pub(crate) struct Shared {
-    /// None before the first poll of the driver.
+    /// Not set before the first poll of the driver.
     begun: OnceLock<Begun>,
     /// Whether the handle that takes the pongs was dropped.
     pongs_ended: AtomicBool,
-    /// Whether the driver is awake, as the lock says: a hint for whoever passes by.
+    /// Whether the driver has been called since it went to sleep. This can be read without the lock.
     called: AtomicBool,
-    /// Whether the waker has been woken since a sink was about to be polled.
+    /// Whether the waker has been woken since [`expect_wake`](Shared::expect_wake).
     woken: AtomicBool,
-    /// Whoever reads the attached stream.
+    /// What is known of the reader of the attached stream.
     pub(crate) reader: Reader,
     state: Mutex<State>,
 }
@@ -112,19 +115,20 @@ struct State {
     terms: Terms,
     record: Record,
     bell: Bell,
-    /// None until there is the first of them.
+    /// What few heartbeats have; `None` until it is needed.
     extras: Option<Box<Extras>>,
     #[cfg(feature = "tracing")]
     untold: Untold,
 }
 
-/// Events that were not told yet. They are told in their order, by whoever leaves the lock: one
-/// visitor at a time, and the others leave theirs to that one.
+/// Events that the subscriber was not told of yet. One visitor at a time tells them in their order, after it
+/// has released the lock. Other visitors leave their events to that one.
 #[cfg(feature = "tracing")]
 #[derive(Default)]
 struct Untold {
-    /// The span, from the first poll of the driver to the end of the heartbeat. The timer may hold its
-    /// waker for longer, and drop it on a thread of its own: no subscriber is to be called there.
+    /// The span, from the first poll of the driver to the end of the heartbeat. The timer may hold the
+    /// waker, and so this state, for longer, and drop it on a thread of its own, where no subscriber must be
+    /// called.
     trace: Option<Arc<Trace>>,
     events: Events,
     is_telling: bool,
@@ -149,8 +153,8 @@ impl Shared {
         }
     }
 
-    /// Changes the state, and does what comes of it once the lock is left: wakes the driver where it is
-    /// called, and tells the subscriber.
+    /// Changes the state under the lock. After the lock is released, wakes the driver if `act` calls it, and
+    /// tells the subscriber of the events.
     #[inline]
     fn enter<R>(&self, act: impl FnOnce(&mut State) -> (R, Call, Events)) -> R {
         let mut state = lock(&self.state);
@@ -159,7 +163,7 @@ impl Shared {
         result
     }
 
-    /// The one exit.
+    /// The one exit: every visit releases the lock here.
     #[inline]
     fn leave(&self, state: MutexGuard<'_, State>, call: Call, events: Events) {
         if state.extras.is_some() {
@@ -171,7 +175,7 @@ impl Shared {
 
     #[cold]
     fn leave_with_probes(&self, mut state: MutexGuard<'_, State>, call: Call, events: Events) {
-        // Dropped last, which wakes the tasks of the probes, also where the driver's waker panics.
+        // This is dropped last, which wakes the tasks of the probes even if the driver's waker panics.
         let _resolved = state.resolved();
         self.unlock(state, call, events);
     }
@@ -199,7 +203,7 @@ impl Shared {
 
     #[cold]
     fn wake_driver(&self, mut state: MutexGuard<'_, State>) {
-        // A writer may wait where the reader is awake.
+        // The writer may wait even though the reader is awake.
         let (reader, writer) = (state.bell.call(), state.take_writer());
         self.called.store(true, Ordering::Relaxed);
         drop(state);
@@ -207,33 +211,33 @@ impl Shared {
         wake(writer);
     }
 
-    /// Whether something has called for the driver since it went to sleep. A look at it without the lock:
-    /// a call that comes meanwhile is seen with the wake that it brings.
+    /// Whether the driver has been called since it went to sleep. This is read without the lock: a call that
+    /// comes at the same moment also wakes the driver, which then sees it.
     #[inline]
     pub(crate) fn is_called(&self) -> bool {
         self.called.load(Ordering::Relaxed)
     }
 
-    /// The driver is to look with its next poll.
+    /// Makes the next poll of the driver look.
     pub(crate) fn mark_called(&self) {
         self.called.store(true, Ordering::Relaxed);
     }
 
-    /// There is nothing to look at any more.
+    /// The driver has done what it was called for.
     pub(crate) fn answer_call(&self) {
         self.called.store(false, Ordering::Relaxed);
     }
 
-    /// Another half than the reader looks: the driver is awake until it rests again.
+    /// A half other than the reader drives the heartbeat: the driver counts as awake until it rests again.
     pub(crate) fn stay_awake(&self) {
         lock(&self.state).bell.stay_awake();
     }
 
-    /// Tells the subscriber what was left to tell, unless somebody else does.
+    /// Tells the subscriber of the events that are left, unless another visitor does so now.
     #[cfg(feature = "tracing")]
     #[cold]
     fn tell(&self) {
-        /// Ends the telling also where the subscriber panics.
+        /// Clears the flag, even if the subscriber panics.
         struct Telling<'a>(&'a Shared);
 
         impl Drop for Telling<'_> {
@@ -255,8 +259,8 @@ impl Shared {
                 }
                 untold.is_telling = !untold.events.is_empty();
                 if !untold.is_telling {
-                    // The flag is down already, under this very lock: a guard would lower the flag
-                    // of somebody else.
+                    // The flag was cleared above, under this lock. The guard would clear it again later,
+                    // when another visitor may have set it.
                     std::mem::forget(telling);
                     return;
                 }
@@ -267,7 +271,7 @@ impl Shared {
         }
     }
 
-    /// Asks the machine how things stand.
+    /// Asks the machine a question under the lock.
     #[inline]
     pub(crate) fn ask<R>(&self, ask: impl FnOnce(&Machine<'_, &Record>) -> R) -> R {
         let state = lock(&self.state);
@@ -299,7 +303,7 @@ impl Shared {
             let mut machine = Machine::new(&state.terms, &mut state.record);
             machine.reconfigure(&before, now);
             let events = machine.events;
-            // The driver sleeps by the grid and the waits of the configuration that it knows.
+            // The driver sleeps by the grid and the waits of the old configuration, so it is always called.
             (Ok(()), Call::Driver, events)
         })
     }
@@ -327,18 +331,18 @@ impl Shared {
         self.enter(|state| state.visit(|machine| machine.begin_write(now)));
     }
 
-    /// A pong that the driver itself has read, also after the end: the pong of a ping that was out is
-    /// nobody else's still.
+    /// Handles a pong that the driver itself has read, also after the end: the pong of a ping that was out
+    /// is still the heartbeat's, and not the application's.
     pub(crate) fn handle_own_pong(&self, payload: &[u8], now: Time) -> PongKind {
         self.enter(|state| state.visit(|machine| machine.handle_pong(payload, now)))
     }
 
-    /// What is read from now on was not read when it came: the ping that is out gives no sample.
+    /// Input is read later than it came: the ping that is out gives no sample of the round trip.
     pub(crate) fn read_late(&self) {
         self.enter(|state| state.visit(|machine| machine.read_late()));
     }
 
-    /// The driver looks at its meter, where there is one, before it judges.
+    /// Reads the meter, if there is one, before the driver judges.
     #[inline]
     pub(crate) fn handle_progress(&self, progress: &mut Option<Box<Progress>>, now: Time) {
         if let Some(progress) = progress {
@@ -352,7 +356,7 @@ impl Shared {
         self.enter(|state| state.visit(|machine| machine.handle_close(way, now)));
     }
 
-    /// Nobody drives the heartbeat any more.
+    /// The driver is dropped, which ends the heartbeat.
     pub(crate) fn end(&self) {
         let wakers = self.enter(|state| {
             let mut machine = Machine::new(&state.terms, &mut state.record);
@@ -373,7 +377,8 @@ impl Shared {
         }
     }
 
-    /// There will be no more pongs. The driver learns of it by its stream of pongs.
+    /// There will be no more pongs. The driver is woken, and finds out by
+    /// [`have_pongs_ended`](Self::have_pongs_ended).
     pub(crate) fn end_pongs(&self) {
         self.pongs_ended.store(true, Ordering::Release);
         self.ring();
@@ -386,7 +391,7 @@ impl Shared {
 
     // --- for the driver ---
 
-    /// Begins the heartbeat with the first poll. Whether it is the first.
+    /// Begins the heartbeat if this is the first poll of the driver. Returns whether it is.
     #[inline]
     pub(crate) fn begin(&self, now: impl FnOnce() -> Time, clock: impl FnOnce() -> Clock) -> bool {
         let first = self.begun.get().is_none();
@@ -405,13 +410,13 @@ impl Shared {
             let old = lock(&self.state).untold.trace.replace(trace);
             drop(old);
         }
-        // Only the driver gets here: nobody waits for anybody.
+        // Only the driver gets here, so `get_or_init` never waits for another thread.
         self.begun.get_or_init(|| Begun { clock });
         self.enter(|state| state.visit(|machine| machine.begin(now)));
     }
 
-    /// The driver is polled, and the machine has been in suspend for so long. After a long sleep one ping
-    /// leaves at once. Whether it was that long.
+    /// The driver is polled, and the computer has been in suspend for `asleep` so far. If it has slept for
+    /// longer than the interval since the last poll, one ping leaves at once. Returns whether it has.
     #[inline]
     pub(crate) fn note_sleep(&self, asleep: Duration) -> bool {
         asleep > Duration::ZERO && self.compare_sleep(asleep.into())
@@ -434,8 +439,8 @@ impl Shared {
         })
     }
 
-    /// The driver is polled. False if a poll by this task has nothing to look at, unless it `must`;
-    /// else the driver is awake.
+    /// Begins a poll of the driver, which is awake from then on. Returns false instead if a poll by this task
+    /// has nothing to do and need not look (`must`).
     #[inline]
     pub(crate) fn wake_up(&self, must: bool, cx: &Context<'_>) -> bool {
         let state = lock(&self.state);
@@ -446,7 +451,7 @@ impl Shared {
         true
     }
 
-    /// This task is woken as well when the driver is.
+    /// From now on this task is woken whenever the driver is.
     pub(crate) fn register_writer(&self, cx: &Context<'_>) {
         let old = lock(&self.state).extras_mut().register_writer(cx);
         drop(old);
@@ -488,7 +493,7 @@ impl Shared {
 }
 
 impl State {
-    /// One visit: what it came to, who is to be woken, and what is to be told.
+    /// One visit. Returns its result, who is to be woken, and the events.
     #[inline]
     fn visit<R>(
         &mut self,
@@ -499,7 +504,7 @@ impl State {
         let (result, earlier) = if asleep {
             machine.visited(act)
         } else {
-            // The driver is awake, and sees what comes of it before it rests.
+            // The driver is awake, and sees the change before it rests.
             (act(&mut machine), false)
         };
         let call = if earlier { Call::Driver } else { Call::Nobody };
@@ -571,7 +576,7 @@ impl Wake for Shared {
     }
 }
 
-/// The driver's own hold of a heartbeat. Dropping it ends the heartbeat.
+/// The driver's own reference to a heartbeat. Dropping it ends the heartbeat.
 pub(crate) struct Owner(Arc<Shared>);
 
 impl Owner {
@@ -579,12 +584,12 @@ impl Owner {
         Self(Arc::new(Shared::new(config)))
     }
 
-    /// A hold for a handle.
+    /// A reference for a handle.
     pub(crate) fn share(&self) -> Arc<Shared> {
         Arc::clone(&self.0)
     }
 
-    /// What rings the bell of the driver.
+    /// The waker for the timer and the sinks, which rings the bell of the driver.
     pub(crate) fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.0))
     }
@@ -669,7 +674,7 @@ impl Turns for Driving<'_> {
     fn turn(&mut self, sent: bool, sink: SinkState) -> Turn {
         let mut guard = lock(&self.shared.state);
         let state = &mut *guard;
-        // The driver is asleep where another half writes for it.
+        // The driver is asleep if another half writes for it.
         let asleep = state.is_asleep();
         let mut machine = Machine::new(&state.terms, &mut state.record);
         machine.dedicated_close = self.dedicated_close;

@@ -1,4 +1,4 @@
-//! The handle by which others steer a heartbeat that its task owns.
+//! The handle by which other tasks steer a heartbeat.
 
 use std::fmt;
 use std::time::Duration;
@@ -75,8 +75,9 @@ impl Controller {
         Ok(())
     }
 
-    /// Sends a ping at once, unless one is out already, and tells its round trip: `within` that time, or an
-    /// error. The next ping is due an interval after a ping that was sent for it.
+    /// Sends a ping at once, unless one is out already, and returns a future of its round trip, which is an
+    /// error if no answer comes `within` that time. The next ping is due an interval after a ping that was
+    /// sent for the probe.
     ///
     /// The ping is an ordinary one, and is judged by the [timeout](crate::ConfigBuilder::timeout) as any
     /// other; `within` itself judges nothing. Where the ping is missed and another follows
@@ -86,10 +87,10 @@ impl Controller {
     ///
     /// `within` counts from this call, or from the first poll of the heartbeat. `Duration::MAX` waits until
     /// the heartbeat ends, and `Duration::ZERO` does not wait: the ping is sent nevertheless. A probe has no
-    /// timer, so that its time is looked at by the task of the heartbeat: late by up to the
-    /// [granularity](crate::ConfigBuilder::granularity), where that task is late, and not at all where nobody
-    /// polls it. What has arrived by then is read first, and a stall of this process makes `within` longer, as
-    /// it does with a [timeout](crate::ConfigBuilder::stall_grace).
+    /// timer of its own: the task of the heartbeat ends it, up to one step of the
+    /// [granularity](crate::ConfigBuilder::granularity) after `within`, later if that task is late, and never
+    /// if the heartbeat is not polled. What has arrived by then is read first, and a stall of this process
+    /// makes `within` longer, as it does with a [timeout](crate::ConfigBuilder::stall_grace).
     ///
     /// # Errors
     ///
@@ -158,7 +159,7 @@ impl Controller {
         self.shared.set_config(config)
     }
 
-    /// Sends no pings and judges nothing until [`resume`](Self::resume): for a phone that goes to sleep, say.
+    /// Sends no pings and judges nothing until [`resume`](Self::resume), for instance while a phone sleeps.
     /// Pongs are still read, a flush that has begun is completed, and the end of the connection still ends
     /// the heartbeat.
     ///
@@ -196,13 +197,13 @@ impl Controller {
     pub fn stop(&self) -> Result<(), Closed> {
         self.shared.visit(|machine| machine.stop())?;
         self.shared.mark_called();
-        // The writer of a socket waits for a ping that is on its way. A driver that is awake is not
-        // called, and its reader may not come back soon.
+        // The writer of a socket waits for a ping that is on its way. The visit does not call a driver that
+        // is awake, and the reader may not be polled soon.
         self.shared.wake_writer();
         Ok(())
     }
 
-    /// Enters that the peer was seen to be active elsewhere. This counts only with
+    /// Reports that the peer was seen to be active elsewhere. This counts only with
     /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic) and
     /// [`watch`](crate::ConfigBuilder::watch). One call for each batch of messages is enough.
     ///
@@ -217,7 +218,7 @@ impl Controller {
         self.shared.handle_message(false)
     }
 
-    /// Enters that a ping of the peer was seen elsewhere. A ping counts as activity does, and with
+    /// Reports that a ping of the peer was seen elsewhere. A ping counts as activity does, and with
     /// [`watch_pings`](crate::ConfigBuilder::watch_pings) nothing else counts.
     ///
     /// # Errors

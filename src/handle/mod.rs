@@ -1,4 +1,4 @@
-//! The handles that others hold of a heartbeat. Each call is a visit to its one state.
+//! The handles of a heartbeat for other tasks. Each call is a visit to the one state of the heartbeat.
 
 mod controller;
 mod pong_sender;

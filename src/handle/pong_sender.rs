@@ -14,17 +14,17 @@ use crate::machine::PongKind;
 use crate::shared::{Reader, Shared, Visited};
 use crate::sync::Arc;
 
-/// Takes the peer's pongs; from [`pinger()`](crate::pinger()).
+/// Takes the peer's pongs; made by [`pinger()`](crate::pinger()).
 ///
-/// Dropping it ends the heartbeat with [`Stopped::PongsEnded`](crate::Stopped::PongsEnded): without
-/// a reader no pong can come.
+/// Dropping a `PongSender` ends the heartbeat with [`Stopped::PongsEnded`](crate::Stopped::PongsEnded):
+/// without a reader no pong can come.
 pub struct PongSender {
     shared: Arc<Shared>,
 }
 
 impl PongSender {
-    /// Verifies a pong, and enters it if it means something. The call never waits, takes no memory, and
-    /// accepts payloads of any length.
+    /// Verifies a pong, and records what it proves. The call never waits, takes no memory, and accepts
+    /// payloads of any length.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl PongSender {
         self.shared.handle_pong(payload)
     }
 
-    /// Enters an answer to the newest ping that cannot say which ping it answers: see
+    /// Reports an answer to the newest ping that cannot say which ping it answers: see
     /// [`MessageKind::Answer`](crate::MessageKind::Answer).
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl PongSender {
         self.shared.handle_answer()
     }
 
-    /// Enters that something else than a pong was read. This counts only with
+    /// Reports that a message other than a pong was read. This counts only with
     /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic) and
     /// [`watch`](crate::ConfigBuilder::watch). One call for each batch of messages is enough.
     ///
@@ -84,7 +84,7 @@ impl PongSender {
         let _ = self.shared.handle_message(false);
     }
 
-    /// Enters that a ping of the peer was read. A ping counts as activity does, and with
+    /// Reports that a ping of the peer was read. A ping counts as activity does, and with
     /// [`watch_pings`](crate::ConfigBuilder::watch_pings) nothing else counts. The ping is answered by the
     /// WebSocket crate, or by a [`Ponger`](crate::Ponger).
     ///
@@ -106,13 +106,13 @@ impl PongSender {
         let _ = self.shared.handle_message(true);
     }
 
-    /// Whoever reads the attached stream.
+    /// What is known of the reader of the attached stream.
     #[inline]
     pub(crate) fn reader(&self) -> &Reader {
         &self.shared.reader
     }
 
-    /// The driver is to look at once: the reader is back.
+    /// Wakes the driver, as the reader is back.
     #[cold]
     pub(crate) fn ring(&self) {
         self.shared.ring();
@@ -139,8 +139,8 @@ impl Drop for PongSender {
     }
 }
 
-/// Forwards a stream of pongs into the heartbeat. Closing it says that the pongs have ended, as dropping
-/// it does.
+/// Forwards a stream of pongs into the heartbeat. Closing the sink says that the pongs have ended, as
+/// dropping it does.
 impl Sink<Pong> for PongSender {
     type Error = Closed;
 
@@ -175,7 +175,7 @@ impl fmt::Debug for PongSender {
 /// What a [`Pinger`](crate::Pinger) over [`pinger()`](crate::pinger()) has in place of a stream of
 /// pongs: a stream that only ends, with its [`PongSender`]. The pongs themselves do not pass here.
 ///
-/// It wakes nobody but the task of its heartbeat.
+/// When it ends, only the task of its heartbeat is woken.
 pub struct Pongs {
     shared: Arc<Shared>,
 }

@@ -20,8 +20,8 @@ use crate::sync::Arc;
 ///
 /// # Wakeups
 ///
-/// Its task is woken once, by whoever reads the answer or ends the heartbeat, or by the task of the heartbeat
-/// (or set) when the time is over. On a [`KeepAlive`](crate::KeepAlive) the answer must be read by one of the halves.
+/// Its task is woken once: when the answer is read, when the heartbeat ends, or, by the task of the heartbeat
+/// (or set), when the time is over. On a [`KeepAlive`](crate::KeepAlive) one of the halves must read the answer.
 ///
 /// # Cancel safety
 ///
@@ -30,7 +30,7 @@ use crate::sync::Arc;
 /// # Panics
 ///
 /// If it is polled again after it was ready.
-#[must_use = "a probe tells the round trip when it is awaited; for the ping alone there is `ping_now`"]
+#[must_use = "a probe gives the round trip when it is awaited; for the ping alone there is `ping_now`"]
 pub struct Probe(State);
 
 enum State {
@@ -42,7 +42,7 @@ enum State {
 /// A probe on the list of its heartbeat.
 struct Waiting {
     heartbeat: Arc<dyn Probed>,
-    /// None once it is off the list: its number may be another's then.
+    /// `None` once the probe is off the list, as its number may name another probe then.
     id: Option<ProbeId>,
 }
 
@@ -66,7 +66,7 @@ impl Probe {
         })
     }
 
-    /// There is no heartbeat to be asked.
+    /// A probe without a heartbeat, which gives `error`.
     pub(crate) const fn refused(error: ProbeError) -> Self {
         Self(State::Refused(error))
     }
@@ -111,8 +111,8 @@ mod tests {
     use crate::sync::{Mutex, lock};
     use crate::time::Time;
 
-    /// A member whose list is dropped when it is empty. Somebody else asks for a probe at once, as a waker
-    /// that is dropped may do, or another thread.
+    /// A member whose list is dropped when it is empty. At once another probe is made, as another thread, or
+    /// a waker that is dropped, may do.
     struct Sought {
         probes: Mutex<(Probes, bool)>,
     }

@@ -57,7 +57,7 @@ pin_project! {
     }
 }
 
-// Whatever `M` is: none is held.
+// This is not derived, as a derived implementation would ask for `M: Clone`, and no `M` is held.
 impl<Si: Clone, P: Clone, M> Clone for FrameSink<Si, P, M> {
     fn clone(&self) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl<Si, P, M> FrameSink<Si, P, M> {
     /// Makes a message of each frame by `protocol`, and puts it into `sink`.
     pub const fn new(sink: Si, protocol: P) -> Self
     where
-        // Not needed to build it: they tell the compiler what `M` is.
+        // These bounds tell the compiler what `M` is. The struct itself does not need them.
         Si: MessageSink<M>,
         P: Protocol<M>,
     {
@@ -182,7 +182,7 @@ where
     }
 }
 
-/// The protocol of a [`FrameSink::map`]: it makes messages by a function, and reads none.
+/// The protocol of a [`FrameSink::map`], which makes messages by a function, and reads none.
 #[derive(Clone, Copy)]
 pub struct FnEncoder<F>(F);
 

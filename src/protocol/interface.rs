@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::frame::Frame;
 
-/// Tells a heartbeat what the messages `M` of a WebSocket crate are, and makes them.
+/// Tells a heartbeat what the messages `M` of a WebSocket crate mean, and makes such messages.
 ///
 /// [`Rfc6455`] implements it for the crates whose feature is on, and [`protocols`](crate::protocols) has
 /// heartbeats in text. For any other type, and for any other heartbeat, implement it for a type of your own.
@@ -85,7 +85,7 @@ use crate::frame::Frame;
     note = "for any other message: implement `Protocol` for a type of your own, in ten lines, and give it to `KeepAlive::with_protocol`, `FrameSink::new` or `attach` in the place of `Rfc6455`"
 )]
 pub trait Protocol<M> {
-    /// The message that carries `frame`. None if the protocol has no such message: a close frame is
+    /// The message that carries `frame`. `None` if the protocol has no such message: a close frame is
     /// then not sent, and the verdict stands without it; any other frame is dropped.
     fn encode(&self, frame: Frame) -> Option<M>;
 
@@ -94,8 +94,8 @@ pub trait Protocol<M> {
 
     /// The pong that answers `message`, if that is a ping of the peer and the protocol has pongs.
     ///
-    /// Pings of RFC 6455 are answered by the WebSocket crate beneath. Pings in messages are the
-    /// application's to answer, or a [`ponger`](crate::ponger())'s.
+    /// Pings of RFC 6455 are answered by the WebSocket crate beneath. Pings in messages must be answered by the
+    /// application, or by a [`ponger`](crate::ponger()).
     ///
     /// # Examples
     ///
@@ -115,7 +115,7 @@ pub trait Protocol<M> {
     }
 }
 
-/// A [`Protocol`] whose messages may be text: what the presets in [`protocols`](crate::protocols) stand on.
+/// A [`Protocol`] whose messages may be text: what the presets in [`protocols`](crate::protocols) build on.
 ///
 /// [`Rfc6455`] implements it for the crates whose feature is on. For any other type, implement it beside
 /// [`Protocol`] for a type of your own, and hand that to the `over` of a preset.
@@ -168,7 +168,7 @@ pub trait TextProtocol<M>: Protocol<M> {
     /// The message whose text is `text`.
     fn encode_text(&self, text: String) -> M;
 
-    /// The text of `message`. None for a message of another kind.
+    /// The text of `message`; `None` for a message of another kind.
     fn text<'m>(&self, message: &'m M) -> Option<&'m str>;
 }
 
@@ -254,8 +254,8 @@ pub enum MessageKind<'m> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Rfc6455;
 
-// The compiler shows the text above `Protocol` only for a type that implements it more than once, and each
-// other implementation depends on a feature.
+// The compiler shows the notes of `Protocol` only for a type that implements it more than once, and every
+// other implementation for `Rfc6455` depends on a feature.
 
 impl Protocol<Frame> for Rfc6455 {
     fn encode(&self, frame: Frame) -> Option<Frame> {

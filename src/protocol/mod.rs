@@ -1,7 +1,7 @@
-//! What a message of a WebSocket crate is to a heartbeat: one file for each crate.
+//! What a message of a WebSocket crate means to a heartbeat: one file for each crate.
 //!
-//! All of them may be on at once: each is an implementation of [`Protocol`] for another type. The table in
-//! the documentation of the crate says which feature serves which messages.
+//! All features may be on at once, as each implements [`Protocol`] for another type. The table in the
+//! documentation of the crate says which feature serves which messages.
 
 #[cfg(feature = "actix-ws-0_4")]
 mod actix_ws;

@@ -1,6 +1,6 @@
-//! reqwest-websocket's messages, which in browsers have no pings and no pongs: there it takes such a
-//! frame and sends nothing.
-// On wasm32 it calls them deprecated for that.
+//! reqwest-websocket's messages. In browsers there are no pings and pongs: the crate takes such a frame there
+//! and sends nothing.
+// On wasm32 the crate marks these messages as deprecated for that reason.
 #![cfg_attr(target_arch = "wasm32", allow(deprecated))]
 
 use reqwest_websocket_0_6::{CloseCode, Message};

@@ -12,7 +12,8 @@ impl Protocol<Message> for Rfc6455 {
             Frame::Ping(payload) => Message::ping(payload),
             Frame::Pong(payload) => Message::pong(payload),
             Frame::Close(reason) => {
-                // It knows all codes that a `CloseReason` can have; else the frame goes without.
+                // `CloseCode` knows all codes that a `CloseReason` can have. With any other code the frame
+                // would go out without one.
                 let code = CloseCode::try_from(reason.code()).ok();
                 Message::close(code, reason.reason())
             }

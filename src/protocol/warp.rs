@@ -1,4 +1,4 @@
-//! warp's messages, which do not show what they are made of.
+//! warp's messages, which are no enum: their kind is asked for by methods.
 
 macro_rules! warp {
     ($feature:literal, $warp:ident) => {

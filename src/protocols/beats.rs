@@ -8,10 +8,10 @@ pub(super) trait Beats {
     /// The ping that carries `payload`.
     fn ping(&self, payload: &[u8]) -> String;
 
-    /// The pong that answers the ping of the peer that has this payload. None if there are no pongs.
+    /// The pong that answers the peer's ping with this payload; `None` if there are no pongs.
     fn pong(&self, payload: &[u8]) -> Option<String>;
 
-    /// What a text is.
+    /// What `text` means to the heartbeat.
     fn kind<'t>(&self, text: &'t str) -> MessageKind<'t>;
 }
 
@@ -29,7 +29,7 @@ pub(super) fn encode<M>(
     Some(below.encode_text(text))
 }
 
-/// What a message is: `below` is asked once, and tells data from the rest.
+/// What a message means to the heartbeat: `below` tells data from the rest, and a text of data is looked at.
 #[inline]
 pub(super) fn classify<'m, M>(
     beats: &impl Beats,
@@ -42,7 +42,7 @@ pub(super) fn classify<'m, M>(
             None => MessageKind::Data,
         },
         MessageKind::Close => MessageKind::Close,
-        // The pings of the WebSocket are none of this heartbeat's, and its pongs prove nothing to it.
+        // The pings and pongs of the WebSocket do not belong to this heartbeat, and prove nothing to it.
         MessageKind::Ping(_) | MessageKind::PingBelow => MessageKind::PingBelow,
         MessageKind::Pong(_) | MessageKind::Answer | MessageKind::PongBelow => {
             MessageKind::PongBelow

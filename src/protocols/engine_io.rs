@@ -1,4 +1,4 @@
-//! The heartbeat of engine.io 4, on which socket.io stands.
+//! The heartbeat of engine.io 4, on which socket.io is built.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ const OPEN: &str = "0";
 
 /// The heartbeat of engine.io 4 (socket.io 3 and later): the server pings, and the client watches.
 ///
-/// A ping is the text `2` and a pong the text `3`. Neither has a place for an id: a pong is a
-/// [`MessageKind::Answer`]. A server has the interval and the timeout that it announces. A client takes
+/// A ping is the text `2` and a pong the text `3`. Neither has a place for an id, so a pong is a
+/// [`MessageKind::Answer`]. A server sets the interval and the timeout that it announces. A client uses
 /// [`client_config`](Self::client_config), and answers each ping by
 /// [`pong_for`](crate::Protocol::pong_for).
 ///
-/// Read in the engine.io protocol, revision 4: "Heartbeat", "Packet encoding" and "Handshake".
+/// Source: the engine.io protocol, revision 4, "Heartbeat", "Packet encoding" and "Handshake".
 ///
 /// # Examples
 ///

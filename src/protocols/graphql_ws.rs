@@ -4,27 +4,28 @@ use super::beats::{Beats, preset};
 use super::{id, json, scan};
 use crate::protocol::{MessageKind, Rfc6455};
 
-/// The ping has an object for its payload, as the protocol wants it.
+/// The ping. Its payload is an object, as the protocol demands.
 const PING: &str = r#"{"type":"ping","payload":{"id":"$id"}}"#;
 const PONG: &str = r#"{"type":"pong"}"#;
-/// The answer to a ping with a payload.
+/// The pong that answers a ping with a payload.
 const PONG_WITH_PAYLOAD: &str = r#"{"type":"pong","payload":"$id"}"#;
 
 /// The heartbeat of the GraphQL over WebSocket protocol (subprotocol `graphql-transport-ws`), of either end.
 ///
-/// A ping carries the heartbeat's payload as `{"id":"…"}`, in hexadecimal digits. The pong is proven by it, so
-/// that a replayed one is refused. The library graphql-ws sends the payload back from either of its ends.
+/// A ping carries the heartbeat's payload as `{"id":"…"}`, in hexadecimal digits. The id proves the pong, so
+/// that a replayed pong is refused. The library graphql-ws sends the payload back from either of its ends.
 ///
-/// The protocol allows a pong without it. For a peer that sends such ones take
+/// The protocol allows a pong without the payload. For a peer that sends such pongs use
 /// [`Liveness::AnyPong`](crate::Liveness::AnyPong).
 ///
 /// Either end may ping as soon as the connection is open. A ping of the peer is answered by
 /// [`pong_for`](crate::Protocol::pong_for), with the payload that it had. A [`ponger`](crate::ponger()) answers
 /// those whose payload has 125 bytes at the most. A text of more than 1 KiB is data, and is not looked at.
 ///
-/// Read in graphql-ws' `PROTOCOL.md`, "Ping" and "Pong", and in its `src/server.ts` and `src/client.ts`. Its
-/// predecessor, the subprotocol `graphql-ws` of subscriptions-transport-ws, has no pings but the server's
-/// `{"type":"ka"}`: [`watch`](crate::ConfigBuilder::watch) for those.
+/// The predecessor of this protocol, the subprotocol `graphql-ws` of subscriptions-transport-ws, has no pings
+/// but the server's `{"type":"ka"}`, for which there is [`watch`](crate::ConfigBuilder::watch).
+///
+/// Sources: graphql-ws' `PROTOCOL.md`, "Ping" and "Pong", and its `src/server.ts` and `src/client.ts`.
 ///
 /// # Examples
 ///
@@ -86,7 +87,7 @@ impl<P> Beats for GraphqlWs<P> {
         }
         match scan::member(payload, "\"id\"").and_then(scan::string) {
             Some(id) => id::pong(id),
-            // A payload that is none of ours, or none.
+            // The pong has a payload that is not ours, or none.
             None => MessageKind::Pong(payload.as_bytes().into()),
         }
     }

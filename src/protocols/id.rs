@@ -3,13 +3,13 @@
 use crate::error::InvalidConfig;
 use crate::protocol::MessageKind;
 
-/// Where the id stands in the texts of a preset.
+/// The placeholder of the id in the texts of a preset.
 pub(super) const PLACE: &str = "$id";
 
-/// The longest payload of a ping has 125 bytes (RFC 6455 §5.5).
+/// The digits of the longest payload of a ping, which has 125 bytes (RFC 6455 §5.5).
 const MAX_DIGITS: usize = 2 * 125;
 
-/// Checks both texts, and that a pong that is to be proven has a ping with an id. `check` says of one text
+/// Checks both texts, and that the ping has an id if the pong has one. `check` checks one text, and returns
 /// whether it has an id.
 pub(super) fn check(
     ping: &str,
@@ -35,7 +35,7 @@ pub(super) fn of(payload: &[u8]) -> String {
     id
 }
 
-/// The pong that brings `id` back. An id that is none of ours is a payload that no ping has.
+/// The pong that brings `id` back. An id that is not ours becomes a payload that no ping of ours has.
 pub(super) fn pong(id: &str) -> MessageKind<'_> {
     match payload(id) {
         Some(payload) => MessageKind::Pong(payload.into()),

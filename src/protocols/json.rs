@@ -1,4 +1,4 @@
-//! Heartbeats in JSON, known by the members that their manual says.
+//! Heartbeats in JSON, which are recognised by the members that the manual of the server lists.
 
 use super::beats::{Beats, preset};
 use super::id;
@@ -14,8 +14,8 @@ use crate::protocol::{MessageKind, Rfc6455};
 /// included. A text of more than 1 KiB is data, and is not looked at.
 ///
 /// Where the ping and the pong have the value `"$id"`, the payload of the ping goes there as a string of
-/// hexadecimal digits, 32 of them for the payloads that a heartbeat draws. The pong is proven by it, so that a replayed one is refused. Without it a pong is a
-/// [`MessageKind::Answer`].
+/// hexadecimal digits, 32 of them for the payloads that a heartbeat draws. The id proves the pong, so that a
+/// replayed pong is refused. Without an id a pong is a [`MessageKind::Answer`].
 ///
 /// The peer may ping in the same way. Whatever value it has in the place of `"$id"`,
 /// [`pong_for`](crate::Protocol::pong_for) sends it back.
@@ -46,7 +46,7 @@ pub struct Json<P = Rfc6455> {
 }
 
 impl Json {
-    /// A heartbeat of such pings and pongs.
+    /// A heartbeat of these pings and pongs.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Json {
     }
 }
 
-/// Whether a text, which is checked, has an id.
+/// Checks a text, and returns whether it has an id.
 fn check(option: &'static str, text: &str) -> Result<bool, InvalidConfig> {
     let refuse = |rule| Err(InvalidConfig::new(option, text, rule));
     if text.len() > scan::MAX_LEN {
@@ -92,18 +92,18 @@ fn check(option: &'static str, text: &str) -> Result<bool, InvalidConfig> {
     Ok(has_id)
 }
 
-/// A text of `template` with the id `raw`, a value of JSON.
+/// The text of `template` with `raw`, a value of JSON, in the place of the id.
 pub(super) fn fill(template: &str, raw: &str) -> String {
     template.replacen(ID, raw, 1)
 }
 
-/// The ping with the id of that payload.
+/// The text of a ping with the id of `payload`.
 pub(super) fn ping(template: &str, payload: &[u8]) -> String {
     fill(template, &format!("\"{}\"", id::of(payload)))
 }
 
-/// The pong for a payload that [`kind`] has found in a ping of the peer, which is a value of JSON. Any other
-/// payload is the peer's as it is ours.
+/// The text of the pong for a payload that [`kind`] has found in a ping of the peer, which is a value of JSON
+/// and goes back as it came. Any other payload is written as our own are.
 pub(super) fn pong(template: &str, payload: &[u8]) -> String {
     match std::str::from_utf8(payload) {
         Ok(raw) if scan::is_json(raw) => fill(template, raw),
@@ -111,12 +111,13 @@ pub(super) fn pong(template: &str, payload: &[u8]) -> String {
     }
 }
 
-/// What a text is where pings and pongs are like these.
+/// What `text` means to a heartbeat with this ping and this pong.
 pub(super) fn kind<'t>(ping: &str, pong: &str, text: &'t str) -> MessageKind<'t> {
     if let Some(id) = scan::matches(pong, text) {
         return id.map_or(MessageKind::Answer, |raw| match scan::string(raw) {
             Some(id) => id::pong(id),
-            // Our ids are strings. A number, say, is as it stands the payload that somebody else's ping had.
+            // Our ids are strings. Any other value, such as a number, becomes a payload that no ping of ours
+            // has.
             None => MessageKind::Pong(raw.as_bytes().into()),
         });
     }

@@ -5,7 +5,7 @@
 //! | [`GraphqlWs`] | `{"type":"ping","payload":{…}}`, either | `{"type":"pong","payload":{…}}` | by an id in the payload |
 //! | [`Phoenix`] | the event `heartbeat`, the client | `phx_reply` | by its `ref` |
 //! | [`EngineIo`] | `2`, the server | `3` | no |
-//! | [`Stomp`] | the end of a line, both | none: each beats for itself | no |
+//! | [`Stomp`] | the end of a line, both | none: each end sends its own | no |
 //! | [`Json`] | as you say | as you say | where both have an id |
 //! | [`Text`] | as you say | as you say | where both have an id |
 //!
@@ -21,15 +21,15 @@
 //! [`data_only`](crate::KeepAlive::data_only), which hides pings from the application, and let no
 //! [`run_while`](crate::KeepAlive::run_while) take longer than the peer waits. Of the pings that a
 //! [`KeepAlive`](crate::KeepAlive) reads ahead of the application, only the newest is kept, as RFC 6455 §5.5.3 allows
-//! for its own: a peer that wants each answered needs handlers that are quicker than its pings come. Pings of the
-//! WebSocket, which the WebSocket crate has answered, are kept in the same way beside them. Pongs that are not the
-//! heartbeat's are all kept, as one may be that of a ping of the application's own.
+//! for its own pings: if a peer wants each ping answered, the application must read faster than the pings come. Pings
+//! of the WebSocket, which the WebSocket crate has answered, are kept in the same way beside them. Pongs that are not
+//! the heartbeat's are all kept, as one may answer a ping of the application's own.
 //!
-//! The [guide](crate::guide::above) has more of them, line by line.
+//! The [guide](crate::guide::above) has more heartbeats of this kind, line by line.
 //!
 //! # Examples
 //!
-//! A client of graphql-ws. Its server must be there still, whatever lies in between and answers pings of the
+//! A client of graphql-ws. Its pings reach the server itself, even if a proxy in between answers pings of the
 //! WebSocket:
 //!
 //! ```

@@ -11,13 +11,13 @@ struct Version {
     pong: &'static str,
 }
 
-/// An object, with the names of its members.
+/// Version 1: an object, with the names of its members.
 const V1: Version = Version {
     ping: r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"$id"}"#,
     pong: r#"{"topic":"phoenix","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"$id"}"#,
 };
 
-/// An array: the join's reference, the reference, the topic, the event and the payload.
+/// Version 2: an array of the join's reference, the reference, the topic, the event and the payload.
 const V2: Version = Version {
     ping: r#"[null,"$id","phoenix","heartbeat",{}]"#,
     pong: r#"[null,"$id","phoenix","phx_reply",{"status":"ok","response":{}}]"#,
@@ -26,17 +26,17 @@ const V2: Version = Version {
 /// The heartbeat of Phoenix channels, of either end: clients push the event `heartbeat` on the topic
 /// `phoenix`, and the server replies.
 ///
-/// The push carries the heartbeat's payload as its `ref`, in hexadecimal digits. The reply is proven by it, so
-/// that a replayed one is refused. The references of an application's own pushes are another matter: clients
-/// count them, and no number has as many digits.
+/// The push carries the heartbeat's payload as its `ref`, in hexadecimal digits. This proves the reply, so that
+/// a replayed reply is refused. The references of an application's own pushes are never taken for it: clients
+/// count them, and no such number has as many digits.
 ///
-/// A server of Phoenix closes a connection on which nothing came for 60 s. The client that comes with it pushes
-/// a heartbeat each 30 s, and hangs up if the next is due and the reply has not come. For a server of your own
-/// take [`watch`](crate::ConfigBuilder::watch), as whatever comes counts there, and reply by
+/// A server of Phoenix closes a connection on which nothing came for 60 s. The client that comes with Phoenix
+/// pushes a heartbeat each 30 s, and hangs up if the next one is due and the reply has not come. For a server of
+/// your own use [`watch`](crate::ConfigBuilder::watch), as every message counts there, and reply by
 /// [`pong_for`](crate::Protocol::pong_for). A text of more than 1 KiB is data, and is not looked at.
 ///
-/// Read in Phoenix's guide "Writing a Channels Client", in `assets/js/phoenix/socket.js`, in the serializers
-/// below `lib/phoenix/socket/serializers`, and in the docs of `Phoenix.Endpoint.socket/3` (`:timeout`).
+/// Sources: Phoenix's guide "Writing a Channels Client", `assets/js/phoenix/socket.js`, the serializers below
+/// `lib/phoenix/socket/serializers`, and the docs of `Phoenix.Endpoint.socket/3` (`:timeout`).
 ///
 /// # Examples
 ///
@@ -69,7 +69,7 @@ impl Phoenix {
         }
     }
 
-    /// The same in messages of version 1 (`vsn=1.0.0`), which are objects.
+    /// The heartbeat in messages of version 1 (`vsn=1.0.0`), which are objects.
     ///
     /// # Examples
     ///

@@ -1,16 +1,16 @@
-//! Texts of JSON (RFC 8259), looked at in place: just enough for the few members of a heartbeat.
+//! Reads texts of JSON (RFC 8259) in place: just enough for the few members of a heartbeat.
 //!
-//! A parser would build what nobody reads, and would be a dependency of each user. Nothing is unescaped here:
-//! names and strings are compared as they are written, and numbers too. Tests hold the scanner against
+//! A parser would build values that are not needed, and would be a dependency of each user. Nothing is
+//! unescaped here: names, strings and numbers are compared as they are written. Tests compare the scanner with
 //! `serde_json`.
 
-/// Longer texts are no heartbeats, and cost no look.
+/// The longest text that is read. Longer texts are no heartbeats.
 pub(super) const MAX_LEN: usize = 1024;
 
-/// The value that stands for any.
+/// The value of a pattern that any value matches.
 pub(super) const ID: &str = "\"$id\"";
 
-/// Nothing that a heartbeat needs lies deeper.
+/// How deep objects and arrays may be nested. No heartbeat needs more.
 const MAX_DEPTH: u8 = 16;
 
 /// Whether `text` is JSON as a whole.
@@ -29,8 +29,8 @@ pub(super) fn is_empty(text: &str) -> bool {
     empty
 }
 
-/// The value of a member of an object; the name is given with its quotes. Where there are two the first
-/// counts, which RFC 8259 §4 leaves open.
+/// The value of a member of an object; the name is given with its quotes. Of two members with that name the
+/// first counts, as RFC 8259 §4 leaves that open.
 pub(super) fn member<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let mut found = None;
     each(text, |other, value| {
@@ -55,23 +55,24 @@ fn element(text: &str, mut index: usize) -> Option<&str> {
     found
 }
 
-/// What is between the quotes of a string.
+/// The text between the quotes of a string; `None` if the value is no string.
 pub(super) fn string(value: &str) -> Option<&str> {
     value.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Whether `text` is JSON that is like `pattern`, and what it has in the place of the id.
+/// Compares a text of JSON with `pattern`. `None` if they differ; else what `text` has in the place of the id,
+/// if `pattern` has one.
 pub(super) fn matches<'t>(pattern: &str, text: &'t str) -> Option<Option<&'t str>> {
     if text.len() > MAX_LEN {
         return None;
     }
     let (pattern, text) = (pattern.trim(), text.trim());
     let mut id = None;
-    // Most texts are found out by their first members.
+    // The first members tell most texts from the pattern, before all of the text is checked to be JSON.
     (is_like(pattern, text, &mut id) && is_json(text)).then_some(id)
 }
 
-/// Whether a value has all that `pattern` has.
+/// Whether a value has everything that `pattern` has; puts what it has in the place of the id into `id`.
 fn is_like<'t>(pattern: &str, value: &'t str, id: &mut Option<&'t str>) -> bool {
     if pattern == ID {
         *id = Some(value);
@@ -101,25 +102,26 @@ fn is_like<'t>(pattern: &str, value: &'t str, id: &mut Option<&'t str>) -> bool 
     like && element(value, index).is_none()
 }
 
-/// Shows each member of an object with its name, or each element of an array with an empty name, until `see`
-/// says that it has seen enough.
+/// Calls `see` with the name and value of each member of an object, or with an empty name and each element of
+/// an array, until `see` returns false.
 fn each<'t>(text: &'t str, mut see: impl FnMut(&'t str, &'t str) -> bool) {
     Scanner { text, at: 0 }.container(MAX_DEPTH, &mut see);
 }
 
-/// A place in a text. Each step forward ends behind what it has found, or says None where that is no JSON.
+/// A position in a text. Each method that reads something moves the position behind it, and returns `None` if
+/// that is no JSON.
 struct Scanner<'t> {
     text: &'t str,
     at: usize,
 }
 
 impl<'t> Scanner<'t> {
-    /// The byte at this place.
+    /// The byte at this position.
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The next byte that is no white space.
+    /// Skips white space, and returns the byte after it.
     fn peek(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte() {
             self.at += 1;
@@ -231,7 +233,7 @@ impl<'t> Scanner<'t> {
         Some(())
     }
 
-    /// One digit or more.
+    /// Reads one digit or more.
     fn digits(&mut self) -> Option<()> {
         self.byte().filter(u8::is_ascii_digit)?;
         while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {

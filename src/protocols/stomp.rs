@@ -11,18 +11,18 @@ use crate::protocol::{MessageKind, Rfc6455};
 const BEAT: &str = "\n";
 const LONG_BEAT: &str = "\r\n";
 
-/// How many of its own intervals a peer may be silent: the protocol asks for an error margin, and stompjs takes
-/// the double.
+/// For how many of its own intervals a peer may be silent: the protocol asks for a margin of error, and stompjs
+/// waits for twice the interval.
 const MARGIN: u32 = 2;
 
 /// The heart-beats of STOMP 1.1 and 1.2, of either end: each sends the end of a line where it has nothing else
 /// to send, and neither answers the other's.
 ///
 /// The two `heart-beat` headers say how often: [`config`](Self::config) makes the options of them. Beats of the
-/// peer are passed on as its pings are, which parsers of STOMP skip, and not with
-/// [`data_only`](crate::KeepAlive::data_only). As they answer nothing, no round-trip time is measured.
+/// peer are passed on, as pings are, unless [`data_only`](crate::KeepAlive::data_only) takes them out; parsers of
+/// STOMP skip them. As beats answer nothing, no round-trip time is measured.
 ///
-/// Read in STOMP 1.2, "Heart-beating".
+/// Source: STOMP 1.2, "Heart-beating".
 ///
 /// # Examples
 ///
@@ -30,7 +30,7 @@ const MARGIN: u32 = 2;
 /// use std::time::Duration;
 /// use futures_pinger::protocols::Stomp;
 ///
-/// // Of the CONNECT frame that is sent, and of the CONNECTED frame that is read:
+/// // The headers of the CONNECT frame that is sent, and of the CONNECTED frame that is read:
 /// let options = Stomp::config("10000,10000", "0,10000")?.expect("we send, they do not");
 /// let config = options.build()?;
 /// assert_eq!(config.interval(), Duration::from_secs(9));
@@ -50,10 +50,10 @@ impl Stomp {
     }
 
     /// The options that two `heart-beat` headers make: ours and that of the peer, whichever of us is the client.
-    /// None if there are no beats in either direction. A frame without the header has `0,0`.
+    /// `None` if there are no beats in either direction. For a frame without the header give `0,0`.
     ///
-    /// What the peer has asked for is sent a tenth earlier than it must be, as timers may be late. What the
-    /// peer has promised is waited for twice as long. Whatever it sends counts:
+    /// Beats that the peer has asked for are sent a tenth earlier than they must be, as timers may be late.
+    /// Beats that the peer has promised are waited for twice as long. Every message of the peer counts:
     ///
     /// | We send | The peer sends | Options |
     /// |---|---|---|
@@ -93,13 +93,14 @@ impl Stomp {
             (None, Some(silence)) => Some(options.watch(silence)),
             (Some(sent), None) => Some(options.interval(sent).no_timeout()),
             (Some(sent), Some(silence)) => {
-                // A beat that is out keeps the next from going, and may be out no longer than an interval.
+                // A beat that waits for its answer holds the next one back, so it may wait no longer than an
+                // interval.
                 let timeout = silence.min(sent);
                 let misses = silence.as_nanos().div_ceil(timeout.as_nanos());
                 let options = options
                     .interval(sent)
                     .timeout(timeout)
-                    // A beat that the sink does not take at once is no reason to give up earlier.
+                    // A beat that the sink does not take at once must not shorten the wait for the peer.
                     .write_timeout(silence.max(sent.saturating_mul(MARGIN)))
                     .max_missed(u32::try_from(misses).unwrap_or(u32::MAX))
                     .liveness(Liveness::Traffic {
@@ -114,9 +115,9 @@ impl Stomp {
 /// A `heart-beat` header.
 #[derive(Clone, Copy)]
 struct HeartBeat {
-    /// The sender of the header can send so often.
+    /// The shortest interval at which the sender of the header can send beats; zero if it cannot.
     sends: Duration,
-    /// And would like to read so often.
+    /// The interval at which the sender of the header would like to read beats; zero if it would not.
     wants: Duration,
 }
 
@@ -134,7 +135,7 @@ impl HeartBeat {
     }
 }
 
-/// How often beats go one way: as often as both can do with, and not at all where either cannot.
+/// The interval of the beats in one direction: the longer of the two, and `None` if either end has none.
 fn agreed(sends: Duration, wants: Duration) -> Option<Duration> {
     (!sends.is_zero() && !wants.is_zero()).then(|| sends.max(wants))
 }

@@ -7,8 +7,8 @@ use crate::protocol::{MessageKind, Rfc6455};
 
 /// A heartbeat in plain texts: a ping and its pong, which are compared as a whole.
 ///
-/// Where both have `$id` in them, the payload of the ping goes there as hexadecimal digits. The pong is proven
-/// by it, so that a replayed one is refused. Without it a pong is a [`MessageKind::Answer`].
+/// Where both have `$id` in them, the payload of the ping goes there as hexadecimal digits. The id proves the
+/// pong, so that a replayed pong is refused. Without an id a pong is a [`MessageKind::Answer`].
 ///
 /// The peer may ping in the same way. Whatever it has in the place of `$id`,
 /// [`pong_for`](crate::Protocol::pong_for) sends it back.
@@ -20,7 +20,7 @@ use crate::protocol::{MessageKind, Rfc6455};
 /// use futures_pinger::{Frame, MessageKind, Protocol};
 /// use tungstenite_0_30::Message;
 ///
-/// // As exchanges have it:
+/// // As many exchanges do it:
 /// let trusted = Text::new("ping", "pong")?;
 /// assert_eq!(trusted.encode(Frame::Ping(vec![1].into())), Some(Message::text("ping")));
 /// assert_eq!(trusted.classify(&Message::text("pong")), MessageKind::Answer);
@@ -41,7 +41,7 @@ pub struct Text<P = Rfc6455> {
 }
 
 impl Text {
-    /// A heartbeat of such pings and pongs.
+    /// A heartbeat of these pings and pongs.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Text {
     }
 }
 
-/// Whether a text, which is checked, has an id.
+/// Checks a text, and returns whether it has an id.
 fn check(option: &'static str, text: &str) -> Result<bool, InvalidConfig> {
     let ids = text.matches(id::PLACE).count();
     let rule = if ids > 1 {
@@ -80,7 +80,8 @@ fn check(option: &'static str, text: &str) -> Result<bool, InvalidConfig> {
     Err(InvalidConfig::new(option, text, rule))
 }
 
-/// Whether `text` is like `pattern`, and what it has in the place of the id.
+/// Compares `text` with `pattern`. `None` if they differ; else what `text` has in the place of the id, if
+/// `pattern` has one.
 fn matches<'t>(pattern: &str, text: &'t str) -> Option<Option<&'t str>> {
     match pattern.split_once(id::PLACE) {
         Some((before, after)) => Some(Some(text.strip_prefix(before)?.strip_suffix(after)?)),
@@ -94,7 +95,8 @@ impl<P> Beats for Text<P> {
     }
 
     fn pong(&self, payload: &[u8]) -> Option<String> {
-        // What came in a ping is a text, any other payload is the peer's as it is ours.
+        // A payload from a ping of the peer is a text, and goes back as it came. Any other payload is written as
+        // our own are.
         let id = std::str::from_utf8(payload).map_or_else(|_| id::of(payload), str::to_owned);
         Some(self.pong.replacen(id::PLACE, &id, 1))
     }

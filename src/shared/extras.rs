@@ -9,15 +9,15 @@ use crate::time::Span;
 /// What few heartbeats have.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
-    /// A task of its own that is blocked while it writes: it is woken as well when the driver is.
+    /// The task of the writing half while it is blocked: it is woken whenever the driver is.
     pub(super) writer: Option<Waker>,
     pub(super) probes: Probes,
-    /// How long the machine had been in suspend when the driver looked last.
+    /// How long the computer had been in suspend when the driver was polled last.
     pub(super) asleep: Span,
 }
 
 impl Extras {
-    /// This task is woken as well from now on.
+    /// Makes this task the writer's. Returns the waker that this replaces.
     #[must_use = "to be dropped without the lock"]
     pub(super) fn register_writer(&mut self, cx: &Context<'_>) -> Option<Waker> {
         match &mut self.writer {
@@ -33,8 +33,8 @@ impl State {
         self.extras.get_or_insert_default()
     }
 
-    /// Whether a call would wake a task. Where the reader is awake, and comes by in its own time, a writer
-    /// that waits is to be woken.
+    /// Whether a call would wake a task. A writer that waits must be woken even if the reader is awake, as
+    /// the reader may be polled much later.
     #[inline]
     pub(super) fn is_asleep(&self) -> bool {
         let writer = self
@@ -44,7 +44,7 @@ impl State {
         self.bell.is_asleep() || writer.is_some()
     }
 
-    /// The writer's task, to be woken without the lock.
+    /// Takes the waker of the writer's task, to be woken without the lock.
     #[inline]
     pub(super) fn take_writer(&mut self) -> Option<Waker> {
         self.extras.as_mut()?.writer.take()

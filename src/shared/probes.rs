@@ -1,7 +1,7 @@
 //! The probes that wait for a round trip.
 //!
-//! A probe has no timer of its own: the driver looks at its deadline. Who answers a ping, or ends the
-//! heartbeat, resolves the probes under the lock, and wakes their tasks without it.
+//! A probe has no timer of its own: the driver looks at its deadline. The visit that answers a ping, or ends
+//! the heartbeat, resolves the probes under the lock, and wakes their tasks after it has released the lock.
 
 use std::ops::DerefMut;
 use std::task::{Context, Poll, Waker};
@@ -14,7 +14,7 @@ use crate::machine::{Check, Deadline, Input, Machine, Record};
 use crate::sync::lock;
 use crate::time::Time;
 
-/// What a probe has come to.
+/// The result of a probe.
 type Outcome = Result<Duration, ProbeError>;
 
 /// Names a probe among those that wait.
@@ -25,14 +25,15 @@ pub(crate) struct ProbeId {
     pub(crate) number: u64,
 }
 
-/// The heartbeats that probes are asked of: one that is alone, or members of a set.
+/// The owner of lists of probes: a heartbeat that is alone, or the members of a set.
 pub(crate) trait Probed: Send + Sync {
-    /// Acts on the list of that seat, under the lock. The list is dropped if it is empty afterwards.
+    /// Calls `act` with the list of that seat, under the lock. A list that is then empty may be dropped.
     fn with_probes(&self, seat: u32, act: &mut dyn FnMut(&mut Probes));
 }
 
 impl dyn Probed {
-    /// What the probe has come to; then it is off the list, and `listed` is none. Else this task is woken.
+    /// The result of the probe, if there is one: then the probe is taken off the list, and `listed` is set to
+    /// `None`. Otherwise this task is woken when there is a result.
     pub(crate) fn poll_probe(
         &self,
         listed: &mut Option<ProbeId>,
@@ -56,7 +57,8 @@ impl dyn Probed {
         });
         // Dropping a waker can run foreign code.
         drop((waker, old));
-        // Pending: whoever answers a ping, or ends the heartbeat, wakes us, and the driver at the deadline.
+        // Pending: the visit that answers a ping or ends the heartbeat wakes us, and the driver does at the
+        // deadline.
         outcome.map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -64,12 +66,12 @@ impl dyn Probed {
     pub(crate) fn forget_probe(&self, id: ProbeId) {
         let mut entry = None;
         self.with_probes(id.seat, &mut |probes| entry = probes.remove(id.number));
-        // Not under the lock, as above.
+        // The entry is dropped without the lock, as it has a waker.
         drop(entry);
     }
 }
 
-/// The tasks of probes that are resolved. Dropping it wakes them all, also where one of them panics.
+/// The wakers of probes that are resolved. Dropping this wakes them all, even if one of them panics.
 #[derive(Default)]
 pub(crate) struct Resolved(Vec<Waker>);
 
@@ -81,7 +83,7 @@ impl Resolved {
 
 impl Drop for Resolved {
     fn drop(&mut self) {
-        /// What is left when a waker panics.
+        /// The wakers that are left when one panics.
         struct Rest<'a>(&'a mut Vec<Waker>);
 
         impl Drop for Rest<'_> {
@@ -109,7 +111,7 @@ pub(crate) struct Probes {
 struct Entry {
     number: u64,
     within: Duration,
-    /// None before the driver has seen the probe, where the heartbeat has not begun.
+    /// `None` if the heartbeat has not begun, until the driver first sees the probe.
     deadline: Option<Deadline>,
     outcome: Option<Outcome>,
     waker: Option<Waker>,
@@ -121,7 +123,8 @@ fn deadline(since: Time, within: Duration) -> Deadline {
 }
 
 impl Probes {
-    /// A probe more. Its time runs from `since` on, or from when the driver sees it.
+    /// Adds a probe, and returns its number. Its time runs from `since`, or from when the driver first sees
+    /// the probe.
     pub(crate) fn add(&mut self, within: Duration, since: Option<Time>) -> u64 {
         self.made += 1;
         self.list.push(Entry {
@@ -134,17 +137,18 @@ impl Probes {
         self.made
     }
 
-    /// Those that wait come to that.
+    /// Gives the probes that wait this result.
     fn resolve(&mut self, outcome: Outcome) {
         for entry in &mut self.list {
             entry.outcome.get_or_insert(outcome);
         }
     }
 
-    /// The driver looks at the deadlines, knowing that of its input. When it must look next.
+    /// Looks at the deadlines of the probes, by what the driver knows of its input. Returns when the driver
+    /// must look next.
     #[cold]
     pub(crate) fn look(&mut self, now: Time, grid: Grid, input: Input) -> Time {
-        // The answer may be in what is not read yet.
+        // The answer may be in input that is not read yet.
         let unread = matches!(input, Input::More(_) | Input::Behind(_));
         let mut next = Time::NEVER;
         for entry in &mut self.list {
@@ -168,7 +172,7 @@ impl Probes {
         next
     }
 
-    /// Those that wait.
+    /// The probes that wait.
     fn waiting(&self) -> impl Iterator<Item = &Entry> {
         self.list.iter().filter(|entry| entry.outcome.is_none())
     }
@@ -179,7 +183,8 @@ impl Probes {
         deadlines.any(|deadline| deadline.next_look().has_come(now))
     }
 
-    /// Resolves the probes where a ping was answered, or none will be. The wakers of all that are resolved.
+    /// Resolves the probes if a ping was answered, or if none will be. Returns the wakers of all probes that
+    /// are resolved.
     pub(crate) fn settle(
         &mut self,
         machine: &mut Machine<'_, impl DerefMut<Target = Record>>,
@@ -206,7 +211,7 @@ impl Probes {
 }
 
 impl State {
-    /// See [`Probes::settle`]. The wakers of all that are resolved.
+    /// See [`Probes::settle`].
     pub(super) fn resolved(&mut self) -> Resolved {
         let Some(extras) = &mut self.extras else {
             return Resolved::default();
@@ -239,7 +244,7 @@ impl Shared {
         probes.is_some_and(|probes| probes.waiting().next().is_some())
     }
 
-    /// Whether something has passed that is not judged yet: a deadline of a ping, or of a probe.
+    /// Whether a deadline of a ping or of a probe has passed that is not judged yet.
     pub(crate) fn is_overdue(&self, now: Time) -> bool {
         let state = lock(&self.state);
         let probes = state.extras.as_ref().map(|extras| &extras.probes);

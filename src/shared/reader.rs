@@ -4,26 +4,27 @@ use std::sync::atomic::Ordering;
 
 use crate::sync::AtomicU8;
 
-/// The reader has seen that nothing more is there, or it is nobody that we know of.
+/// The reader has read everything that was there, or no stream is attached.
 const READING: u8 = 0;
-/// The application has been given an item, and has not come back to find nothing more.
+/// The application has been given an item, and has not read on until nothing more was there.
 const AWAY: u8 = 1;
-/// The same since the heartbeat wanted to judge.
+/// The reader is away, and the heartbeat has wanted to judge since it left.
 const MISSED: u8 = 2;
-/// The reader has been given too many items since then: a flood puts a verdict off no further.
+/// The reader has been given too many items since it was missed: a flood puts a verdict off no further.
 const FLOODED: u8 = 3;
 
-/// What is known of the reader. Its own side and the driver's change it without a lock.
+/// What is known of the reader. The reader and the driver change it without a lock.
 #[derive(Debug)]
 pub(crate) struct Reader(AtomicU8);
 
-/// What a driver makes of the reader.
+/// How a driver finds the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
+    /// There is no reason to wait for the reader.
     Reading,
-    /// It is away, and may be back in a moment: it is to have a little time.
+    /// The reader is away. It may come back in a moment, so the driver gives it a little time.
     Away,
-    /// It was away when the heartbeat wanted to judge before, and has not come back since.
+    /// The reader was away when the heartbeat wanted to judge before, and has not come back since.
     Missed,
 }
 
@@ -32,18 +33,18 @@ impl Reader {
         Self(AtomicU8::new(READING))
     }
 
-    /// Another reader takes its place.
+    /// A new reader takes the place of the one before.
     pub(crate) fn begins(&self) {
         self.0.store(READING, Ordering::Relaxed);
     }
 
-    /// Whether the reader is known to have read everything, or to be nobody that we know of.
+    /// Whether the reader has read everything, or no stream is attached.
     #[inline]
     pub(crate) fn is_reading(&self) -> bool {
         self.0.load(Ordering::Acquire) == READING
     }
 
-    /// An item was given to the application. Whether the heartbeat waits for the reader.
+    /// An item was given to the application. Returns whether the heartbeat waits for the reader.
     #[inline]
     pub(crate) fn leaves(&self) -> bool {
         let state = self.0.load(Ordering::Relaxed);
@@ -53,14 +54,14 @@ impl Reader {
         state == MISSED
     }
 
-    /// Nothing more is there to be read. Whether the heartbeat waits for the reader.
+    /// Nothing more is there to be read. Returns whether the heartbeat has waited for the reader.
     #[inline]
     pub(crate) fn returns(&self) -> bool {
         self.0.load(Ordering::Relaxed) != READING
             && self.0.swap(READING, Ordering::AcqRel) == MISSED
     }
 
-    /// The reader goes on without an end.
+    /// The reader has been given too many items without an end: the heartbeat waits for it no longer.
     #[cold]
     pub(crate) fn floods(&self) {
         self.0.store(FLOODED, Ordering::Release);
@@ -78,7 +79,7 @@ impl Reader {
                 if missed.is_ok() {
                     Presence::Away
                 } else {
-                    // It has come back just now, with all that it has read.
+                    // The reader has come back just now, and has read everything.
                     Presence::Reading
                 }
             }
