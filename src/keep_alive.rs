@@ -1,4 +1,20 @@
 //! A whole socket with a heartbeat in it: `Stream` and `Sink` as before.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `reader`, `writer` | the stream and the sink |
+//! | `look` | one look of the heartbeat, from either half |
+//! | `split` | the two halves for two tasks |
+//! | `batch` | how many messages pass between two readings of the clock |
+//! | `lookahead` | messages that were read ahead of the application |
+//! | `signs` | which messages are signs of life |
+//! | `listening` | how long the reader has waited for the answer to a ping |
+//! | `blocked` | a write of the application that the socket does not take |
+//!
+//! The heartbeat *looks* when it reads the clock, writes what is due, judges deadlines and arms the timer.
+//! Most messages take the *short way* through either half, without a look. The reader has to *come by*
+//! if its next poll must leave the short way. The heartbeat is *called* when it must look earlier than it
+//! had planned.
 
 mod batch;
 mod blocked;
@@ -42,9 +58,10 @@ pin_project! {
     /// A socket that keeps itself alive: the same `Stream` and `Sink`, with pings in between.
     ///
     /// Whichever half is polled drives the heartbeat: the stream, the sink, or [`run_while`](Self::run_while)
-    /// around other work. Pings leave and deadlines are judged while one of them is polled when it is
-    /// woken. An application that is blocked in a send learns there that the peer is gone. An application
-    /// that stops reading for a while gets no false verdict for it: what has arrived is read first.
+    /// around other work. Pings leave and deadlines are judged as long as one of the three is polled whenever
+    /// it is woken. An application that is blocked in a send learns there that the peer is gone. An
+    /// application that stops reading for a while gets no false verdict for that: what has arrived is read
+    /// first.
     ///
     /// Data passes through untouched and in order. Pongs that answer the heartbeat's pings are
     /// consumed; every other message, other pongs included, is passed on. When the peer is gone the
@@ -54,7 +71,8 @@ pin_project! {
     /// without an error if a close frame went both ways, and else with a timeout of phase
     /// [`Closing`](crate::TimeoutPhase::Closing).
     ///
-    /// It works whole, as the two halves of [`into_split`](Self::into_split), and after `StreamExt::split`.
+    /// A `KeepAlive` works whole, as the two halves of [`into_split`](Self::into_split), and after
+    /// `StreamExt::split`.
     ///
     /// # Bounds
     ///
@@ -149,14 +167,15 @@ pin_project! {
         protocol: P,
         home: Owner,
         outbox: Outbox<S::Ok>,
-        // Nothing of the heartbeat's is in the way of the writer, as of the last look: what the writer does
-        // concerns the socket alone until something calls.
+        // Whether the writer may take the short way: as of the last look, nothing of the heartbeat's was in
+        // its way.
         clear: bool,
-        // The same for a reader that finds nothing to read: the heartbeat sleeps.
+        // Whether a reader that finds nothing to read may take the short way: as of the last look, the
+        // heartbeat sleeps.
         still: bool,
-        // The reader's task, as the heartbeat knows it.
+        // The waker of the reader's task, as the heartbeat knows it.
         task: Option<Waker>,
-        // Where a frame of ours is that is not flushed.
+        // The sink that has a frame of ours and has not flushed it.
         in_sink: Option<Destination>,
         // What the socket has answered to a frame of ours.
         last: LastAnswer,
@@ -167,18 +186,18 @@ pin_project! {
         // The bytes that pass the transport.
         progress: Option<Box<Progress>>,
         batch: Batch,
-        // Of which messages the heartbeat is told, and what it was not told of yet.
+        // Which messages are signs of life, and the newest that was not reported yet.
         signs: Signs,
         listening: Listening,
-        // The socket's stream has ended.
+        // Whether our stream has ended.
         ended: bool,
-        // A close frame was sent or read.
+        // Whether a close frame was sent or read.
         closing: bool,
-        // The answer to a close frame is in the socket, which could not flush it at once.
+        // Whether the answer to a close frame is in the socket, which could not flush it at once.
         answers_close: bool,
-        // Nothing but data is passed on.
+        // Whether nothing but data is passed on.
         data_only: bool,
-        // A ping of the peer was not passed on, and its answer may not be flushed.
+        // Whether a ping of the peer was not passed on, so that its answer may not be flushed.
         owes_answer: bool,
         // What was read ahead of the application.
         ahead: Lookahead<S::Ok, S::Error>,
@@ -202,7 +221,7 @@ impl<S: TryStream, P> KeepAlive<S, P> {
     /// [`protocols`](crate::protocols); it begins with the first poll of either half.
     pub fn with_protocol(socket: S, protocol: P, config: Config) -> Self
     where
-        // Not needed to build it: they tell early what is missing.
+        // These bounds report early what is missing. The struct itself does not need them.
         P: Protocol<S::Ok>,
         S: MessageSink<S::Ok>,
     {
@@ -418,7 +437,7 @@ async fn run_while<F: Future>(
 ) -> Result<F::Output, Interrupted> {
     let mut work = pin!(work);
     poll_fn(|cx| {
-        // What is done counts more than what happened meanwhile, which the stream yields next.
+        // Work that is done counts more than the end of the connection, which the stream yields next.
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }

@@ -22,19 +22,19 @@ use crate::stats::Stats;
 use crate::time::Time;
 use crate::timer::{Alarm, FuturesTimer, Timer};
 
-/// A heartbeat on `outgoing`, and the handle that takes the peer's pongs: ktor's `pinger`.
+/// Makes a heartbeat on `outgoing`, and the handle that takes the peer's pongs, as ktor's `pinger` does.
 ///
 /// The heartbeat does nothing unless it is polled: join it with the reader, by `select!` or `join!`. A
 /// heartbeat that is spawned apart may look at its deadline, on a machine where tasks wait for their turn,
 /// while the reader still waits with the pong before it: then a live peer is condemned.
 ///
-/// Whoever reads the socket passes each pong to [`PongSender::handle_pong`], or reads through
+/// The reader of the socket passes each pong to [`PongSender::handle_pong`], or reads through
 /// [`PongSender::attach`], and drops the sender when the connection ends.
 ///
 /// # Queues
 ///
-/// Where `outgoing` is a queue, "flushed" means queued: the queue takes a ping although nobody reads
-/// it, a stuck writer is not noticed by the write timeout, and the timeout runs while the ping waits
+/// Where `outgoing` is a queue, "flushed" means queued: the queue takes a ping even if nothing reads the
+/// queue, the write timeout does not notice a stuck writer, and the timeout runs while the ping waits
 /// behind other messages. Give the heartbeat an `mpsc::channel(0)` of its own (its flush completes
 /// when the frame is taken out) that the writer reads ahead of data, or make the timeouts long
 /// enough for the longest backlog.
@@ -87,7 +87,7 @@ pub enum Stopped {
 
 /// The close frame goes to the sink that takes the pings; the default of a [`Pinger`].
 ///
-/// Nobody can make one, as it would take frames and drop them; a `Pinger` never asks it.
+/// Users cannot make a `SameSink`, as it would drop the frames that it takes. A `Pinger` never polls it.
 #[derive(Debug)]
 pub struct SameSink(());
 
@@ -115,12 +115,12 @@ pin_project! {
     /// A heartbeat over a sink of [`Frame`]s and a stream of [`Pong`](crate::Pong)s: a future that
     /// is ready when the peer is gone, or the connection has ended.
     ///
-    /// It sends a ping each interval, flushes it, waits for the pong that matches, and measures the
-    /// round-trip time. When the peer does not answer in time, it sends a close frame and is ready
+    /// A `Pinger` sends a ping each interval, flushes it, waits for the pong that matches, and measures the
+    /// round-trip time. When the peer does not answer in time, the future sends a close frame and is ready
     /// with [`Error::Timeout`]. See the [rules](crate::heartbeat), and
     /// [`pinger()`](crate::pinger()) for the common case.
     ///
-    /// It never closes the sink: closing is up to its owner.
+    /// The sink is never closed: closing is up to its owner.
     ///
     /// # Panics
     ///
@@ -130,14 +130,14 @@ pin_project! {
     ///
     /// Between polls nothing is held that could be lost: each frame is made when the sink is ready
     /// for it. Dropping the heartbeat means, on the wire, that no further frame comes from it; a
-    /// ping that the sink has taken may still be flushed by whoever uses the sink next.
+    /// ping that the sink has taken may still be flushed by the next user of the sink.
     ///
     /// # Wakeups
     ///
-    /// It is woken by the sink while a frame waits for it, by a stream of pongs, and by the timer: once
-    /// for a ping that is answered at once, with the defaults. Where the timeout is shorter than about
-    /// 8/7 of the interval the timer wakes it once more, to look for the pong. The pongs of a
-    /// [`PongSender`] wake it only where the next ping waits for them.
+    /// The task is woken by the sink while a frame waits for the sink, by a stream of pongs, and by the timer:
+    /// once for a ping that is answered at once, with the defaults. Where the timeout is shorter than about
+    /// 8/7 of the interval the timer wakes the task once more, to look for the pong. The pongs of a
+    /// [`PongSender`] wake the task only where the next ping waits for them.
     ///
     /// # Examples
     ///
@@ -175,9 +175,9 @@ pin_project! {
         #[pin]
         out: Out,
         home: Owner,
-        // Where a frame of ours is that is not flushed.
+        // The sink that has a frame of ours and has not flushed it.
         in_sink: Option<Destination>,
-        // The close frame goes to `out`.
+        // Whether the close frame goes to `out`.
         dedicated_close: bool,
         // The bytes that pass the transport.
         progress: Option<Box<Progress>>,
@@ -192,8 +192,8 @@ impl<Si, St> Pinger<Si, St> {
     /// poll.
     ///
     /// tokio's channels say that they are empty once a task has done 128 operations in one poll. Where `pongs`
-    /// is such a channel, and a sibling in the same task reads a busy one, a pong may seem to be missing. Take
-    /// [`pinger()`](crate::pinger()) there, whose [`PongSender`] is no channel.
+    /// is such a channel, and another future in the same task reads a busy one, a pong may seem to be missing.
+    /// Use [`pinger()`](crate::pinger()) there, whose [`PongSender`] is no channel.
     pub fn new(outgoing: Si, pongs: St, config: Config) -> Self {
         Self::at(Owner::new(config), outgoing, pongs)
     }
@@ -373,7 +373,7 @@ where
             // Pending: as `poll_on` says.
             return this.poll_on(None, cx);
         }
-        // Nothing has called for this poll. There may still be pongs to read.
+        // The heartbeat was not called. There may still be pongs to read.
         let Poll::Ready(pong) = this.pongs.as_mut().poll_next(cx) else {
             // Pending: the timer wakes us for the next look, the handles when that is to be earlier,
             // and the stream of pongs.
@@ -399,7 +399,7 @@ where
 /// What reading the pongs has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
-    /// No more for now, after so many: the stream wakes us.
+    /// There are no more pongs for now, after this many: the stream wakes us.
     Drained(u32),
     /// The budget is spent, and more may be ready.
     More,
@@ -413,7 +413,8 @@ where
     T: Timer,
     Out: Sink<Frame>,
 {
-    /// Reads what has come, the `first` of it perhaps before this, and then drives the heartbeat.
+    /// Reads the pongs that have come, of which the `first` may have been read before, and then drives the
+    /// heartbeat.
     #[inline(never)]
     fn poll_on(
         &mut self,
@@ -424,7 +425,7 @@ where
         let now = Time::of(self.alarm.now());
         let alarm = self.alarm.as_ref();
         self.home.begin(|| now, || alarm.clock());
-        // Read first: a pong that has arrived wins against a deadline that has passed.
+        // Reading comes first: a pong that has arrived wins against a deadline that has passed.
         let pongs = self.read(first, now, cx);
         // Pending: as `drive` says.
         self.drive(pongs, now, cx)
@@ -445,7 +446,7 @@ where
                 .map_or_else(|| self.pongs.as_mut().poll_next(cx), Poll::Ready);
             match next {
                 Poll::Ready(Some(Pong(payload))) => {
-                    // After the end no pong means anything.
+                    // A pong after the end means nothing.
                     let _ = self
                         .home
                         .visit(|machine| machine.handle_pong(&payload, now));
@@ -484,7 +485,7 @@ where
             Read::Drained(_) => Input::Drained,
             Read::More => Input::More(self.budget()),
             Read::Ended => {
-                // An end by a verdict or by request comes first.
+                // If the heartbeat has ended by a verdict or by request, that stands.
                 self.home.disconnect();
                 Input::Drained
             }
@@ -505,7 +506,7 @@ where
             outgoing: self.outgoing.as_mut(),
             out: self.out.as_mut(),
         };
-        // The sinks have a waker that tells whether a sink yields, and the timer has the same.
+        // The sinks get a waker that shows whether a sink yields, and the timer gets the same.
         let waker = self.home.waker();
         let sink_cx = &mut Context::from_waker(&waker);
         let outcome = match drive(&mut sinks, self.in_sink, &mut driving, sink_cx) {
@@ -523,7 +524,7 @@ where
             Driven::Rests { until, blocked } => {
                 self.last.rests(blocked);
                 let until = match leeway {
-                    // The reader, when it comes back, rings before.
+                    // The reader wakes us earlier if it comes back.
                     Some(leeway) if presence == Presence::Away => until.max(now.plus(leeway)),
                     _ => until,
                 };
@@ -535,8 +536,8 @@ where
                     .poll_at(until.min(probes), grid, rung, || waker)
                     .is_ready()
                 {
-                    // The instant has come since `now` was read, or the timer is early. By way of
-                    // the executor, so that a broken timer cannot hold us here.
+                    // The instant has come since `now` was read, or the timer is early. The wake goes by
+                    // way of the executor, so that a broken timer cannot keep us in a loop.
                     home.ring();
                 }
                 // Pending: the timer wakes us for the next look (or we did, above), the sink if a
@@ -554,7 +555,7 @@ where
     }
 }
 
-/// The sink of the pings, and the one that a close frame may have for itself.
+/// The sink of the pings, and the sink of its own that a close frame may have.
 struct Outlets<'a, Si, Out> {
     outgoing: Pin<&'a mut Si>,
     out: Pin<&'a mut Out>,
@@ -613,7 +614,7 @@ mod tests {
 
     use super::*;
 
-    /// The type demands a sink; no pinger asks it.
+    /// The type of a `Pinger` demands a second sink, which is never polled.
     #[test]
     fn the_stand_in_for_a_second_sink_is_one() {
         let mut sink = SameSink(());

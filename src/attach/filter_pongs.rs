@@ -14,7 +14,7 @@ use crate::pinger_set::Member;
 use crate::protocol::{MessageKind, Protocol};
 use crate::shared::Reader;
 
-/// Messages between two reports of activity.
+/// The most messages between two reports of activity.
 const BATCH: u8 = 64;
 
 impl PongSender {
@@ -92,12 +92,12 @@ enum Handle {
 }
 
 impl Handle {
-    /// Whether the pong is the heartbeat's.
+    /// Reports a pong, and returns whether it is the heartbeat's.
     fn handle_pong(&self, payload: &[u8]) -> bool {
         match self {
             Self::Sender(pongs) => match pongs.handle_pong(payload) {
                 Ok(kind) => kind.is_ours(),
-                // The heartbeat has ended; a pong that is read is the reader's.
+                // The heartbeat has ended, so the pong is passed on.
                 Err(Closed) => false,
             },
             Self::Member(member) => member.handle_pong(payload).is_ours(),
@@ -134,7 +134,7 @@ impl Handle {
         }
     }
 
-    /// The heartbeat has waited for the reader, who is back.
+    /// Wakes the heartbeat, which has waited for the reader: the reader is back.
     #[cold]
     fn ring(&self) {
         match self {
@@ -143,7 +143,7 @@ impl Handle {
         }
     }
 
-    /// The reader has found nothing more: what it has read by now is all that the peer sent.
+    /// The reader has found nothing more, and has so read everything that has arrived.
     #[inline]
     fn note_drained(&self) {
         if self.reader().returns() {
@@ -182,11 +182,11 @@ pin_project! {
         protocol: P,
         // None once no further pong can come.
         pongs: Option<Handle>,
-        // Messages since activity was reported.
+        // How many messages were read since activity was reported.
         unreported: u8,
-        // A ping of the peer is among them.
+        // Whether a ping of the peer is among the messages that were not reported.
         pinged: bool,
-        // Messages since the heartbeat has been waiting for the reader.
+        // How many messages were read since the heartbeat began to wait for the reader.
         waited_for: u32,
     }
 }
@@ -234,8 +234,8 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        // It ends with the first message that is passed on: a ping is answered but once, so that
-        // few pongs are consumed.
+        // The loop ends with the first message that is passed on. Few pongs are consumed in one poll, as
+        // each ping is answered only once.
         loop {
             let polled = this.incoming.as_mut().poll_next(cx);
             let Some(pongs) = &*this.pongs else {
@@ -269,10 +269,10 @@ where
                     *this.pinged = true;
                     false
                 }
-                // A pong has said there what it says of the peer's life.
+                // `handle_pong` counts the pong as a sign of life, so it is no activity to report.
                 MessageKind::Pong(payload) => pongs.handle_pong(&payload),
                 MessageKind::Answer => {
-                    // An answer is nobody else's, also after the end.
+                    // An answer is the heartbeat's, also after the end.
                     pongs.handle_answer();
                     true
                 }

@@ -54,7 +54,7 @@ pin_project! {
         #[pin]
         incoming: St,
         protocol: P,
-        // None once nothing is to be answered any more.
+        // None once no ping is answered any more.
         pings: Option<PingSender>,
     }
 }
@@ -99,7 +99,7 @@ where
         match &next {
             Some(Ok(message)) => match this.protocol.classify(message) {
                 MessageKind::Ping(payload) => {
-                    // One too long has no answer, and a ponger that has ended gives none.
+                    // A ping that is too long has no answer, and a ponger that has ended gives none.
                     let _ = pings.handle_ping(Bytes::copy_from_slice(payload));
                 }
                 MessageKind::Close => {

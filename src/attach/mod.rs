@@ -1,4 +1,4 @@
-//! What the stream of a reader becomes: pongs are taken out of it, and pings are looked at.
+//! Adapters for the stream of a reader: one takes out the pongs, and one looks at the pings.
 
 mod filter_pongs;
 mod inspect_pings;

@@ -196,7 +196,10 @@ fn close_reason(text: &str) -> Result<CloseReason, String> {
     CloseReason::new(code, reason).map_err(|error| error.to_string())
 }
 
-fn liveness_of<E: de::Error>(liveness: &str, max_unproven: Option<Duration>) -> Result<Liveness, E> {
+fn liveness_of<E: de::Error>(
+    liveness: &str,
+    max_unproven: Option<Duration>,
+) -> Result<Liveness, E> {
     match (liveness, max_unproven) {
         ("pong", None) => Ok(Liveness::Pong),
         ("any_pong", None) => Ok(Liveness::AnyPong),

@@ -28,8 +28,7 @@ use crate::sync::Arc;
 ///
 /// # Wakeups
 ///
-/// The heartbeat's task is known from the first poll after the controller was made: whoever makes
-/// one between two polls of a running heartbeat polls it once more.
+/// The heartbeat's task is known from the first poll of the heartbeat on.
 ///
 /// # Examples
 ///
@@ -228,11 +227,7 @@ impl Controller {
         self.shared.handle_message(true)
     }
 
-    /// What had been counted and measured when the heartbeat last looked at the time; the last figures
-    /// after its end.
-    ///
-    /// Strays do not wake a heartbeat, so that those a [`PongSender`](crate::PongSender) took since
-    /// then are not counted yet.
+    /// What has been counted and measured so far; the last figures after the end.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()

@@ -1,18 +1,19 @@
-//! How many messages pass the reader between two looks at the time.
+//! How many messages pass the reader between two readings of the clock.
 
 use crate::time::{Span, Time};
 
-/// Messages that pass without a look at the time: the fewer, the longer the application takes for them.
+/// Messages that pass between two readings of the clock: the longer the application takes for a message, the
+/// smaller is the batch.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Messages that may pass before the next look. None before the first poll, after the end, and where the
-    /// time matters at which the reader comes back, so that one test lets a message pass.
+    /// How many messages may still pass on the short way. It is 0 before the first poll, after the end, and
+    /// if it matters when the reader comes back, so that one test lets a message pass.
     pub(super) credit: u8,
     size: u8,
-    /// The next message may not pass for another reason than the end of the batch.
+    /// Whether the credit is 0 for another reason than that the batch has passed.
     comes_by: bool,
     pub(super) began: Time,
-    /// A whole batch has passed since the socket had nothing more.
+    /// Whether a whole batch has passed since the socket last had nothing more to read.
     pub(super) has_passed: bool,
 }
 
@@ -30,7 +31,7 @@ impl Batch {
         }
     }
 
-    /// The reader has to come by before a message may pass: there is something to do with the next poll.
+    /// The next poll of the reader must leave the short way, as there is something to do.
     pub(super) const fn come_by(&mut self) {
         self.credit = 0;
         self.comes_by = true;
@@ -51,14 +52,14 @@ impl Batch {
         self.renew();
     }
 
-    /// The same, where nobody has looked at the time.
+    /// A batch of the same size begins, and the clock was not read.
     pub(super) const fn renew(&mut self) {
         self.credit = self.size;
         self.comes_by = false;
     }
 
-    /// The next batch begins, for which the application may take so long. Whether it was slow with the last
-    /// one: then its batches get smaller, so that it never comes to the time much too late.
+    /// The next batch begins. Returns whether the application took longer than `patience` for the last one:
+    /// then its batches get smaller, so that the clock is never read much too late.
     pub(super) fn next(&mut self, now: Time, patience: Span) -> bool {
         let slow = now.since(self.began) > patience;
         self.size = if slow {

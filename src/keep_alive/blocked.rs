@@ -6,9 +6,9 @@ use crate::time::{Span, Time};
 
 /// Since when the socket has taken nothing that the application wants to write.
 ///
-/// While the pong of a ping cannot be read, such a write is judged in place of the ping. The socket is
-/// asked twice before a verdict, the slack apart: the application may have given up its write, and then
-/// nobody has asked the socket since.
+/// While the pong of a ping cannot be read, such a write is judged in place of the ping. The heartbeat asks
+/// the socket twice before a verdict, the slack apart: the application may have given up its write, and has
+/// not asked the socket since.
 #[derive(Debug)]
 pub(super) struct BlockedWrite {
     /// When the socket took nothing for the first time; never if the last thing was taken.
@@ -22,9 +22,9 @@ pub(super) struct BlockedWrite {
 /// What is to be done about a blocked write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Check {
-    /// Nothing before that time.
+    /// Nothing is to be done before that time.
     Wait(Time),
-    /// The socket is to be asked, and a verdict falls if it still takes nothing and this is the last time.
+    /// Ask the socket. A verdict falls if the socket still takes nothing and this is the last time.
     Ask { is_last: bool },
 }
 
@@ -55,14 +55,14 @@ impl BlockedWrite {
         *self = Self::new();
     }
 
-    /// From when on the write is on the clock: from the first time that the socket took nothing, and not
-    /// before `from`. Bytes that were `moved` since begin that time anew, later by `progress` at the most.
+    /// When the time of the write begins: when the socket first took nothing, but not before `from`. Bytes
+    /// that were seen to have `moved` since begin the time anew, later by `progress` at the most.
     pub(super) fn start(&self, from: Time, moved: Time, progress: Span) -> Time {
         let start = self.since.max(from);
         start.max(moved.min(start.plus(progress)))
     }
 
-    /// What is to be done, where the write is on the clock from `start` on.
+    /// What is to be done about a write whose time begins at `start`.
     pub(super) fn check(&self, start: Time, timeout: Span, now: Time) -> Check {
         let deadline = start.plus(timeout);
         let slack = slack(timeout);
@@ -88,7 +88,7 @@ impl BlockedWrite {
         self.last = LastAnswer::NONE;
     }
 
-    /// The socket has yielded. Whether that is no answer.
+    /// The socket has yielded. Returns whether that counts as no answer.
     pub(super) fn yields(&mut self) -> bool {
         self.last.yields();
         self.last.has_yielded()

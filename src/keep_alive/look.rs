@@ -1,5 +1,5 @@
-//! The heartbeat's turn: from whichever half is polled, the heartbeat reads what it must, writes what is
-//! due, judges, and arms the timer for both.
+//! One look of the heartbeat, from whichever half is polled: the heartbeat reads what it must, writes what is
+//! due, judges, and arms the timer for both halves.
 
 use std::task::{Context, Poll, ready};
 
@@ -21,7 +21,7 @@ use crate::timer::Timer;
 /// Messages that are read ahead in one poll before the executor's other tasks have their turn.
 const BUDGET: u32 = 64;
 
-/// What reading ahead has come to.
+/// How reading ahead has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     /// The socket has nothing more.
@@ -50,8 +50,8 @@ where
     P: Protocol<M>,
     T: Timer,
 {
-    /// The time, and the begin of the heartbeat with the first poll of either half. Whether it is the
-    /// first.
+    /// Reads the clock, and begins the heartbeat if this is the first poll of either half. Returns the time,
+    /// and whether this is the first poll.
     pub(super) fn begin(&mut self) -> (Time, bool) {
         self.home.note_sleep(self.alarm.asleep());
         let now = Time::of(self.alarm.now());
@@ -63,7 +63,7 @@ where
         (now, first)
     }
 
-    /// The reader is polled by this task, which is woken from now on. See
+    /// The reader is polled by this task, which is woken from now on; see
     /// [`Shared::wake_up`](crate::shared::Shared::wake_up).
     pub(super) fn wake_up(&mut self, must: bool, cx: &Context<'_>) -> bool {
         let awake = self.home.wake_up(must, cx);
@@ -74,8 +74,8 @@ where
         awake
     }
 
-    /// Reads messages that the application has not asked for, so that a pong behind them is seen. How
-    /// many there were, pongs included.
+    /// Reads messages that the application has not asked for, so that a pong behind them is seen. Returns how
+    /// this has ended, and how many messages were read, pongs included.
     pub(super) fn read_ahead(&mut self, now: Time, cx: &mut Context<'_>) -> (Reading, u32) {
         for read in 0..BUDGET {
             if self.ahead.is_over() {
@@ -122,12 +122,13 @@ where
         Poll::Ready(())
     }
 
-    /// The socket has said that it has nothing to read. Whether it is read once more before a deadline is
-    /// judged that has passed: a runtime may say so because this task has had its share.
+    /// The socket has nothing to read. Returns whether it must be read once more before a deadline that has
+    /// passed is judged: a runtime may say that nothing is ready because this task has had its share.
     ///
-    /// So where `any` message was read in this turn, another turn follows. Where none was, the socket is asked
-    /// again, and wakes at once if it is that; what is read by that is kept. Some runtimes wake after the
-    /// poll, as tokio does since 1.44: no pong is judged in the first poll that finds nothing.
+    /// So if `any` message was read in this poll, another poll follows. If none was, the socket is asked again,
+    /// and wakes its waker at once if the task has had its share; a message that is read by this is kept. Some
+    /// runtimes wake only after the poll, as tokio does since 1.44, so no pong is judged in the first poll that
+    /// finds nothing.
     pub(super) fn reads_on(&mut self, any: bool, now: Time) -> bool {
         if !self.home.is_overdue(now) {
             self.listening.has_asked = false;
@@ -143,7 +144,8 @@ where
         read.is_ready() || self.home.has_woken() || self.listening.asks_again(self.home, now)
     }
 
-    /// Keeps an item for the reader, who is woken for it: a poll that was ready owes nobody a wake.
+    /// Keeps an item for the reader, and wakes the reader's task: the poll that gave the item was ready, so
+    /// that the socket will not wake it.
     pub(super) fn keep(&mut self, item: Item<M, E>) {
         self.leave_short_way();
         self.ahead.push(item);
@@ -151,7 +153,7 @@ where
         self.home.wake_reader();
     }
 
-    /// The reader has to come by before a message may pass: there is something to do with the next poll.
+    /// The next poll of the reader must leave the short way, as there is something to do.
     pub(super) fn come_by(&mut self) {
         self.batch.come_by();
     }
@@ -168,7 +170,8 @@ where
         !matches!(kind, MessageKind::Data)
     }
 
-    /// Flushes what the WebSocket crate has answered to pings of which the application does not know.
+    /// Flushes the answers of the WebSocket crate to pings that the application has not seen. Returns the
+    /// error, if that fails.
     pub(super) fn flush_answers(&mut self) -> Option<Item<M, E>> {
         if !*self.owes_answer {
             return None;
@@ -184,7 +187,7 @@ where
         Some(self.broken(error))
     }
 
-    /// Whether a message of that kind is for the heartbeat alone.
+    /// Handles a message of that kind. Returns whether it is for the heartbeat alone.
     pub(super) fn takes(&mut self, kind: MessageKind<'_>, now: Time) -> bool {
         match kind {
             MessageKind::Data
@@ -196,12 +199,12 @@ where
                 false
             }
             MessageKind::Pong(payload) => self.home.handle_own_pong(&payload, now).is_ours(),
-            // An answer is nobody else's, also after the end.
+            // An answer is the heartbeat's, also after the end.
             MessageKind::Answer => {
                 let _ = self.home.visit(|machine| machine.handle_answer(now));
                 true
             }
-            // No ping may follow the answer to it. A verdict that has fallen stands.
+            // The close frame will be answered, and no ping may follow that answer.
             MessageKind::Close => {
                 self.close(Handshake::Read, now);
                 false
@@ -209,7 +212,8 @@ where
         }
     }
 
-    /// A close frame was sent or read: the connection has so long to end.
+    /// A close frame was sent or read: the connection has the time of `closing_handshake` to end. A verdict
+    /// that has fallen stands.
     pub(super) fn close(&mut self, way: Handshake, now: Time) {
         *self.closing = true;
         self.leave_short_way();
@@ -217,12 +221,12 @@ where
         *self.in_sink = None;
         *self.refused = None;
         self.home.handle_close(way, now);
-        // Both halves are to look: their deadline is another one.
+        // Both halves must look, as they have another deadline now.
         self.home.ring();
     }
 
-    /// Looks at the time: writes what is due, judges deadlines, arms the timer unless this task
-    /// `comes_back` at once. What the stream is to yield for it, if anything.
+    /// Looks: writes what is due, judges deadlines, and arms the timer unless this task `comes_back` at once.
+    /// Returns the item that the stream must yield, if there is one.
     pub(super) fn look(
         &mut self,
         now: Time,
@@ -240,7 +244,8 @@ where
             },
             _ => None,
         };
-        // What has passed is looked at again with the next message, and not before a while.
+        // While more is to be read, a deadline that has passed is looked at again with the next message, or
+        // after a while.
         let busy = matches!(input, Input::More(_) | Input::Behind(_));
         let patience = busy.then(|| self.home.ask(|machine| now.plus(machine.patience())));
         if held.is_some() {
@@ -264,9 +269,9 @@ where
         };
         let (driven, seen) = self.drive(now, input, then);
         if let Input::Unreadable = input {
-            // The pong of a ping that is out now is not read when it comes.
+            // The pong of the ping that is out will be read later than it comes.
             self.home.read_late();
-            // A silence may not be judged before the reader comes back.
+            // If silence is waited for, it is judged only when the reader comes back.
             self.come_by();
         }
         match driven {
@@ -288,11 +293,11 @@ where
                         deadline.minus(slack(timeout))
                     });
                     if verdict_fell {
-                        // A writer that is blocked has waited long enough.
+                        // A writer that is blocked returns the verdict.
                         self.home.wake_writer();
                     }
                     if self.listening.wait_for(awaited, now) && by != By::Reader {
-                        // A reader that waits listens for the pong from now on.
+                        // A reader that waits for the socket waits for that pong from now on.
                         self.home.wake_reader();
                     }
                     let mut until = held.unwrap_or(until).min(write_until);
@@ -300,8 +305,8 @@ where
                         // Without a grace there is no checkpoint, but the writer needs two looks.
                         until = until.min(first_look);
                     }
-                    // What has passed is not judged behind a reader that reads on: it is looked at again after
-                    // a while. What is yet to come is not late by that.
+                    // A deadline that has passed is not judged while the reader reads on: it is looked at again
+                    // after a while. A deadline that is yet to come is not delayed by this.
                     let again = patience.filter(|_| until.has_come(now));
                     self.arm(again.unwrap_or(until), seen);
                 }
@@ -325,8 +330,8 @@ where
         }
     }
 
-    /// A pong cannot be read: from its deadline on a write of the application is judged in its place. When
-    /// that is to be looked at next.
+    /// The pong cannot be read: from its deadline on a write of the application is judged in its place.
+    /// Returns when to look at that write next.
     fn judge_write(&mut self, now: Time) -> Result<Time, Item<M, E>> {
         let awaited = self.home.ask(|machine| machine.awaited());
         let Some((_, from, _)) = awaited.filter(|_| !self.write.is_free()) else {
@@ -360,7 +365,7 @@ where
             // Asking the socket may have moved bytes.
             if is_last && self.write_start(from, progress, now) == start {
                 let elapsed = self.write.elapsed(from, now);
-                // The heartbeat waits for a pong, so that it goes on.
+                // The visit cannot fail: a heartbeat that waits for a pong has not ended.
                 let _ = self
                     .home
                     .visit(|machine| machine.handle_blocked_write(elapsed, now));
@@ -370,7 +375,7 @@ where
         }
     }
 
-    /// From when on a write of the application is on the clock: anew with the bytes that have moved since.
+    /// When the time of the application's write begins: anew with bytes that have moved since.
     fn write_start(&mut self, from: Time, progress: Span, now: Time) -> Time {
         let moved = self.progress.as_mut().map(|meter| meter.look(now).output);
         self.write.start(from, moved.unwrap_or(from), progress)
@@ -381,16 +386,16 @@ where
         let until = until.min(probes);
         let alarm = self.alarm.as_mut();
         if alarm.poll_at(until, grid, rung, || home.waker()).is_ready() {
-            // The instant has come since `now` was read, or the timer is early. By way of the executor,
-            // so that a broken timer cannot hold us here.
+            // The instant has come since `now` was read, or the timer is early. The wake goes by way of the
+            // executor, so that a broken timer cannot keep us in a loop.
             home.ring();
         }
     }
 
-    /// The answer that the WebSocket crate gives to a close frame is flushed, although nobody sends.
+    /// Flushes the answer of the WebSocket crate to a close frame, as the application may send nothing.
     ///
-    /// The socket is read first: tungstenite takes an answer that a flush could not write for written
-    /// unless a read has tried to write the answer before.
+    /// The socket must have been read before: if a flush cannot write the answer, tungstenite takes the answer
+    /// for written, unless a read has tried to write it before.
     fn answer_close(&mut self, now: Time) {
         if self.home.ask(|machine| machine.owes_close()) {
             let both = self.home.waker();
@@ -404,7 +409,7 @@ where
         }
     }
 
-    /// The heartbeat's frames into the socket, which wakes both halves.
+    /// Moves the heartbeat's frames into the socket, which wakes both halves.
     pub(super) fn drive(&mut self, now: Time, input: Input, then: Then) -> (Driven<E>, Seen) {
         self.leave_short_way();
         let mut sink = Outgoing {
@@ -437,7 +442,7 @@ where
             }
         };
         if sink.asked && takes {
-            // The socket may have got room by it, and told us instead of the writer.
+            // The socket may have got room meanwhile, and has told us instead of the writer.
             self.write.end();
             self.home.wake_writer();
         }
@@ -469,7 +474,7 @@ where
         plain
     }
 
-    /// No further frame of ours.
+    /// Ends the heartbeat: from now on the socket is a plain one.
     pub(super) fn pass_through(&mut self) {
         self.leave_short_way();
         self.home.disconnect();
@@ -478,8 +483,9 @@ where
         self.home.wake_writer();
     }
 
-    /// The connection broke. What ours ends with: a verdict that has fallen stands, and after a closing
-    /// handshake the connection may end as it likes. Over TLS many a peer ends it without a word.
+    /// The connection broke. Returns what our stream ends with: the verdict, if one has fallen, or the error.
+    /// After a complete closing handshake the stream ends without an error, because over TLS many peers end
+    /// the connection without a `close_notify`.
     pub(super) fn broken(&mut self, error: E) -> Item<M, E> {
         if self.home.ask(|machine| machine.has_closed()) {
             return self.ended_below();
@@ -491,7 +497,7 @@ where
         Item::Failed(Error::Transport(error))
     }
 
-    /// The socket's stream has ended. What ours ends with.
+    /// The socket's stream has ended. Returns what our stream ends with.
     pub(super) fn ended_below(&mut self) -> Item<M, E> {
         let item = match self.verdict() {
             Some(timed_out) => Item::Failed(Error::Timeout(timed_out)),
@@ -501,13 +507,14 @@ where
         item
     }
 
-    /// The verdict as an error, where one has fallen.
+    /// Returns the verdict as an error, if one has fallen.
     pub(super) fn check_verdict(&self) -> Result<(), TimedOut> {
         let timed_out = self.home.ask(|machine| machine.timed_out());
         timed_out.map_or(Ok(()), Err)
     }
 
-    /// The connection is over: a close frame on its way is given up, and the verdict is final.
+    /// The connection is over. Returns the verdict, if one has fallen: it is final, and its close frame is
+    /// given up.
     pub(super) fn verdict(&mut self) -> Option<TimedOut> {
         let timed_out = self.home.ask(|machine| machine.timed_out());
         if timed_out.is_some() {
@@ -517,7 +524,7 @@ where
         timed_out
     }
 
-    /// Tells the heartbeat of the newest message that is a sign of life.
+    /// Reports the newest sign of life to the heartbeat.
     pub(super) fn report_signs(&mut self, now: Time) {
         let Some(at) = self.signs.take() else {
             return;
@@ -531,10 +538,10 @@ where
         self.listening.wait_for(awaited.unwrap_or_default(), now);
     }
 
-    // --- by another than the reader ---
+    // --- not from the stream ---
 
-    /// The writer has something to wait for, or passes by while something is to be looked at. Whether a
-    /// verdict has fallen.
+    /// Looks from the writer, which is blocked, or finds that the heartbeat was called. Returns the verdict as
+    /// an error, if one has fallen.
     pub(super) fn look_from_writer(&mut self, cx: &mut Context<'_>) -> Result<(), TimedOut> {
         let (now, _) = self.begin();
         if *self.ended || self.ahead.is_over() || self.is_plain() {
@@ -548,7 +555,7 @@ where
                 .home
                 .ask(|machine| machine.is_overdue(now) || machine.is_nearly_over(now));
         if judged || self.home.has_probes() {
-            // What is read here was not read when it came.
+            // Messages that are read here may have come long before.
             self.home.read_late();
             if judged {
                 by = By::Writer;
@@ -559,8 +566,8 @@ where
             let (reading, read) = self.read_ahead(now, &mut Context::from_waker(&both));
             input = match reading {
                 Reading::Over => return Ok(()),
-                // A socket that wakes at once says that the task has had its share, and not that nothing
-                // is ready.
+                // If the socket has woken its waker at once, the task has had its share, and more may be
+                // ready.
                 Reading::Drained if !self.home.is_called() || *self.closing != was_closing => {
                     Input::Drained
                 }
@@ -578,7 +585,7 @@ where
                     // We wake ourselves, to go on reading.
                     cx.waker().wake_by_ref();
                     self.home.mark_called();
-                    // The reader of the same task has no share left either.
+                    // If the reader is polled by the same task, it has no share left either.
                     self.batch.has_passed = true;
                     comes_back = true;
                     Input::More(read)
@@ -605,7 +612,7 @@ where
         }
         let (reading, read) = if *self.closing {
             self.wake_up(true, cx);
-            // As in `poll_next`: some crates would forget the waker of the writer.
+            // Some crates have room for the waker of one task only, and would forget the writer's.
             let both = self.home.waker();
             self.read_ahead(now, &mut Context::from_waker(&both))
         } else {

@@ -18,7 +18,7 @@ pub(super) enum Item<M, E> {
     End,
 }
 
-/// Messages that were read so that a pong behind them could be, and the end of the stream perhaps.
+/// Messages that were read so that a pong behind them could be read, and perhaps the end of the stream.
 pub(super) struct Lookahead<M, E> {
     items: VecDeque<Item<M, E>>,
     messages: usize,
@@ -28,7 +28,7 @@ pub(super) struct Lookahead<M, E> {
 }
 
 impl<M, E> Lookahead<M, E> {
-    /// At most so many messages are read ahead unless the user says otherwise.
+    /// How many messages are read ahead at the most, by default.
     const DEFAULT: usize = 16;
 
     pub(super) const fn new() -> Self {

@@ -25,8 +25,8 @@ where
 {
     type Item = Result<M, Error<E>>;
 
-    // Most messages pass here and have nothing to do with the heartbeat: their way is kept short, and
-    // all else out of it.
+    // This is the short way. Most messages have nothing to do with the heartbeat, so everything else is kept
+    // out of it.
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.batch.credit == 0 || self.home.is_called() {
@@ -47,13 +47,13 @@ where
     }
 }
 
-/// Whether the heartbeat wakes this task when something calls.
+/// Whether a call wakes this task.
 #[inline]
 fn is_known(task: &Option<Waker>, cx: &Context<'_>) -> bool {
     task.as_ref().is_some_and(|task| task.will_wake(cx.waker()))
 }
 
-/// What the stream answers.
+/// The answer of the stream.
 type Polled<M, E> = Poll<Option<Result<M, Error<E>>>>;
 
 /// What is off the short way of [`poll_next`](Stream::poll_next).
@@ -63,15 +63,15 @@ where
     P: Protocol<M>,
     T: Timer,
 {
-    /// The heartbeat has called, or a batch has passed.
+    /// Leaves the short way: the heartbeat was called, or a batch has passed.
     #[inline(never)]
     fn come_in(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<M, E> {
         let this = self.as_mut().project();
         if this.home.is_called() {
-            // Whoever has called has taken the waker of this task.
+            // The call has taken the waker of this task.
             *this.still = false;
         } else if *this.still && this.listening.has_begun() {
-            // The reader is back, and that is all.
+            // The reader is back, and there is nothing else to do.
             let now = Time::of(this.alarm.now());
             this.listening.end(now);
             this.batch.begin(now);
@@ -123,12 +123,12 @@ where
         self.go_on(polled, taken, cx)
     }
 
-    /// Whether a whole batch has passed and there is nothing to do, as nearly always: then the next
-    /// may pass.
+    /// Whether a whole batch has passed and there is nothing to do, as is nearly always so: then the next
+    /// batch may pass.
     #[inline(never)]
     fn rests(self: Pin<&mut Self>) -> bool {
         let this = self.project();
-        // With credit left it is something that has called.
+        // If there is credit left, the heartbeat was called.
         if this.batch.credit > 0
             || this.listening.has_begun()
             || this.in_sink.is_some()
@@ -148,12 +148,12 @@ where
         rests
     }
 
-    /// The socket has nothing more to read while the heartbeat sleeps: there is nothing to look at, but
-    /// what was read may be the answer that is waited for, and if not, it matters how long the reader waits.
+    /// The socket has nothing more to read while the heartbeat sleeps. No look is needed. But what was read
+    /// may be the answer that is waited for, and if it is not, it matters how long the reader waits.
     #[inline(never)]
     fn doze(mut self: Pin<&mut Self>) {
         let now = Time::of(self.alarm.now());
-        if self.signs.is_news() {
+        if self.signs.is_unreported() {
             self.as_mut().project().report_signs(now);
         }
         let this = self.project();
@@ -164,8 +164,7 @@ where
         }
     }
 
-    /// Begins the heartbeat, looks at the time, or yields what was read ahead. None: the socket is to be
-    /// read.
+    /// Begins the heartbeat, looks, or yields what was read ahead. Returns `None` if the socket is to be read.
     #[cold]
     #[inline(never)]
     fn renew(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Polled<M, E>> {
@@ -178,7 +177,7 @@ where
         }
         let (now, first) = this.begin();
         let read = this.batch.read();
-        // It matters when the reader comes back, or a whole batch has passed.
+        // If the reader comes back from a wait, no whole batch has passed.
         let back = this.listening.has_begun();
         let patience = this.home.ask(|machine| machine.patience());
         let slow = this.batch.next(now, patience) && !back;
@@ -189,7 +188,7 @@ where
             this.batch.has_passed |= read > 0 && !back;
             this.listening.end(now);
             this.wake_up(true, cx);
-            // More is ready, as far as we know.
+            // As far as is known here, more is ready.
             let input = if slow && read > 0 {
                 Input::Behind(read.into())
             } else {
@@ -206,7 +205,7 @@ where
         if *this.closing {
             this.come_by();
             this.wake_up(true, cx);
-            // Some crates have room for the waker of one task, and would forget that of the other.
+            // Some crates have room for the waker of one task only, and would forget the writer's.
             let both = this.home.waker();
             return Some(self.read_on(&mut Context::from_waker(&both), cx));
         }
@@ -220,13 +219,14 @@ where
         this.signs.note(is_ping, || this.alarm.now());
     }
 
-    /// Whether a message of that kind is not passed on.
+    /// Whether a message of that kind is kept from the application.
     #[inline(never)]
     fn takes(self: Pin<&mut Self>, kind: MessageKind<'_>) -> bool {
         self.project().takes_from_reader(kind)
     }
 
-    /// The socket has said something else than data: a message that was `taken` is followed by the next.
+    /// Handles an answer of the socket that is no data. If a message was `taken` from the application, the
+    /// next one is read.
     #[cold]
     #[inline(never)]
     fn go_on(
@@ -245,8 +245,9 @@ where
 
     /// Reads from the socket, which wakes `socket_cx`.
     ///
-    /// It ends with the first message that is passed on, or when a batch of others has been read: a ping
-    /// is answered but once, but where data alone is passed on there may be any number of others.
+    /// Reading ends with the first message that is passed on, or after a batch of others. There are few
+    /// pongs, as each ping is answered only once, but if only data is passed on there may be any number of
+    /// other messages.
     fn read_on(
         mut self: Pin<&mut Self>,
         socket_cx: &mut Context<'_>,
@@ -264,12 +265,12 @@ where
                 polled => return self.conclude(polled, taken > 0, cx),
             }
         }
-        // Pending: we wake ourselves. The time is looked at before the next batch.
+        // Pending: we wake ourselves. The heartbeat looks before the next batch.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Answers with what the socket has said. Where it has nothing to read the heartbeat has its turn.
+    /// Passes on the answer of the socket. If the socket has nothing to read, the heartbeat looks.
     #[inline(never)]
     fn conclude(
         self: Pin<&mut Self>,
@@ -288,7 +289,7 @@ where
                 let item = this.ended_below();
                 this.deliver(item)
             }
-            // The socket wakes us if something comes; the rest is up to the heartbeat.
+            // Pending: the socket wakes us if something comes. `idle` sees to the other wakes.
             Poll::Pending => match this.idle(taken, cx) {
                 Some(item) => this.deliver(item),
                 None => Poll::Pending,
@@ -327,8 +328,8 @@ where
         item.map_or(Poll::Pending, |item| self.deliver(item))
     }
 
-    /// What is known of the input behind what was read ahead. The pong of a ping that is to be written off
-    /// is looked for where there is room. None: the stream has failed or ended.
+    /// What is known of the input behind the messages that were read ahead. If a ping is to be judged or
+    /// written off, its pong is looked for as far as there is room. `None` if the stream has failed or ended.
     fn read_behind(&mut self, now: Time, cx: &mut Context<'_>) -> Option<Input> {
         if self.home.ask(|machine| machine.leeway(now)).is_none() {
             // There is nothing to judge, and nothing to write off.
@@ -340,7 +341,7 @@ where
         match reading {
             Reading::Over => None,
             Reading::Full => Some(Input::Behind(read)),
-            // Nothing is judged before the reader has taken what there is.
+            // Nothing is judged before the application has taken what was read ahead.
             Reading::Drained | Reading::More => Some(Input::More(read)),
         }
     }
@@ -370,7 +371,7 @@ where
         self.home.wake_writer();
     }
 
-    /// The socket has nothing more to read: the time is looked at, unless nothing has called for it.
+    /// The socket has nothing more to read: the heartbeat looks, unless it has nothing to do.
     fn idle(&mut self, taken: bool, cx: &mut Context<'_>) -> Option<Item<M, E>> {
         if let Some(item) = self.flush_answers() {
             return Some(item);
@@ -384,7 +385,7 @@ where
         if self.is_plain() {
             return None;
         }
-        let answered = self.signs.is_news() && self.listening.is_waiting();
+        let answered = self.signs.is_unreported() && self.listening.is_waiting();
         let must = answered || self.last.blocked || self.in_sink.is_some() || *self.closing;
         self.home.note_sleep(self.alarm.asleep());
         let awake = self.wake_up(must, cx);
@@ -416,11 +417,11 @@ where
         item
     }
 
-    /// Whether a message of that kind, which the reader has read, is not passed on.
+    /// Whether a message of that kind, which the reader has read, is kept from the application.
     fn takes_from_reader(&mut self, kind: MessageKind<'_>) -> bool {
         let now = Time::of(self.alarm.now());
         if let MessageKind::Pong(_) | MessageKind::Answer = kind {
-            // What was read before the pong comes before it.
+            // Messages that were read before the pong are reported before it.
             self.report_signs(now);
         }
         let is_hidden = self.hides(&kind);
@@ -430,7 +431,8 @@ where
         if !ours {
             self.batch.credit = self.batch.credit.saturating_sub(1);
         } else if self.home.ask(|machine| machine.is_ping_due(now)) {
-            // The next ping leaves with the next message, also where the driver is awake already.
+            // The next ping leaves with the next message, even if the driver is awake, so that no visit calls
+            // it.
             self.home.mark_called();
         }
         ours || is_hidden

@@ -3,8 +3,8 @@
 use crate::machine::Heeded;
 use crate::time::{Instant, Time};
 
-/// When the newest sign of life was read. The heartbeat is told of it when it looks: until then nothing
-/// depends on it.
+/// When the newest sign of life was read. It is reported to the heartbeat with the next look, as nothing
+/// depends on it before.
 #[derive(Debug)]
 pub(super) struct Signs {
     pub(super) heeded: Heeded,
@@ -19,7 +19,7 @@ impl Signs {
         }
     }
 
-    /// A message was read. The clock is asked only where that is of interest.
+    /// A message was read. The clock is read only if the message is a sign of life.
     pub(super) fn note(&mut self, is_ping: bool, now: impl FnOnce() -> Instant) {
         let counts = match self.heeded {
             Heeded::Nothing => false,
@@ -31,12 +31,12 @@ impl Signs {
         }
     }
 
-    /// Whether there is something that the heartbeat was not told of.
-    pub(super) const fn is_news(&self) -> bool {
+    /// Whether there is a sign of life that was not reported yet.
+    pub(super) const fn is_unreported(&self) -> bool {
         self.newest.is_some()
     }
 
-    /// When the newest sign of life was read of which the heartbeat was not told.
+    /// Takes the time at which the newest sign of life was read, unless it was reported before.
     pub(super) fn take(&mut self) -> Option<Time> {
         self.newest.take().map(Time::of)
     }

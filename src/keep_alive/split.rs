@@ -19,10 +19,10 @@ use crate::stats::Stats;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::timer::{FuturesTimer, Timer};
 
-/// The reading half of a [`KeepAlive`]; from [`KeepAlive::into_split`].
+/// The reading half of a [`KeepAlive`], made by [`KeepAlive::into_split`].
 ///
-/// The heartbeat goes on while one of the halves is polled whenever it is woken, also when the other half was
-/// dropped.
+/// The heartbeat goes on as long as one of the halves is polled whenever it is woken, even if the other half
+/// was dropped.
 ///
 /// # Examples
 ///
@@ -71,11 +71,11 @@ pub struct ReadHalf<S: TryStream, P = Rfc6455, T = FuturesTimer> {
     ended: bool,
 }
 
-/// The writing half of a [`KeepAlive`]; from [`KeepAlive::into_split`].
+/// The writing half of a [`KeepAlive`], made by [`KeepAlive::into_split`].
 #[must_use = "sinks do nothing unless polled"]
 pub struct WriteHalf<S: TryStream, P = Rfc6455, T = FuturesTimer> {
     whole: Arc<Whole<S, P, T>>,
-    /// A message that was accepted while the other half had the socket: it goes next.
+    /// A message that was accepted while the other half had the lock. It goes to the socket next.
     accepted: Option<S::Ok>,
 }
 
@@ -87,23 +87,23 @@ pub struct ReuniteError<S: TryStream, P = Rfc6455, T = FuturesTimer>(
     pub WriteHalf<S, P, T>,
 );
 
-/// A socket that two tasks have, one at a time.
+/// A socket that two tasks share, one at a time.
 ///
-/// A half never waits for the lock, as the socket, or a waker in it, may poll the other half: it is woken
-/// when the lock is free.
+/// A half never blocks on the lock, as the socket, or a waker in it, may poll the other half. A half that
+/// finds the lock taken is woken when the lock is free.
 struct Whole<S: TryStream, P, T> {
     alive: Mutex<Boxed<S, P, T>>,
     /// The half that waits for the lock.
     waits: Mutex<Option<Waker>>,
-    /// For the handles, which do not need the lock.
+    /// The heartbeat, for handles, which do not need the lock.
     home: Arc<Shared>,
 }
 
-/// The socket does not move, whether it may or not.
+/// The socket is boxed and pinned, so that the halves are [`Unpin`] whatever the socket is.
 type Boxed<S, P, T> = Pin<Box<KeepAlive<S, P, T>>>;
 
-/// The lock, held by one half. The lock is left before the other half is woken, as fields are dropped in
-/// their order.
+/// The lock, held by one half. Fields are dropped in their order, so the lock is released before the other
+/// half is woken.
 struct Held<'a, S: TryStream, P, T> {
     alive: MutexGuard<'a, Boxed<S, P, T>>,
     _leave: Leave<'a>,
@@ -137,12 +137,12 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
 }
 
 impl<S: TryStream, P, T> Whole<S, P, T> {
-    /// None: the other half has the lock, and wakes this task when it leaves.
+    /// Takes the lock. `None` if the other half has it, which wakes this task when it releases the lock.
     fn hold(&self, cx: &Context<'_>) -> Option<Held<'_, S, P, T>> {
         self.try_hold().or_else(|| {
             let old = lock(&self.waits).replace(cx.waker().clone());
             drop(old);
-            // The other half may have left before this task was registered.
+            // The other half may have released the lock before this task was registered.
             self.try_hold()
         })
     }
@@ -150,7 +150,7 @@ impl<S: TryStream, P, T> Whole<S, P, T> {
     fn try_hold(&self) -> Option<Held<'_, S, P, T>> {
         let alive = match self.alive.try_lock() {
             Ok(alive) => alive,
-            // A socket that has panicked is polled no differently than without a split.
+            // A socket that has panicked is polled on, as it would be without a split.
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
@@ -193,7 +193,7 @@ impl<S: TryStream, P, T> ReadHalf<S, P, T> {
     ///
     /// # Errors
     ///
-    /// [`ReuniteError`] with both halves where they are not.
+    /// [`ReuniteError`] with both halves, if they are not of the same socket.
     pub fn reunite(
         self,
         writer: WriteHalf<S, P, T>,
@@ -209,7 +209,7 @@ impl<S: TryStream, P, T> ReadHalf<S, P, T> {
         drop(self);
         let whole = match Arc::try_unwrap(whole) {
             Ok(whole) => whole,
-            // There are but two halves.
+            // This cannot happen, as there are only two halves.
             Err(whole) => {
                 let reader = Arc::clone(&whole);
                 let reader = ReadHalf {
@@ -253,7 +253,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`Interrupted`], as there.
+    /// [`Interrupted`] if the peer is found to be gone, or the connection fails or ends, before `work` is done.
     pub async fn run_while<F: Future>(&mut self, work: F) -> Result<F::Output, Interrupted> {
         run_while(work, |cx| self.poll_heartbeat(cx)).await
     }
@@ -305,7 +305,7 @@ where
     P: Protocol<M>,
     T: Timer,
 {
-    /// Asks the socket for something, once it has what was accepted.
+    /// Sends the message that was accepted before, if there is one, and then calls `poll`.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -316,7 +316,7 @@ where
             return Poll::Pending;
         };
         if let Some(message) = self.accepted.take() {
-            // The socket has been ready for it.
+            // The socket was ready for the message when it was accepted.
             held.alive().start_send(message)?;
         }
         poll(held.alive(), cx)
@@ -338,7 +338,7 @@ where
     fn start_send(mut self: Pin<&mut Self>, message: M) -> Result<(), Error<E>> {
         let this = &mut *self;
         let Some(mut held) = this.whole.try_hold() else {
-            // At most one is here: the socket is ready for no more before `poll_ready`.
+            // At most one message is kept here: a second needs a `poll_ready` before it, which sends the first.
             this.accepted = Some(message);
             return Ok(());
         };

@@ -17,20 +17,21 @@ use crate::shared::{Then, Visited};
 use crate::time::Time;
 use crate::timer::Timer;
 
-/// What the user's side of the sink has been promised, and what the user has made of it.
+/// What the user of the sink was promised, and the message that was accepted on a promise that a ping has
+/// broken.
 pub(super) struct Outbox<M> {
     promise: Promise,
-    /// The message that was put into readiness that a ping had taken: the message waits for the socket.
+    /// A message that was accepted although a ping had taken the socket's readiness. It waits for the socket.
     held: Option<M>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Promise {
-    /// Nothing.
+    /// Nothing was promised.
     None,
-    /// The socket is ready, and the user knows.
+    /// The user was told that the socket is ready.
     Reserved,
-    /// The user knows, but a ping has taken that readiness since.
+    /// The user was told that the socket is ready, and a ping has taken that readiness since.
     Taken,
 }
 
@@ -42,13 +43,13 @@ impl<M> Outbox<M> {
         }
     }
 
-    /// A message that was accepted before: it goes first.
+    /// Holds a message that was accepted, and that goes first.
     pub(super) fn hold(&mut self, message: M) {
         self.promise = Promise::None;
         self.held = Some(message);
     }
 
-    /// Whether the next message goes to the socket without more ado.
+    /// Whether the next message may go directly to the socket.
     pub(super) fn is_free(&self) -> bool {
         self.promise != Promise::Taken && self.held.is_none()
     }
@@ -60,7 +61,7 @@ pub(super) struct Outgoing<'a, S: TryStream, P> {
     pub(super) socket: Pin<&'a mut S>,
     pub(super) protocol: &'a P,
     pub(super) outbox: &'a mut Outbox<S::Ok>,
-    /// See `KeepAlive`.
+    /// The error of a ping that the socket has refused, until the socket takes one.
     pub(super) refused: &'a mut Option<Box<S::Error>>,
     /// Whether the socket's sink was asked for anything.
     pub(super) asked: bool,
@@ -116,8 +117,8 @@ where
 {
     type Error = Error<E>;
 
-    // Most messages have nothing to do with the heartbeat: their way is kept short, and all else out of
-    // it.
+    // This is the short way. Most messages have nothing to do with the heartbeat, so everything else is kept
+    // out of it.
     #[inline]
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         if self.is_clear() {
@@ -182,7 +183,7 @@ where
         let ready = this.poll_room(cx);
         if ready.is_pending() {
             ready!(this.or_blocked(ready, cx))?;
-            // The socket has no room, and will have none.
+            // `or_blocked` is ready without an error only if the connection has ended.
             return Poll::Ready(Err(Error::Closed));
         }
         ready
@@ -201,7 +202,7 @@ where
         let mut this = self.project();
         this.check_verdict().map_err(Error::Timeout)?;
         if closes {
-            // Nothing of ours may follow it (RFC 6455 §5.5.1).
+            // Nothing of ours may follow a close frame (RFC 6455 §5.5.1).
             let now = Time::of(this.alarm.now());
             this.close(Handshake::Sent, now);
         }
@@ -213,7 +214,8 @@ where
             this.outbox.hold(message);
             return Ok(());
         }
-        // Sent without asking for readiness: that is up to the socket, but nothing is lost.
+        // The user may send without asking for readiness. Whether the socket takes the message is up to the
+        // socket, but the message that is held goes first.
         if let Some(first) = this.outbox.held.take() {
             let sent = this.socket.as_mut().start_send(first);
             sent.map_err(|error| this.refuse(error))?;
@@ -230,7 +232,8 @@ where
     P: Protocol<M>,
     T: Timer,
 {
-    /// Where the heartbeat has called, the writer looks: it may be the only half that is polled.
+    /// Looks if the heartbeat was called, as the writer may be the only half that is polled. Returns the
+    /// verdict as an error, if one has fallen.
     fn pass_by(&mut self, cx: &mut Context<'_>) -> Result<(), Error<E>> {
         if self.home.is_called() {
             self.look_from_writer(cx).map_err(Error::Timeout)?;
@@ -238,8 +241,8 @@ where
         self.check_verdict().map_err(Error::Timeout)
     }
 
-    /// A writer that is blocked waits for the heartbeat as well: for a verdict, and for the end of the
-    /// closing handshake.
+    /// Makes a writer that is blocked wait for the heartbeat as well: for a verdict, and for the end of the
+    /// closing handshake, after which this is ready.
     fn or_blocked(
         &mut self,
         polled: Poll<Result<(), Error<E>>>,
@@ -282,7 +285,7 @@ where
             self.home.handle_close(Handshake::Sent, now);
         }
         if self.refused.is_some() && self.home.visit(|machine| machine.offer_again()).is_ok() {
-            // Whatever becomes of it is not the writer's, whose flush has succeeded.
+            // The writer's flush has succeeded, whatever becomes of the ping.
             let _ = self.poll_ours(cx);
         }
         Poll::Ready(Ok(()))
@@ -327,7 +330,7 @@ where
             || self.in_sink.is_some()
             || self.home.ask(|machine| machine.wants_transmit());
         let polled = if ours {
-            // A frame of ours waits too, or the socket closes: it must wake the reader as well.
+            // A frame of ours waits too, or the socket closes: the socket must wake the reader as well.
             self.home.register_writer(cx);
             let both = self.home.waker();
             poll(self.socket.as_mut(), &mut Context::from_waker(&both))
@@ -342,8 +345,8 @@ where
             let now = Time::of(self.alarm.now());
             self.write.begin(now);
             if self.ahead.is_full() || self.home.ask(|machine| machine.is_nearly_over(now)) {
-                // The heartbeat rests until the next ping is due, and has an earlier deadline now; or the
-                // first of two looks is to be had before the deadline.
+                // The heartbeat sleeps until the next ping is due, and must look earlier now: the blocked
+                // write has a deadline, or the first of the writer's two looks comes before the deadline.
                 self.home.mark_called();
             }
         }
@@ -360,8 +363,8 @@ where
         }
     }
 
-    /// A frame of ours that waits goes first: a writer that never leaves the socket any room would
-    /// else keep it waiting until its write timeout.
+    /// A frame of ours that waits goes first: otherwise a writer that never leaves the socket any room would
+    /// keep the frame waiting until its write timeout.
     fn poll_ours(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.waits_for_ours() {
             return Poll::Ready(());
@@ -369,7 +372,7 @@ where
         self.home.register_writer(cx);
         let now = Time::of(self.alarm.now());
         self.home.handle_progress(self.progress, now);
-        // What was read before the ping leaves does not answer it.
+        // Messages that were read before the ping leaves do not answer it.
         self.report_signs(now);
         // Nothing is judged here, and the timer is armed with the next look.
         let driven = self.drive(now, Input::More(0), Then::ComeBack).0;
@@ -381,7 +384,7 @@ where
             // Pending: the socket has woken us, as nothing was read before.
             Driven::Yields => Poll::Pending,
             Driven::Rests { .. } | Driven::Over(_) => Poll::Ready(()),
-            // What was refused is not the writer's.
+            // The stream yields the error, as the frame that failed is not the writer's.
             Driven::Failed(error) => {
                 let item = self.broken(error);
                 self.keep(item);
@@ -390,7 +393,8 @@ where
         }
     }
 
-    /// A reader that waits is woken where the writer has sent a ping: it listens for the pong from now on.
+    /// Wakes a reader that waits for the socket if the writer has sent a ping: the reader waits for that pong
+    /// from now on.
     fn call_listener(&mut self, now: Time) {
         let awaited = self.home.ask(|machine| machine.awaited());
         if self.listening.wait_for(awaited, now) {
@@ -408,7 +412,7 @@ where
         })
     }
 
-    /// The message that a ping was put before.
+    /// Sends the message that is held, if there is one.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
         if self.outbox.held.is_some() {
             // Pending: the socket wakes us.
@@ -421,13 +425,13 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// All that was in the socket is flushed, a frame of ours with it.
+    /// The socket is flushed, and with it a frame of ours that was in it.
     fn flushed(&mut self) {
         if self.in_sink.take().is_some() {
             let now = Time::of(self.alarm.now());
-            // What has moved until now was not moved while the ping waits for its pong.
+            // Bytes that have moved until now do not extend the wait for the pong, which begins now.
             self.home.handle_progress(self.progress, now);
-            // The reader is woken where that makes its deadline an earlier one.
+            // The visit wakes the reader if its deadline is earlier now.
             let _ = self.home.visit(|machine| machine.handle_sent(now));
             self.call_listener(now);
         }
