@@ -1,10 +1,21 @@
 //! Every heartbeat of a process in one future: one task, one timer, a few words for each member.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `hub` | what the set, its handles and its members share, and the *news* for the driver |
+//! | `chunk` | the *seats* of 64 members behind one lock, and a member's visit to its seat |
+//! | `driver` | the one that looks at members, when the set is polled |
+//! | `look` | one look of the driver at one member |
+//! | `due_queue`, `wheel` | which member must be looked at when |
+//! | `configs`, `sweep` | which configuration is in force in which chunk, and how it comes in force |
+//! | `judgements`, `totals` | mass verdicts; the sums over all members |
+//! | `handle`, `member`, `departure` | what users hold, and what the stream yields |
 
-mod agenda;
 mod chunk;
 mod configs;
 mod departure;
 mod driver;
+mod due_queue;
 mod handle;
 mod hub;
 mod judgements;
@@ -44,12 +55,13 @@ pin_project! {
     /// The heartbeats of many connections in one [`Stream`], which yields a [`Departure`] for each that fails or
     /// is closed.
     ///
-    /// **Poll it**: it is the one place where pings are sent and deadlines are judged. Each item is a
-    /// member whose peer is gone or whose sink has failed; the stream never ends. One task, one timer
-    /// and one waker serve all members, in a few words for each.
+    /// **Poll the stream**: pings are sent and deadlines are judged there and nowhere else. Each item is a
+    /// member whose peer is gone, whose sink has failed, or that was closed; the stream never ends. One task
+    /// and one timer serve all members, in a few words for each.
     ///
-    /// A member may have a key of type `K`, which comes back with its departure: the number of a connection,
-    /// say. The set never looks at a key. Its [handle](PingerSetHandle) steers each member by its [`MemberId`].
+    /// A member may have a key of type `K`, which comes back with its departure, such as the number of a
+    /// connection. The set never looks at a key. Its [handle](PingerSetHandle) steers each member by its
+    /// [`MemberId`].
     ///
     /// Each member behaves as a [`Pinger`](crate::Pinger) over [`pinger`](crate::pinger()) does, with
     /// the set's configuration. Frames go to the member's own sink: usually the sending half of a small
@@ -62,24 +74,25 @@ pin_project! {
     /// # Bounds
     ///
     /// Each verdict falls within [`Config::detection_bound`], and no earlier than that of a `Pinger`.
-    /// The looks of all members are rounded up to the [granularity](crate::ConfigBuilder::granularity)
-    /// (up to 100 ms by default), so that many share one wake-up; a granularity of zero gives each its
-    /// own, and costs more. In one poll at most 1024 members are looked at; then the executor has its
-    /// turn.
+    /// The times at which members are looked at are rounded up to the
+    /// [granularity](crate::ConfigBuilder::granularity) (up to 100 ms by default), so that many members share one
+    /// wake-up; with a granularity of zero each member has its own, which costs more. In one poll at most 1024
+    /// members are looked at; then other tasks have their turn.
     ///
     /// # Channels of tokio
     ///
     /// A `tokio::sync::mpsc::Sender` is a sink by `PollSender` of `tokio-util`. tokio lets a task do 128
     /// operations on its channels in one poll, and from then on all of them say `Pending`, whatever room they
-    /// have. The set takes no such answer for a peer that does not read: the poll ends with it, the next poll
-    /// asks that sink first, and the write timeout of the member begins with an answer that can be trusted.
+    /// have. The set does not take such an answer for a peer that does not read: the poll ends with the answer,
+    /// the next poll asks that sink first, and the write timeout of the member begins with an answer that can be
+    /// trusted.
     /// A sink that wakes its waker within 64 polls in a row, and takes nothing, counts as blocked. So the set
     /// needs no [`unconstrained`](https://docs.rs/tokio/latest/tokio/task/fn.unconstrained.html) around it.
     ///
     /// # Cancel safety
     ///
-    /// `next()` on it can be dropped at any time: nothing is lost. Dropping the set drops all sinks;
-    /// its members' pongs then mean nothing, and [`PingerSetHandle::insert`] gives the sink back.
+    /// The future of `next()` can be dropped at any time: nothing is lost. Dropping the set drops all sinks;
+    /// the pongs of its members then mean nothing, and [`PingerSetHandle::insert`] gives the sink back.
     ///
     /// # Examples
     ///
@@ -121,7 +134,7 @@ pin_project! {
 }
 
 impl<Si, K> PingerSet<Si, K> {
-    /// A set whose members have this configuration, but for those that are let in under
+    /// A set whose members have this configuration, except those that are let in under
     /// [another](Self::insert_with).
     pub fn new(config: Config) -> Self {
         let handle = PingerSetHandle {
@@ -275,7 +288,7 @@ impl<Si, K, T> PingerSet<Si, K, T> {
         self.owner.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no heartbeats.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -288,14 +301,14 @@ impl<Si, K, T> PingerSet<Si, K, T> {
     }
 }
 
-/// With it the set ends for all that have a handle.
+/// The set's own handle: its drop ends the set for all other handles.
 struct Owner<Si, K>(PingerSetHandle<Si, K>);
 
 impl<Si, K> Drop for Owner<Si, K> {
     fn drop(&mut self) {
         self.0.hub.close();
         let arrivals = mem::take(&mut *lock(&self.0.arrivals));
-        // Not under the lock: a sink is foreign code.
+        // The arrivals are dropped without the lock, as a sink is foreign code.
         drop(arrivals);
     }
 }
@@ -319,8 +332,8 @@ where
             None => true,
         };
         if !hub.wake_up(must, cx) {
-            // Pending: the timer wakes us, and whoever has news: an insert, a drop of a member, a
-            // sink, a pong that a ping has waited for.
+            // Pending: the timer wakes us, and so do news: an insert, a drop of a member, a sink, a pong
+            // that the next ping has waited for.
             return Poll::Pending;
         }
         let now = Time::of(this.alarm.now());
@@ -330,16 +343,16 @@ where
             .driver
             .get_or_insert_with(|| Driver::new(grid, now, asleep.into(), *this.mass_verdicts));
 
-        driver.hear(hub, &handle.arrivals);
+        driver.take_news(hub, &handle.arrivals);
         match driver.drive(hub, now) {
             Progress::Departed(departure) => return Poll::Ready(Some(departure)),
             Progress::Busy => {}
             Progress::Resting => {
                 if let Some(rung) = hub.rest() {
-                    let next = driver.agenda.next();
+                    let next = driver.due_queue.next();
                     let waker = || Waker::from(Arc::clone(hub));
                     if this.alarm.poll_at(next, grid, rung, waker).is_ready() {
-                        // As in `Pinger`: by way of the executor.
+                        // As in `Pinger`, the wake goes by way of the executor.
                         hub.ring();
                     }
                     // Pending: the timer and the news wake us, or we did.

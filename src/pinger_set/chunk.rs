@@ -23,7 +23,7 @@ use crate::timer::Instant;
 /// Seats in a chunk.
 pub(super) const CHUNK: u32 = 64;
 
-/// Where in its chunk a seat is.
+/// The index of a seat in its chunk.
 pub(super) const fn place(seat: u32) -> usize {
     (seat % CHUNK) as usize
 }
@@ -35,31 +35,32 @@ pub(super) const fn bit(seat: u32) -> u64 {
 
 /// Seats that share a lock, and a waker for those of their sinks that are not ready.
 pub(super) struct Chunk {
+    /// The number of its first seat.
     first: u32,
     pub(super) hub: Arc<Hub>,
-    /// It is among the news.
+    /// Whether the chunk is among the news, as a sink has woken its waker.
     woken: AtomicBool,
-    /// Whether its waker has been woken since a sink was about to be polled.
+    /// Whether the waker has been woken since a sink was about to be polled.
     pub(super) called: AtomicBool,
-    /// By seat: whoever reads the stream that the member is attached to.
+    /// By seat: what is known of the reader of the attached stream.
     readers: [Reader; CHUNK as usize],
     seats: Mutex<Seats>,
 }
 
-/// By seat.
+/// The state of 64 members. Each array has an element, and each word a bit, for each seat.
 pub(super) struct Seats {
-    /// What is in force for all of them.
+    /// The terms that are in force for all seats.
     terms: Arc<Terms>,
     records: [Record; CHUNK as usize],
-    /// How many have had it: that makes their ids differ.
+    /// How many members have had the seat, so that their ids differ.
     generations: [u32; CHUNK as usize],
-    /// The member has left.
+    /// Whether the member has left.
     pub(super) left: u64,
-    /// The member is one of those that the set counts.
+    /// Whether the member is one of those that the set counts.
     counted: u64,
-    /// It is among those that are due.
-    pub(super) told: u64,
-    /// Where its members are counted, and those who had the seats before.
+    /// Whether the seat is among the news as due.
+    pub(super) marked_due: u64,
+    /// The counts of the members, and of those that had the seats before.
     tally: Arc<Tally>,
     pub(super) probes: ProbeLists,
 }
@@ -71,7 +72,8 @@ pub(super) struct Seat<'a> {
 }
 
 impl Seat<'_> {
-    /// Acts on the machine of the member, unless its heartbeat has ended, and the seat may be another's.
+    /// Acts on the machine of the member. If its heartbeat has ended, the seat may be another member's, and this
+    /// is an error.
     #[inline]
     fn enter<R>(
         &self,
@@ -94,11 +96,11 @@ impl Seat<'_> {
 
 impl Visited for Seat<'_> {
     fn visit<R>(&self, act: impl FnOnce(&mut Machine<'_, &mut Record>) -> R) -> Result<R, Closed> {
-        // Dropped last, which wakes the tasks of the probes, also where the driver's waker panics.
+        // `_resolved` is dropped last, which wakes the tasks of the probes even if the driver's waker panics.
         let (result, earlier, _resolved) = {
             let seats = &mut *self.chunk.seats();
             let (result, earlier) = self.enter(seats, |machine| machine.visited(act))?;
-            let earlier = earlier && seats.tell(self.id.seat);
+            let earlier = earlier && seats.mark_due(self.id.seat);
             let resolved = seats.settle_probes(self.id.seat);
             (result, earlier, resolved)
         };
@@ -115,7 +117,7 @@ impl Visited for Seat<'_> {
         let seats = &mut *self.chunk.seats();
         self.check(seats)?;
         let mut machine = seats.machine(self.id.seat);
-        // Nothing else is counted that gives the driver nothing to do.
+        // A quiet visit changes no other figure than this.
         let before = machine.unsolicited();
         let result = act(&mut machine);
         let strays = machine.unsolicited().wrapping_sub(before);
@@ -141,7 +143,7 @@ impl Chunk {
             generations: [0; CHUNK as usize],
             left: 0,
             counted: 0,
-            told: 0,
+            marked_due: 0,
             tally,
             probes: ProbeLists::default(),
         };
@@ -176,7 +178,7 @@ impl Chunk {
             let state = seats.machine(*seat).stats().state;
             state.at(now) == HeartbeatState::Suspect
         };
-        // A seat that was had by nobody waits for no pong.
+        // The state of a seat that no member has had is never suspect.
         (self.first..self.first + CHUNK).filter(is_suspect).count()
     }
 
@@ -185,15 +187,15 @@ impl Chunk {
         &self.readers[place(seat)]
     }
 
-    /// The driver is to look at that member.
+    /// Makes the driver look at that member.
     pub(super) fn call(&self, seat: u32) {
-        let untold = self.seats().tell(seat);
-        if untold {
+        let is_new = self.seats().mark_due(seat);
+        if is_new {
             self.hub.mark_due(seat);
         }
     }
 
-    /// Closes its members. Whom the driver is to look at, and whose tasks are to be woken.
+    /// Closes the members of the chunk. Returns the seats that the driver must look at, and the wakers of probes.
     pub(super) fn close_all(
         &self,
         reason: &Arc<CloseReason>,
@@ -202,12 +204,12 @@ impl Chunk {
         let seats = &mut *self.seats();
         let mut due = Vec::new();
         for seat in self.first..self.first + CHUNK {
-            // A seat that was had by nobody has not begun; those of the gone have ended.
+            // A seat that no member has had is left as it is. A heartbeat that has ended does not change.
             if seats.generations[place(seat)] > 0 {
                 let ((), earlier) = seats.act(seat, |machine| {
                     machine.visited(|machine| machine.close(reason, now))
                 });
-                if earlier && seats.tell(seat) {
+                if earlier && seats.mark_due(seat) {
                     due.push(seat);
                 }
             }
@@ -215,7 +217,7 @@ impl Chunk {
         (due, seats.settle_all())
     }
 
-    /// The set is gone, and nobody is told of the ends of its members. Whose tasks are to be woken.
+    /// The set is gone: the heartbeats of its members end without a departure. Returns the wakers of probes.
     pub(super) fn disconnect_all(&self) -> Vec<Resolved> {
         let seats = &mut *self.seats();
         for seat in self.first..self.first + CHUNK {
@@ -224,9 +226,9 @@ impl Chunk {
         seats.settle_all()
     }
 
-    /// The member has left: the driver is to give up its sink.
+    /// The member has left: the driver must drop its sink.
     pub(super) fn leave(&self, seat: u32) {
-        // Dropped last, which wakes the tasks of the probes.
+        // `_resolved` is dropped last, which wakes the tasks of the probes.
         let (counted, _resolved) = {
             let seats = &mut *self.seats();
             seats.left |= bit(seat);
@@ -236,14 +238,14 @@ impl Chunk {
         self.hub.mark_left(seat, counted);
     }
 
-    // --- by the driver ---
+    // --- for the driver ---
 
-    /// In the order of the chunks.
+    /// The number of this chunk among the chunks of the set.
     fn number(&self) -> u32 {
         self.first / CHUNK
     }
 
-    /// Its sinks are about to be asked: whoever is ready from now on is news again.
+    /// The sinks of the chunk are about to be asked: a wake from now on makes the chunk news again.
     pub(super) fn rearm_waker(&self) {
         self.woken.store(false, Ordering::Release);
     }
@@ -280,8 +282,8 @@ impl Chunk {
             .act(seat, |machine| machine.ping_after_sleep(asleep, by));
     }
 
-    /// Puts other terms in force for its members, and tells by `arm` when to look at whom earlier than before.
-    /// What is overdue by them is spread as is drawn.
+    /// Puts other terms in force for the members of the chunk. Calls `arm` for each member that must be looked at
+    /// earlier than before. Pings that are overdue by the new terms are spread as `draw` says.
     pub(super) fn configure(
         &self,
         terms: Arc<Terms>,
@@ -304,13 +306,14 @@ impl Chunk {
                 arm(seat, look);
             }
         }
-        // What has come of a probe, and when to look at it next, is found by a look at the member.
+        // The driver looks at each member that is probed, as the new terms may end a probe.
         for seat in seats.probes.seats() {
             arm(seat, now);
         }
     }
 
-    /// The heartbeat of the member is over. Whoever is first, this or its leaving, takes it from the count.
+    /// The heartbeat of the member is over, so that the set counts it no longer. If the member has left before, it
+    /// is not counted any more.
     pub(super) fn uncount(&self, seat: u32) {
         let counted = self.seats().uncount(seat);
         if counted {
@@ -318,7 +321,7 @@ impl Chunk {
         }
     }
 
-    /// Its sink is gone, and so is its member.
+    /// The member and its sink are gone: the seat is free.
     pub(super) fn vacate(&self, seat: u32) {
         let is_spent = self.seats().is_spent(seat);
         self.hub.vacate(seat, is_spent);
@@ -335,12 +338,12 @@ impl Seats {
         self.id(seat)
     }
 
-    /// Whether 4 billion members have had it: another would have an id, and tags, that were another's.
+    /// Whether 4 billion members have had the seat. One more would have the id and the tags of an earlier one.
     fn is_spent(&self, seat: u32) -> bool {
         self.generations[place(seat)] == u32::MAX
     }
 
-    /// Acts on the machine of the seat, and counts what that changes in the totals.
+    /// Acts on the machine of the seat, and counts in the totals what has changed.
     #[inline(always)]
     pub(super) fn act<R>(
         &mut self,
@@ -355,36 +358,37 @@ impl Seats {
         result
     }
 
-    /// To be asked only: what changes by another way than [`act`](Self::act) is not counted.
+    /// The machine of the seat, for questions only: changes that are not made by [`act`](Self::act) are not
+    /// counted.
     #[inline]
     pub(super) fn machine(&mut self, seat: u32) -> Machine<'_, &mut Record> {
         let number = self.id(seat).number();
         Machine::member(&self.terms, &mut self.records[place(seat)], number)
     }
 
-    /// The same under other terms than those in force.
+    /// The machine of the seat, under other terms than those in force.
     fn machine_under<'a>(&'a self, terms: &'a Terms, seat: u32) -> Machine<'a, &'a Record> {
         Machine::member(terms, &self.records[place(seat)], self.id(seat).number())
     }
 
-    /// Of who has it.
+    /// The id of the member that has the seat.
     fn id(&self, seat: u32) -> MemberId {
         let generation = self.generations[place(seat)];
         MemberId { seat, generation }
     }
 
-    /// Whether the member was counted until now.
+    /// Counts the member no longer. Returns whether it was counted until now.
     fn uncount(&mut self, seat: u32) -> bool {
         let counted = self.counted & bit(seat) != 0;
         self.counted &= !bit(seat);
         counted
     }
 
-    /// Whether the driver is not told of it yet.
-    fn tell(&mut self, seat: u32) -> bool {
-        let told = self.told & bit(seat) != 0;
-        self.told |= bit(seat);
-        !told
+    /// Marks the seat as due. Returns whether the driver must be told, as the seat was not marked before.
+    fn mark_due(&mut self, seat: u32) -> bool {
+        let marked = self.marked_due & bit(seat) != 0;
+        self.marked_due |= bit(seat);
+        !marked
     }
 }
 

@@ -1,5 +1,5 @@
-//! The configurations in a set: the members of one chunk are under the same, so that it costs no byte for each
-//! member.
+//! The configurations in a set: all members of one chunk are under the same, so that a configuration costs no
+//! bytes for each member.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::time::Span;
 /// How many configurations a set has at the most: the number of one fits into a byte.
 const MAX_CONFIGS: usize = 256;
 
-/// The set's own configuration: the first.
+/// The number of the set's own configuration.
 const OWN: u8 = 0;
 
-/// Under which configuration each chunk is to be, and which of its seats are vacant. What is in force in a chunk
-/// stands with its seats: the driver puts another configuration in force by a sweep.
+/// Which configuration each chunk must be under, and which of its seats are vacant. The configuration that is in
+/// force in a chunk is kept with its seats: the driver puts a new one in force by a sweep.
 pub(super) struct Configs {
     /// By number.
     groups: Vec<Group>,
@@ -42,7 +42,7 @@ impl Group {
     }
 }
 
-/// Whether two configurations say the same.
+/// Whether two configurations are equal.
 fn same(one: &Config, other: &Config) -> bool {
     one.is_copy_of(other) || one == other
 }
@@ -68,13 +68,13 @@ impl Configs {
         &self.group(OWN).terms.config
     }
 
-    /// The key is that of the whole set.
+    /// The terms for a configuration, with the key of the whole set.
     fn terms(&self, config: Config) -> Arc<Terms> {
         let key: Key = self.group(OWN).terms.key;
         Arc::new(Terms::with_key(config, key))
     }
 
-    /// All looks of a set are on one grid.
+    /// Checks the granularity of a configuration, as all members of a set are looked at on one grid.
     pub(super) fn check(&self, config: &Config) -> Result<(), SetConfigError> {
         if config.granularity() == self.own().granularity() {
             return Ok(());
@@ -93,7 +93,8 @@ impl Configs {
         intervals.min().unwrap_or(Span::NEVER)
     }
 
-    /// The number of a configuration, and whether that was another's, whose members are gone.
+    /// The number of a configuration, and whether that was the number of another configuration, whose members
+    /// are gone.
     pub(super) fn number(&mut self, config: &Config) -> Result<(u8, bool), SetConfigError> {
         self.check(config)?;
         let mut groups = self.groups.iter();
@@ -121,7 +122,7 @@ impl Configs {
         Some(seat)
     }
 
-    /// A chunk more, whose seats from `first` on are vacant. The terms that are in force there.
+    /// Adds a chunk, whose seats from `first` on are vacant. Returns the terms that are in force there.
     pub(super) fn add_chunk(&mut self, number: u8, first: u32) -> Arc<Terms> {
         self.of_chunk.push(number);
         let group = self.group_mut(number);
@@ -129,7 +130,7 @@ impl Configs {
         Arc::clone(&group.terms)
     }
 
-    /// Nobody has the seat any more. It may be taken again, unless it `is_spent`.
+    /// The seat is free. A new member may take it, unless it `is_spent`.
     pub(super) fn vacate(&mut self, seat: u32, is_spent: bool) {
         let number = self.of_chunk[(seat / CHUNK) as usize];
         let group = self.group_mut(number);
@@ -139,12 +140,12 @@ impl Configs {
         }
     }
 
-    /// The terms that are to be in force in a chunk.
+    /// The terms that must be in force in a chunk.
     pub(super) fn of_chunk(&self, chunk: usize) -> &Arc<Terms> {
         &self.group(self.of_chunk[chunk]).terms
     }
 
-    /// All members are to be under that configuration, and those who come.
+    /// Puts all members under that configuration, and the members that come later.
     pub(super) fn replace_all(&mut self, config: Config) {
         let terms = self.terms(config);
         let mut all = Group::new(terms);
@@ -157,7 +158,8 @@ impl Configs {
         self.of_chunk.fill(OWN);
     }
 
-    /// The members that are under `before` are to be under `after`. Whether there is that configuration.
+    /// Puts the members that are under `before` under `after`. Returns whether the set has the configuration
+    /// `before`.
     pub(super) fn replace(&mut self, before: &Config, after: Config) -> bool {
         let terms = self.terms(after);
         let mut found = false;

@@ -1,4 +1,4 @@
-//! How a member leaves a set that did not leave by itself.
+//! What a set yields for a member whose heartbeat has ended.
 
 use super::MemberId;
 use crate::error::Error;
@@ -6,7 +6,7 @@ use crate::stats::Stats;
 
 /// A member whose heartbeat has ended in a [`PingerSet`](super::PingerSet), whose stream yields it.
 ///
-/// A member that is dropped yields none.
+/// For a [`Member`](super::Member) that is dropped no departure is yielded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Departure<K, E> {
@@ -24,7 +24,7 @@ pub struct Departure<K, E> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End<E> {
-    /// It was closed by [`close`](super::PingerSetHandle::close) or
+    /// The heartbeat was closed by [`close`](super::PingerSetHandle::close) or
     /// [`close_all`](super::PingerSetHandle::close_all).
     Closed,
     /// The peer is gone, or the sink has failed.

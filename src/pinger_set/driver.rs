@@ -1,4 +1,4 @@
-//! The one who looks at the members: its turn comes with the poll of the set.
+//! The driver of a set: it looks at the members, when the set is polled.
 
 use std::any::Any;
 use std::mem;
@@ -9,9 +9,9 @@ use std::task::{Context, Waker};
 
 use futures_sink::Sink;
 
-use super::agenda::Agenda;
 use super::chunk::{CHUNK, Chunk, bit, place};
 use super::departure::{Departure, End};
+use super::due_queue::DueQueue;
 use super::hub::{Arrival, Hub, News};
 use super::judgements::{Judgements, MassVerdicts};
 use super::look::Look;
@@ -26,76 +26,79 @@ use crate::sync::{Mutex, lock};
 use crate::time::{Span, Time};
 use crate::trace;
 
-/// Members that are looked at in one poll; then others have their turn.
+/// How many members are looked at in one poll. Then other tasks have their turn.
 const BUDGET: u32 = 1024;
 
 /// How many members are looked at in one poll before the `Pending` of a sink is taken for a yield. tokio lets a
-/// task do four times as much.
+/// task do four times as many operations.
 const TRUSTED: u32 = 32;
 
-/// Members that ping in one step of the grid when the machine has slept.
+/// How many members ping in one step of the grid after the computer has been in suspend.
 const AWAKENED: u64 = 1024;
 
-/// Room that a list of news keeps when it is empty.
+/// The capacity that a list of news keeps when it is empty.
 const KEPT: usize = 64;
 
 pub(super) struct Driver<Si, K> {
-    pub(super) agenda: Agenda,
+    pub(super) due_queue: DueQueue,
+    /// The news that were taken from the hub, and are not dealt with yet.
     news: News,
-    /// Newcomers that have not begun.
+    /// Members that have arrived, and have not begun.
     arrivals: Vec<Arrival<Si, K>>,
+    /// By the number of the chunk.
     lanes: Vec<Lane<Si, K>>,
-    /// The last task came from the news.
-    newsy: bool,
-    /// All news up to this poll was taken.
-    heard: bool,
+    /// Whether the news came first when a task was chosen last.
+    prefers_news: bool,
+    /// Whether all news up to this poll were taken from the hub.
+    has_all_news: bool,
     /// A member whose sink has yielded in the last poll, and is asked before all others.
     yielded: Option<(u32, LastAnswer)>,
-    /// What is left to be done in a chunk whose sinks are ready: its number, and a bit for each seat.
+    /// The chunk whose sinks were woken, and a bit for each of its seats that was not looked at since.
     woken: Option<(u32, u64)>,
-    /// How long the machine had been in suspend at the latest poll.
+    /// How long the computer had been in suspend at the latest poll.
     asleep: Span,
     /// The step of the grid.
     step: Span,
-    /// The machine has slept, and members are to ping soon.
+    /// Which members must still ping because the computer has been in suspend.
     awakened: Option<Awakened>,
     sweep: Sweep,
     judgements: Judgements,
     /// The tasks of probes that a look has resolved, until they are woken.
     resolved: Option<Resolved>,
-    /// What the drop of a sink has panicked with. It is the caller's to see with the next poll, after the
-    /// departure that the sink belongs to. The lock is for nobody: it makes the driver `Sync`.
+    /// What the drop of a sink has panicked with. The next poll resumes the panic, after the departure that the
+    /// sink belongs to was yielded. There is no contention for the lock: it makes the driver `Sync`.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// The machine has slept.
+/// Members that must ping because the computer has been in suspend.
 struct Awakened {
-    /// For so long.
+    /// How long the suspend was.
     asleep: Span,
-    /// The next seat that is to ping soon.
+    /// The next seat whose member must ping.
     seat: u32,
-    /// The time for the first of them.
+    /// When the first of the members must ping.
     from: Time,
 }
 
-/// What the driver keeps for the seats of a chunk: the sinks, which are nobody else's, and the keys.
+/// What the driver alone has of a chunk: the sinks and the keys of its seats. Each word has a bit for each seat.
 struct Lane<Si, K> {
     chunk: Arc<Chunk>,
     waker: Waker,
     sinks: Box<[Option<(Si, K)>; CHUNK as usize]>,
-    /// By seat: a frame of ours is in the sink and not flushed.
+    /// Whether a frame of ours is in the sink and not flushed.
     in_sink: u64,
-    /// By seat: the sink is to wake us.
+    /// Whether the sink will wake us.
     blocked: u64,
-    /// By seat: the sink has yielded so often in a row that its wakes do not count any more.
+    /// Whether the sink has yielded so often in a row that its wakes do not count any more.
     restless: u64,
 }
 
-/// What the driver has come to.
+/// How a poll of the driver has ended.
 pub(super) enum Progress<K, E> {
     Departed(Departure<K, E>),
-    /// The budget is spent, a sink has yielded, or news is left: there is more.
+    /// There is more to do: the budget is spent, a sink has yielded, or news are left.
     Busy,
+    /// There is nothing to do until the timer fires or news come.
     Resting,
 }
 
@@ -106,7 +109,7 @@ enum Stop<K, E> {
     Yielded,
 }
 
-/// What is next on the driver's list.
+/// What the driver does next.
 enum Task<Si, K> {
     Start(Arrival<Si, K>),
     Remove(u32),
@@ -116,12 +119,12 @@ enum Task<Si, K> {
 impl<Si, K> Driver<Si, K> {
     pub(super) fn new(grid: Grid, now: Time, asleep: Span, mass_verdicts: MassVerdicts) -> Self {
         Self {
-            agenda: Agenda::new(grid, now),
+            due_queue: DueQueue::new(grid, now),
             news: News::default(),
             arrivals: Vec::new(),
             lanes: Vec::new(),
-            newsy: false,
-            heard: false,
+            prefers_news: false,
+            has_all_news: false,
             yielded: None,
             woken: None,
             asleep,
@@ -134,8 +137,8 @@ impl<Si, K> Driver<Si, K> {
         }
     }
 
-    /// The machine has been in suspend for so long. Whether it has slept for more than the interval of any
-    /// member since the latest poll: then those members are to ping soon.
+    /// The computer has been in suspend for `asleep` so far. Returns whether it has slept for longer than the
+    /// shortest interval since the latest poll: then members whose interval is shorter must ping soon.
     pub(super) fn note_sleep(
         &mut self,
         asleep: Span,
@@ -155,7 +158,8 @@ impl<Si, K> Driver<Si, K> {
         slept
     }
 
-    /// The next member that pings soon as the machine has slept: so many in each step of the grid.
+    /// The next member that must ping because the computer has slept. [`AWAKENED`] members ping in each step of
+    /// the grid.
     fn next_awakened(&mut self) -> Option<u32> {
         let Awakened { asleep, seat, from } = self.awakened.take()?;
         let lane = self.lanes.get((seat / CHUNK) as usize)?;
@@ -174,12 +178,12 @@ impl<Si, K> Driver<Si, K> {
         &mut self.lanes[(seat / CHUNK) as usize]
     }
 
-    /// Takes the news, once all that came before is dealt with: so one who has left is found among
-    /// those who came.
-    pub(super) fn hear(&mut self, hub: &Hub, arrivals: &Mutex<Vec<Arrival<Si, K>>>) {
+    /// Takes the news from the hub, once all news that came before are dealt with. So a member that has left is
+    /// found among those that have begun.
+    pub(super) fn take_news(&mut self, hub: &Hub, arrivals: &Mutex<Vec<Arrival<Si, K>>>) {
         self.news.arrived = false;
-        self.heard = self.arrivals.is_empty() && self.news.is_empty();
-        // A million who came at once leave no room behind that nobody needs again.
+        self.has_all_news = self.arrivals.is_empty() && self.news.is_empty();
+        // After a million arrivals at once the lists give their memory back.
         self.arrivals.shrink_to(KEPT);
         let News {
             left, due, woken, ..
@@ -187,8 +191,9 @@ impl<Si, K> Driver<Si, K> {
         for seats in [left, due, woken] {
             seats.shrink_to(KEPT);
         }
-        if self.heard {
-            // Both at once: whoever arrives under a configuration finds it among the news.
+        if self.has_all_news {
+            // The news and the arrivals are taken under one lock, so that the news have the configuration of
+            // each arrival.
             let arrive = || mem::swap(&mut self.arrivals, &mut *lock(arrivals));
             let chunks = hub.take_news(&mut self.news, arrive);
             if mem::take(&mut self.news.configured) {
@@ -197,7 +202,7 @@ impl<Si, K> Driver<Si, K> {
         }
     }
 
-    /// Puts other configurations in force for so many members as one poll may sweep.
+    /// Puts new configurations in force for as many chunks as one poll may sweep.
     fn sweep(&mut self, hub: &Hub, now: Time) {
         for _ in 0..sweep::CHUNKS {
             match self.sweep.next() {
@@ -209,28 +214,30 @@ impl<Si, K> Driver<Si, K> {
 
     fn configure(&mut self, hub: &Hub, number: usize, now: Time) {
         let (chunk, terms) = hub.chunk_to_sweep(number);
-        let Self { sweep, agenda, .. } = self;
+        let Self {
+            sweep, due_queue, ..
+        } = self;
         chunk.configure(
             terms,
             now,
             || sweep.draw(),
-            |seat, look| agenda.arm(seat, look),
+            |seat, look| due_queue.arm(seat, look),
         );
     }
 
-    /// Tells of many verdicts at once. A subscriber is foreign code, which may panic: no departure is on its
-    /// way here.
-    fn tell(&mut self, hub: &Hub) {
+    /// Counts mass verdicts, and tells the subscriber. A subscriber is foreign code, which may panic, so this is
+    /// called where no departure can be lost.
+    fn tell_mass_verdicts(&mut self, hub: &Hub) {
         if let Some(judged) = self.judgements.take_untold() {
             hub.count_mass_verdicts();
             trace::tell_mass_verdicts(judged.condemned, judged.all);
         }
     }
 
-    /// From the news and from the agenda in turns: neither keeps the other waiting.
+    /// Takes tasks from the news and from the queue in turns, so that neither keeps the other waiting.
     fn next_task(&mut self, now: Time) -> Option<Task<Si, K>> {
-        self.newsy = !self.newsy;
-        if self.newsy {
+        self.prefers_news = !self.prefers_news;
+        if self.prefers_news {
             self.next_news().or_else(|| self.next_look(now))
         } else {
             self.next_look(now).or_else(|| self.next_news())
@@ -238,7 +245,7 @@ impl<Si, K> Driver<Si, K> {
     }
 
     fn next_look(&mut self, now: Time) -> Option<Task<Si, K>> {
-        let seat = self.agenda.expire(now);
+        let seat = self.due_queue.expire(now);
         seat.or_else(|| self.next_awakened()).map(Task::Look)
     }
 
@@ -282,7 +289,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             resume_unwind(panic);
         }
         self.judgements.advance(now);
-        self.tell(hub);
+        self.tell_mass_verdicts(hub);
         if self.yielded.is_some() {
             if let Some(progress) = self.ask_first(now) {
                 return progress;
@@ -291,11 +298,11 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         self.sweep(hub, now);
         for asked in 0..BUDGET {
             let seat = match self.next_task(now) {
-                None if self.heard && self.sweep.is_over() => {
-                    self.tell(hub);
+                None if self.has_all_news && self.sweep.is_over() => {
+                    self.tell_mass_verdicts(hub);
                     return Progress::Resting;
                 }
-                // What came meanwhile has woken us once, and was not taken; or more is to be swept.
+                // There are news that were not taken, and will not wake us again; or more is to be swept.
                 None => return Progress::Busy,
                 Some(Task::Start(arrival)) => {
                     let seat = arrival.seat;
@@ -317,8 +324,8 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         Progress::Busy
     }
 
-    /// Looks at the member whose sink has yielded in the last poll. What the poll comes to, if it ends with
-    /// that.
+    /// Looks at the member whose sink has yielded in the last poll. Returns how this poll ends, if it ends with
+    /// that member.
     #[cold]
     fn ask_first(&mut self, now: Time) -> Option<Progress<K, Si::Error>> {
         let (seat, last) = self.yielded.take()?;
@@ -344,13 +351,14 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             Stop::Yielded => {
                 last.blocked = self.lane(seat).blocked & bit(seat) != 0;
                 last.yields();
-                // Other sinks would yield, too.
+                // The poll ends here, as other sinks would yield, too.
                 self.yielded = Some((seat, last));
                 Progress::Busy
             }
         }
     }
 
+    /// Begins the heartbeat of a new member. Returns false if the member has left before.
     fn start(&mut self, hub: &Hub, arrival: Arrival<Si, K>, now: Time) -> bool {
         let Arrival { seat, sink, key } = arrival;
         let number = (seat / CHUNK) as usize;
@@ -359,7 +367,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             self.lanes.push(Lane::new(chunk));
         }
         if !self.sweep.is_over() {
-            // Its chunk may be yet to be swept.
+            // The sweep may not have come to this chunk yet.
             self.configure(hub, number, now);
         }
         let lane = self.lane(seat);
@@ -371,13 +379,13 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
     fn remove(&mut self, seat: u32) {
         let parts = self.give_up(seat);
         self.lane(seat).chunk.vacate(seat);
-        // Last, as in `look`: it is foreign code, which may panic.
+        // The sink and the key are dropped last, as they are foreign code, which may panic.
         drop(parts);
     }
 
-    /// Its sink is to be dropped, and its key.
+    /// Forgets a member, and returns its sink and its key, which the caller drops.
     fn give_up(&mut self, seat: u32) -> Option<(Si, K)> {
-        self.agenda.disarm(seat);
+        self.due_queue.disarm(seat);
         let lane = self.lane(seat);
         let bit = bit(seat);
         lane.in_sink &= !bit;
@@ -386,11 +394,11 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         lane.sinks[place(seat)].take()
     }
 
-    /// Does what is to be done for a member, which may come late in the poll. Why the poll is to end with the
-    /// member, if it is.
+    /// Looks at a member, which may come late in the poll. Returns why the poll must end with the member, if it
+    /// must.
     #[inline(always)]
     fn look(&mut self, seat: u32, now: Time, comes_late: bool) -> Option<Stop<K, Si::Error>> {
-        // No lane: the member has not begun, and is looked at when it does.
+        // If there is no lane, the member has not begun. It is looked at when it begins.
         let lane = self.lanes.get_mut((seat / CHUNK) as usize)?;
         let Self {
             judgements,
@@ -398,13 +406,13 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             ..
         } = self;
         let driven = lane.look(seat, now, comes_late, judgements, resolved);
-        // Also where the member has left.
+        // Probes are also resolved when a member leaves.
         if self.resolved.is_some() {
             self.wake_probes(seat, now);
         }
         let end = match driven? {
             Driven::Rests { until, .. } => {
-                self.agenda.arm(seat, until);
+                self.due_queue.arm(seat, until);
                 return None;
             }
             Driven::Yields => return Some(Stop::Yielded),
@@ -417,10 +425,11 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         self.depart(seat, end)
     }
 
-    /// Wakes the tasks of probes. One that panics ends this poll: the member is looked at again.
+    /// Wakes the tasks of probes. A waker that panics ends this poll, so the member is put into the queue before,
+    /// to be looked at again.
     #[cold]
     fn wake_probes(&mut self, seat: u32, now: Time) {
-        self.agenda.arm(seat, now);
+        self.due_queue.arm(seat, now);
         drop(self.resolved.take());
     }
 
@@ -431,7 +440,8 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         let chunk = &self.lane(seat).chunk;
         chunk.uncount(seat);
         let (id, stats) = (chunk.id(seat), chunk.stats(seat));
-        // The drop is foreign code, which may panic: the departure is not lost by it.
+        // The drop of a sink is foreign code, which may panic. The panic is kept, so that the departure is not
+        // lost.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(sink))) {
             *lock(&self.panic) = Some(panic);
         }
@@ -458,7 +468,7 @@ impl<Si, K> Lane<Si, K> {
 }
 
 impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
-    /// None where the member has left.
+    /// Drives the heartbeat of a member; `None` if the member has left.
     #[inline]
     fn look(
         &mut self,
@@ -493,7 +503,7 @@ impl<Si: Sink<Frame> + Unpin, K> Lane<Si, K> {
         look.done = true;
         let blocked = match driven {
             Driven::Rests { blocked, .. } => blocked,
-            // The time that a blocked sink has goes on.
+            // A sink that was blocked stays blocked, and its write timeout goes on.
             Driven::Yields => was_blocked & bit != 0,
             Driven::Over(_) | Driven::Failed(_) => false,
         };

@@ -17,15 +17,16 @@ use crate::shared::Visited;
 use crate::stats::Stats;
 use crate::sync::{Mutex, lock};
 
-/// Lets connections into a [`PingerSet`], and steers each by its [`MemberId`], from any task or thread. It does
-/// not keep the set alive.
+/// Lets connections into a [`PingerSet`], and steers each by its [`MemberId`], from any task or thread. A handle
+/// does not keep the set alive.
 ///
-/// An order takes as long for a million members as for one, and acts at once, as those of a
-/// [`Controller`](crate::Controller) do. An id is of use in the set that it comes from alone.
+/// A call for one member takes as long in a set of a million as in a set of one, and acts at once, as those of a
+/// [`Controller`](crate::Controller) do. An id is of use only in the set that it comes from.
 ///
 /// # Errors
 ///
-/// Each order for a member returns [`Closed`] ([`PingNowError::Closed`]) once its heartbeat has ended, or its [`Member`] was dropped.
+/// Each call for a member returns [`Closed`] ([`PingNowError::Closed`]) once its heartbeat has ended, or its
+/// [`Member`] was dropped.
 pub struct PingerSetHandle<Si, K = ()> {
     pub(super) hub: Arc<Hub>,
     /// Members that the driver has not seen yet.
@@ -119,20 +120,20 @@ impl<Si, K> PingerSetHandle<Si, K> {
                 outgoing,
                 cause,
             }),
-            (Err(_), None) => unreachable!("the parts are taken by who is admitted"),
+            (Err(_), None) => unreachable!("the parts are taken only if the member is admitted"),
         }
     }
 
     /// Puts another configuration in force for all members, those under a configuration of their own
-    /// included, and for all that come.
+    /// included, and for all that come later.
     ///
-    /// It is in force within a moment, 1024 members in each poll of the set, and keeps no other member
+    /// Each poll of the set puts the configuration in force for 1024 members, and keeps no other member
     /// waiting. A ping that is out survives, and its deadline is counted anew from its own send time; a
     /// deadline that thereby lies in the past is judged after what has arrived is read. Where the interval is
     /// shorter, the pings that are overdue by it are spread evenly over the new interval, so that a hundred
     /// thousand do not leave at once; where it is longer, each member finds that out when it would have
-    /// pinged. A newcomer whose chunk is not swept yet is under it after the next poll of the set. Until then
-    /// what a handle asks of that member is answered by the configuration before.
+    /// pinged. A new member may be under the configuration before until the next poll of the set. Until then
+    /// calls of a handle for that member are answered by the configuration before.
     ///
     /// # Errors
     ///
@@ -159,9 +160,9 @@ impl<Si, K> PingerSetHandle<Si, K> {
     }
 
     /// Puts another configuration in force for the members that are under `before`, as
-    /// [`set_config`](Self::set_config) does for all: the interval of all phones changes, say, and that of
-    /// the desktops does not. Where `before` is the set's own, those that come are under `config`, too. It
-    /// does nothing where no member is under `before`.
+    /// [`set_config`](Self::set_config) does for all: the interval of all phones changes, for instance, and
+    /// that of the desktops does not. If `before` is the set's own configuration, members that come later are
+    /// under `config`, too. The call does nothing if no member is under `before`.
     ///
     /// # Errors
     ///
@@ -174,8 +175,8 @@ impl<Si, K> PingerSetHandle<Si, K> {
     /// The sums over all members that there are and were. Once the set is gone all sums are zero.
     ///
     /// The sums are kept up to date with each ping and pong, so that a call takes microseconds, also for a
-    /// million members, and holds up neither the set nor a reader. Where other threads are at work, a sum may
-    /// have what another is about to have.
+    /// million members, and holds up neither the set nor a reader. While other threads are at work, one sum may
+    /// include a change that another sum does not include yet.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.hub.totals()
@@ -212,16 +213,17 @@ impl<Si, K> PingerSetHandle<Si, K> {
         Seat { chunk: &chunk, id }.ping_now()
     }
 
-    /// Sends a ping to that member at once, unless one is out already, and tells its round trip: `within` that
-    /// time, or an error. See [`Controller::probe`](crate::Controller::probe); the task that looks at the time is
-    /// the one that polls the set.
+    /// Sends a ping to that member at once, unless one is out already, and returns a future of its round trip,
+    /// which is an error if no answer comes `within` that time. See
+    /// [`Controller::probe`](crate::Controller::probe); the task that ends the probe is the one that polls the
+    /// set.
     ///
     /// # Errors
     ///
     /// The future is ready with [`ProbeError::Late`](crate::ProbeError::Late) when the time is over, and with
     /// the other errors as soon as the heartbeat has ended, is closing or paused, or only
-    /// [watches](crate::ConfigBuilder::watch). [`ProbeError::Ended`](crate::ProbeError::Ended) is the error, too,
-    /// where there is no such member, and where its [`Member`] is dropped.
+    /// [watches](crate::ConfigBuilder::watch). The error is [`ProbeError::Ended`](crate::ProbeError::Ended) also if
+    /// there is no such member, or its [`Member`] is dropped.
     ///
     /// # Examples
     ///
@@ -259,7 +261,7 @@ impl<Si, K> PingerSetHandle<Si, K> {
         }
     }
 
-    /// No pings to that member and no verdicts until [`resume`](Self::resume): see
+    /// Sends no pings to that member and judges nothing until [`resume`](Self::resume): see
     /// [`Controller::pause`](crate::Controller::pause).
     ///
     /// # Errors
@@ -300,7 +302,7 @@ impl<Si, K> PingerSetHandle<Si, K> {
         seat.visit(|machine| machine.resume(now))
     }
 
-    /// Ends the heartbeat of that member with a close frame that says `reason`, through its sink. No ping
+    /// Ends the heartbeat of that member with a close frame with `reason`, through its sink. No ping
     /// follows. The [`Departure`] comes once the frame is flushed, or at
     /// [`close_timeout`](crate::ConfigBuilder::close_timeout); its end is [`End::Closed`]. A verdict that has
     /// fallen stands.
@@ -314,8 +316,8 @@ impl<Si, K> PingerSetHandle<Si, K> {
         Seat { chunk: &chunk, id }.visit(|machine| machine.close(&reason, now))
     }
 
-    /// Closes all members that there are, as [`close`](Self::close) does: a gateway goes down, or its
-    /// clients are to connect elsewhere. Members that come later are let in as before.
+    /// Closes all members that there are, as [`close`](Self::close) does, for a gateway that goes down, or whose
+    /// clients must connect elsewhere. Members that come later are let in as before.
     ///
     /// # Examples
     ///
@@ -341,14 +343,13 @@ impl<Si, K> PingerSetHandle<Si, K> {
         self.hub.close_all(&Arc::new(reason), self.hub.now());
     }
 
-    /// How many heartbeats there are: members that have neither failed nor left. None once the set is
-    /// gone.
+    /// How many heartbeats there are: members that have neither failed nor left. 0 once the set is gone.
     #[must_use]
     pub fn len(&self) -> usize {
         self.hub.members()
     }
 
-    /// Whether there is none.
+    /// Whether there are no heartbeats.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

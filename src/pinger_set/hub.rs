@@ -24,11 +24,12 @@ use crate::timer::{Bell, Clock, wake};
 /// to the same one, and so many that the tallies of a million members are few.
 const TALLIED: usize = 64;
 
-/// Shared by all; it knows nothing of the sinks. As a waker it rings the bell of the driver.
+/// What the set, its handles and its members share. It knows nothing of the sinks. As a waker it rings the bell
+/// of the driver.
 pub(super) struct Hub {
     /// The step of the grid, which all configurations share.
     pub(super) step: Span,
-    /// None before the first poll.
+    /// Not set before the first poll.
     clock: OnceLock<Clock>,
     state: Mutex<State>,
 }
@@ -36,9 +37,9 @@ pub(super) struct Hub {
 struct State {
     open: bool,
     members: usize,
-    /// Seats in the chunks are numbered through.
+    /// By number. Seats are numbered consecutively through all chunks.
     chunks: Vec<Arc<Chunk>>,
-    /// Of so many chunks each.
+    /// The counts of [`TALLIED`] chunks each.
     tallies: Vec<Arc<Tally>>,
     configs: Configs,
     news: News,
@@ -54,7 +55,8 @@ pub(super) struct Arrival<Si, K> {
     pub(super) key: K,
 }
 
-/// What the driver is to look at. Each seat, and each chunk, is in a list once at the most.
+/// The news: what has happened since the driver took the news last. Each seat, and each chunk, is in a list
+/// once at the most.
 #[derive(Default)]
 pub(super) struct News {
     /// Whether members have arrived.
@@ -110,8 +112,8 @@ impl Hub {
         self.state().members
     }
 
-    /// A seat for a new member under that configuration, or the set's own, and `arrive` is told where while
-    /// nothing can come in between.
+    /// Gives a new member a seat under that configuration, or under the set's own. Calls `arrive` with the seat
+    /// under the lock, so that the driver finds the arrival together with its news.
     pub(super) fn admit(
         self: &Arc<Self>,
         config: Option<&Config>,
@@ -134,7 +136,7 @@ impl Hub {
         Ok(Member { chunk, id })
     }
 
-    /// Changes which configurations are to be in force, and sees to it that the driver sweeps all chunks.
+    /// Changes which configurations must be in force, and makes the driver sweep all chunks.
     pub(super) fn configure(
         &self,
         config: Config,
@@ -161,12 +163,12 @@ impl Hub {
         self.state().configs.own().clone()
     }
 
-    /// The shortest interval of all members.
+    /// The shortest interval of all configurations.
     pub(super) fn shortest_interval(&self) -> Span {
         self.state().configs.shortest_interval()
     }
 
-    /// The driver is polled. False if there is nothing to look at, unless it `must`.
+    /// Begins a poll of the driver. Returns false if the driver has nothing to do and need not look (`must`).
     pub(super) fn wake_up(&self, must: bool, cx: &Context<'_>) -> bool {
         let old = {
             let bell = &mut self.state().bell;
@@ -180,20 +182,21 @@ impl Hub {
         true
     }
 
-    /// The driver goes to sleep, unless there is news. Whether the timer may have fired.
+    /// Lets the driver sleep, and returns whether the timer may have fired since it was polled last. `None` if
+    /// there are news, so that the driver stays awake.
     pub(super) fn rest(&self) -> Option<bool> {
         let state = &mut *self.state();
         state.news.is_empty().then(|| state.bell.rest(true))
     }
 
-    /// The timer has woken.
+    /// The timer has woken the set.
     pub(super) fn ring(&self) {
         let wakers = self.state().bell.ring();
         wake(wakers);
     }
 
-    /// The news up to now go `into` an empty list, and `arrive` takes those who have arrived up to now. How
-    /// many chunks there are.
+    /// Moves the news up to now `into` an empty list, and calls `arrive`, which takes the arrivals up to now,
+    /// under the same lock. Returns how many chunks there are.
     pub(super) fn take_news(&self, into: &mut News, arrive: impl FnOnce()) -> usize {
         let state = &mut *self.state();
         mem::swap(into, &mut state.news);
@@ -212,21 +215,21 @@ impl Hub {
         Arc::clone(&self.state().chunks[number])
     }
 
-    /// A chunk, and the terms that are to be in force there.
+    /// A chunk, and the terms that must be in force there.
     pub(super) fn chunk_to_sweep(&self, number: usize) -> (Arc<Chunk>, Arc<Terms>) {
         let state = self.state();
         let terms = state.configs.of_chunk(number);
         (Arc::clone(&state.chunks[number]), Arc::clone(terms))
     }
 
-    /// The driver is to look at that member.
+    /// Makes the driver look at that member.
     pub(super) fn mark_due(&self, seat: u32) {
-        self.tell(|state| state.news.due.push(seat));
+        self.add_news(|state| state.news.due.push(seat));
     }
 
-    /// The member has left, and was counted until then, or was not as its heartbeat was over before.
+    /// The member has left. It was `counted` among the members unless its heartbeat had ended before.
     pub(super) fn mark_left(&self, seat: u32, counted: bool) {
-        self.tell(|state| {
+        self.add_news(|state| {
             state.members -= usize::from(counted);
             state.news.left.push(seat);
         });
@@ -234,26 +237,26 @@ impl Hub {
 
     /// A sink of that chunk is ready again.
     pub(super) fn mark_woken(&self, chunk: u32) {
-        self.tell(|state| state.news.woken.push(chunk));
+        self.add_news(|state| state.news.woken.push(chunk));
     }
 
-    fn tell(&self, tell: impl FnOnce(&mut State)) {
+    fn add_news(&self, add: impl FnOnce(&mut State)) {
         let wakers = {
             let mut state = self.state();
             if !state.open {
                 return;
             }
-            tell(&mut state);
+            add(&mut state);
             state.bell.call()
         };
         wake(wakers);
     }
 
-    /// Closes all members that there are. A chunk is locked at a time.
+    /// Closes all members that there are. One chunk is locked at a time.
     pub(super) fn close_all(&self, reason: &Arc<CloseReason>, now: Time) {
         let chunks = self.state().chunks.clone();
-        // Nobody is woken before all are closed: a waker is foreign code, which may panic. The tasks of the
-        // probes are woken last, by a drop.
+        // No task is woken before all members are closed: a waker is foreign code, which may panic. The tasks
+        // of the probes are woken last, by the drop of `resolved`.
         let mut resolved = Vec::new();
         let mut due = Vec::new();
         for chunk in chunks {
@@ -262,7 +265,7 @@ impl Hub {
             resolved.extend(tasks);
         }
         if !due.is_empty() {
-            self.tell(|state| state.news.due.extend(due));
+            self.add_news(|state| state.news.due.extend(due));
         }
     }
 
@@ -275,7 +278,7 @@ impl Hub {
         Totals::sum(&tallies, mass_verdicts)
     }
 
-    /// How many members are suspect. A chunk is locked at a time.
+    /// How many members are suspect. One chunk is locked at a time.
     pub(super) fn suspects(&self) -> usize {
         let now = self.now().instant();
         let chunks = self.state().chunks.clone();
@@ -297,7 +300,7 @@ impl Hub {
         self.state().members -= 1;
     }
 
-    /// Nobody has the seat any more. It may be taken again, unless it `is_spent`.
+    /// The seat is free. A new member may take it, unless it `is_spent`.
     pub(super) fn vacate(&self, seat: u32, is_spent: bool) {
         let mut state = self.state();
         if state.open {
@@ -305,7 +308,7 @@ impl Hub {
         }
     }
 
-    /// No member is let in any more.
+    /// Closes the set: no member is let in any more, and all heartbeats end.
     pub(super) fn close(&self) {
         let (wakers, chunks) = {
             let mut state = self.state();
@@ -320,13 +323,13 @@ impl Hub {
         for chunk in chunks {
             resolved.extend(chunk.disconnect_all());
         }
-        // Last, as it can run foreign code, which may panic.
+        // These are dropped last, as that can run foreign code, which may panic.
         drop((resolved, wakers));
     }
 }
 
 impl State {
-    /// A seat under that configuration, or the set's own; a chunk more where none is vacant.
+    /// Takes a seat under that configuration, or under the set's own. If none is vacant, a chunk is added.
     fn seat_under(
         &mut self,
         config: Option<&Config>,
@@ -336,7 +339,7 @@ impl State {
             Some(config) => self.configs.number(config)?,
             None => (0, false),
         };
-        // The chunks of the configuration that it replaces are still under that.
+        // The chunks of a configuration that is replaced are still under the old one, until a sweep.
         self.news.configured |= replaces;
         loop {
             if let Some(seat) = self.configs.take_seat(number) {

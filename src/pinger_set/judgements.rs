@@ -1,21 +1,21 @@
-//! Whether many verdicts fall at once, which speaks of this side's network rather than of so many peers.
+//! Whether many verdicts fall at once, for which this side's network is a likelier reason than so many peers.
 
 use crate::time::{Span, Time};
 
 const SECOND: u64 = 1_000_000_000;
-/// The last second is counted in so many slices.
+/// How many slices a second is counted in.
 const SLICES: usize = 8;
 const SLICE: u64 = SECOND / SLICES as u64;
 
-/// Of fewer judgements in a second no share says anything.
+/// The fewest judgements in a second whose share of verdicts counts.
 const FEWEST: u32 = 64;
 
-/// What is made of many verdicts at once.
+/// The options for many verdicts at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MassVerdicts {
-    /// More than this share of the judgements of a second are many.
+    /// Verdicts are many if they are more than this share of the judgements of a second.
     pub(super) share: f64,
-    /// Whether they are held for one timeout.
+    /// Whether such verdicts are held for one timeout.
     pub(super) hold: bool,
 }
 
@@ -28,12 +28,12 @@ impl Default for MassVerdicts {
     }
 }
 
-/// The members that were judged in some time.
+/// How many members were judged in some time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Judged {
-    /// All of them: their pings were answered, or missed, or they were condemned.
+    /// All members that were judged: their pings were answered, or missed, or they were condemned.
     pub(crate) all: u32,
-    /// Those that were condemned, or would have been.
+    /// The members that were condemned, or would have been if the verdict were not held.
     pub(crate) condemned: u32,
 }
 
@@ -54,13 +54,13 @@ impl Judged {
 pub(super) struct Judgements {
     options: MassVerdicts,
     now: Time,
-    /// The slice of `now`.
+    /// The index of the slice that `now` is in.
     slice: usize,
     slices: [Judged; SLICES],
     sum: Judged,
     /// When there were many verdicts last.
     many_at: Option<Time>,
-    /// Those of which nobody was told.
+    /// The judgements when many verdicts began to fall, until [`take_untold`](Self::take_untold).
     untold: Option<Judged>,
 }
 
@@ -83,7 +83,7 @@ impl Judgements {
         }
     }
 
-    /// It is `now`: what is more than a second old counts no more.
+    /// Moves on to `now`: judgements that are more than a second old no longer count.
     pub(super) fn advance(&mut self, now: Time) {
         let (old, new) = (self.now.as_nanos() / SLICE, now.as_nanos() / SLICE);
         for slice in old + 1..=new.min(old.saturating_add(SLICES as u64)) {
@@ -95,7 +95,7 @@ impl Judgements {
         self.slice = index(self.now.as_nanos() / SLICE);
     }
 
-    /// Whether the next member that would be condemned is one of many, and is to be held.
+    /// Whether the verdict on the next member that would be condemned must be held, as one of many.
     #[inline]
     pub(super) fn hold_next(&self) -> bool {
         self.options.hold && {
@@ -110,7 +110,7 @@ impl Judgements {
             && f64::from(judged.condemned) > self.options.share * f64::from(judged.all)
     }
 
-    /// A member was judged, and `condemned` or held, or it was not.
+    /// Counts a member that was judged. `condemned` says whether its verdict has fallen or was held.
     #[inline]
     pub(super) fn count(&mut self, condemned: bool) {
         self.sum.add(condemned);
@@ -129,7 +129,7 @@ impl Judgements {
         self.many_at = Some(self.now);
     }
 
-    /// Many verdicts have begun to fall, and nobody was told of it yet.
+    /// Takes the judgements when many verdicts began to fall, if the subscriber was not told of it yet.
     pub(super) const fn take_untold(&mut self) -> Option<Judged> {
         self.untold.take()
     }

@@ -1,4 +1,4 @@
-//! A member as the driver looks at it.
+//! One look of the driver at one member.
 
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use crate::machine::{Input, SinkState, Turn};
 use crate::shared::{Presence, Resolved};
 use crate::time::Time;
 
-/// A member's seat, as the driver looks at it.
+/// A look of the driver at the seat of a member.
 pub(super) struct Look<'a> {
     pub(super) chunk: &'a Chunk,
     pub(super) seat: u32,
@@ -23,7 +23,7 @@ pub(super) struct Look<'a> {
     pub(super) judgements: &'a mut Judgements,
     /// Whether the member was found to have left.
     pub(super) left: bool,
-    /// Whether the look has come to its end, and no call of the sink has panicked.
+    /// Whether the look has ended without a panic of the sink.
     pub(super) done: bool,
     /// The tasks of probes that are resolved, until they can be woken without the lock.
     pub(super) resolved: &'a mut Option<Resolved>,
@@ -33,12 +33,13 @@ impl Turns for Look<'_> {
     #[inline]
     fn turn(&mut self, sent: bool, sink: SinkState) -> Turn {
         let seats = &mut *self.chunk.seats();
-        seats.told &= !bit(self.seat);
+        seats.marked_due &= !bit(self.seat);
         if seats.left & bit(self.seat) != 0 {
             self.left = true;
             return Turn::Over(None);
         }
-        // Under the lock: a reader that comes back later finds that the driver is not told of the seat.
+        // The reader is looked at under the lock: if it comes back later, it finds the seat not marked as due,
+        // and calls the driver.
         let reader = self.chunk.reader(self.seat);
         if !reader.is_reading() || !seats.probes.is_empty() || self.judgements.hold_next() {
             return self.turn_with_care(seats, sent, sink);
@@ -61,7 +62,8 @@ impl Turns for Look<'_> {
     #[inline]
     fn is_yield(&self) -> bool {
         let wakes = self.chunk.called.load(Ordering::Relaxed);
-        // A sink that is known to be blocked may be so, as long as that is not judged.
+        // A `Pending` late in the poll counts as a yield. A sink that was blocked before is taken at its word,
+        // unless its deadline would be judged now.
         let bit = bit(self.seat);
         self.comes_late && (self.blocked & bit == 0 || self.chunk.is_overdue(self.seat, self.now))
             || wakes && self.restless & bit == 0
@@ -100,7 +102,7 @@ impl Look<'_> {
                 presence,
                 leeway,
             ) {
-                // The reader, when it comes back, calls before.
+                // The reader calls the driver earlier if it comes back.
                 (Turn::Rest(until), Presence::Away, Some(leeway)) => {
                     Turn::Rest(until.max(self.now.plus(leeway)))
                 }
@@ -114,6 +116,7 @@ impl Look<'_> {
         self.look_at_probes(seats, input, turn)
     }
 
+    /// Ends the heartbeat of the member.
     #[cold]
     fn give_up_member(&mut self) {
         {
@@ -122,13 +125,13 @@ impl Look<'_> {
             self.keep_resolved(seats);
         }
         self.chunk.uncount(self.seat);
-        // Not under the lock. Dropping it wakes the tasks of the probes.
+        // This wakes the tasks of the probes, and the lock must not be held.
         drop(self.resolved.take());
     }
 }
 
-/// A sink that panics takes its member along: nobody knows what the sink would do next. The sink itself
-/// is dropped when the member leaves, as its drop may panic, too.
+/// A sink that panics ends the heartbeat of its member, as such a sink cannot be trusted any more. The sink
+/// itself is dropped when the member leaves, as its drop may panic, too.
 impl Drop for Look<'_> {
     #[inline]
     fn drop(&mut self) {

@@ -18,9 +18,9 @@ pub struct MemberId {
 }
 
 impl MemberId {
-    /// The number of the member among all that share the key of the set. Not that of the seat alone: who had
-    /// the seat before numbered its pings alike. 0 is for a heartbeat that shares its key with nobody, and no
-    /// generation is.
+    /// The number of the member among all that share the key of the set. The number of the seat would not do, as
+    /// the member that had the seat before numbered its pings alike. The number is never 0, which stands for a
+    /// heartbeat that does not share its key: generations begin at 1.
     #[inline]
     pub(super) fn number(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.seat)
@@ -33,10 +33,10 @@ impl fmt::Display for MemberId {
     }
 }
 
-/// A connection's place in a [`PingerSet`], for whoever reads from it. Dropping it leaves the set.
+/// A connection's place in a [`PingerSet`], for the reader of the connection. Dropping it leaves the set.
 ///
-/// Whoever reads the socket calls [`handle_pong`](Self::handle_pong) for each pong, or wraps the stream of
-/// messages by [`attach`](Self::attach).
+/// The reader calls [`handle_pong`](Self::handle_pong) for each pong, or wraps the stream of messages by
+/// [`attach`](Self::attach).
 pub struct Member {
     pub(super) chunk: Arc<Chunk>,
     pub(super) id: MemberId,
@@ -56,27 +56,27 @@ impl Member {
         self.id
     }
 
-    /// Verifies a pong of the peer, of any length and content, and enters it if it means something. This
-    /// happens on the caller's thread; the set is woken only where the next ping is due and waits for this answer.
+    /// Verifies a pong of the peer, of any length and content, and records what it proves. This happens on the
+    /// caller's thread; the set is woken only where the next ping is due and waits for this answer.
     ///
-    /// Before the first poll, and after the end, no pong means anything.
+    /// Before the first poll, and after the end, a pong means nothing.
     #[allow(clippy::must_use_candidate)] // Most callers have nothing to do with it.
     pub fn handle_pong(&self, payload: &[u8]) -> PongKind {
-        // After the end no pong means anything.
+        // After the end a pong means nothing.
         self.seat()
             .handle_pong(payload)
             .unwrap_or(PongKind::Unsolicited)
     }
 
-    /// Enters an answer to the newest ping that cannot say which ping it answers: see
+    /// Reports an answer to the newest ping that cannot say which ping it answers: see
     /// [`MessageKind::Answer`](crate::MessageKind::Answer).
     #[allow(clippy::must_use_candidate)] // Most callers have nothing to do with it.
     pub fn handle_answer(&self) -> PongKind {
-        // After the end no answer means anything.
+        // After the end an answer means nothing.
         self.seat().handle_answer().unwrap_or(PongKind::Unsolicited)
     }
 
-    /// Enters that something else than a pong was read. This counts only with
+    /// Reports that a message other than a pong was read. This counts only with
     /// [`Liveness::Activity`](crate::Liveness::Activity), [`Liveness::Traffic`](crate::Liveness::Traffic)
     /// and [`watch`](crate::ConfigBuilder::watch). One call for each batch of messages is enough.
     pub fn handle_activity(&self) {
@@ -84,7 +84,7 @@ impl Member {
         let _ = self.seat().handle_message(false);
     }
 
-    /// Enters that a ping of the peer was read. A ping counts as activity does, and with
+    /// Reports that a ping of the peer was read. A ping counts as activity does, and with
     /// [`watch_pings`](crate::ConfigBuilder::watch_pings) nothing else counts.
     pub fn handle_ping(&self) {
         // After the end a ping means nothing.
@@ -97,13 +97,13 @@ impl Member {
         self.chunk.stats(self.id.seat)
     }
 
-    /// Whoever reads the attached stream.
+    /// What is known of the reader of the attached stream.
     #[inline]
     pub(crate) fn reader(&self) -> &Reader {
         self.chunk.reader(self.id.seat)
     }
 
-    /// The driver is to look at once: the reader is back.
+    /// Makes the driver look at once, as the reader is back.
     #[cold]
     pub(crate) fn ring(&self) {
         self.chunk.call(self.id.seat);

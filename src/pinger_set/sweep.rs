@@ -1,24 +1,24 @@
-//! How another configuration comes in force: chunk by chunk, so many in each poll.
+//! How a new configuration comes in force: chunk by chunk, a number of them in each poll.
 
-/// Chunks that are swept in one poll: 1024 members.
+/// How many chunks are swept in one poll, which makes 1024 members.
 pub(super) const CHUNKS: usize = 16;
 
-/// Which chunks are to be swept. A sweep that begins while another is on its way goes on from where that is:
-/// whoever sets configurations without end keeps no chunk waiting without end.
+/// Which chunks must still be swept. A sweep that begins during another goes on from where the other one is, so
+/// that configurations which are set without end keep no chunk waiting without end.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     /// The number of the chunk that is next.
     next: usize,
-    /// How many chunks there were when it began. Those that were made since are under the new configuration.
+    /// How many chunks there were when the sweep began. Later chunks are under the new configuration already.
     chunks: usize,
-    /// How many of them are left.
+    /// How many of these chunks are left.
     left: usize,
     /// How many pings were overdue by a new configuration so far.
     overdue: u32,
 }
 
 impl Sweep {
-    /// All of so many chunks are to be swept.
+    /// Begins to sweep this many chunks.
     pub(super) const fn begin(&mut self, chunks: usize) {
         self.chunks = chunks;
         self.left = chunks;
@@ -39,8 +39,8 @@ impl Sweep {
         Some(number)
     }
 
-    /// One more ping is overdue: which share of the new interval, of 2³², it waits less than the whole. Each
-    /// share lies in the largest gap that the ones before have left, by the golden ratio.
+    /// Counts one more ping that is overdue, and returns the share (of 2³²) by which its wait is shorter than the
+    /// new interval. By the golden ratio each share lies in the largest gap between the shares before it.
     pub(super) const fn draw(&mut self) -> u32 {
         self.overdue = self.overdue.wrapping_add(1);
         self.overdue.wrapping_mul(0x9E37_79B9)

@@ -8,7 +8,7 @@ use crate::error::TimeoutPhase;
 use crate::machine::{Standing, Trouble};
 use crate::stats::HeartbeatState;
 
-/// The figures of a [`PingerSet`](super::PingerSet), summed over all members that there are and were; from
+/// The figures of a [`PingerSet`](super::PingerSet), summed over all members that there are and were; returned by
 /// [`PingerSetHandle::totals`](super::PingerSetHandle::totals).
 ///
 /// # Examples
@@ -31,7 +31,7 @@ pub struct Totals {
     mass_verdicts: u64,
 }
 
-/// What is summed.
+/// A figure that is summed.
 #[derive(Debug, Clone, Copy)]
 enum Figure {
     Idle,
@@ -54,7 +54,7 @@ enum Figure {
 const FIGURES: usize = Figure::SilenceVerdicts as usize + 1;
 
 impl Figure {
-    /// The members in that state; nobody counts those that are gone.
+    /// The number of members in that state. Members that are gone are not counted.
     const fn members(state: HeartbeatState) -> Option<Self> {
         Some(match state {
             HeartbeatState::Idle => Self::Idle,
@@ -67,7 +67,8 @@ impl Figure {
         })
     }
 
-    /// The verdicts of that phase; a set knows nothing of the close frames of others.
+    /// The number of verdicts of that phase. A set has none of phase `Closing`, as it does not see the close
+    /// frames of a connection.
     const fn verdicts(phase: TimeoutPhase) -> Option<Self> {
         Some(match phase {
             TimeoutPhase::Write => Self::WriteVerdicts,
@@ -78,18 +79,18 @@ impl Figure {
     }
 }
 
-/// The figures of some members, those gone included. They change under the locks of the members, and are read
-/// without.
+/// The figures of some members, those that are gone included. They change under the locks of the members, and are
+/// read without a lock.
 #[derive(Debug, Default)]
 pub(super) struct Tally([AtomicU64; FIGURES]);
 
 impl Tally {
-    /// A member more, which has not begun.
+    /// Counts a new member, which has not begun.
     pub(super) fn join(&self) {
         self.add(Figure::Idle, 1);
     }
 
-    /// A member may have changed.
+    /// Counts what has changed for a member between two times.
     #[inline(always)]
     pub(super) fn note(&self, before: &Standing, after: &Standing) {
         if before.state != after.state {
@@ -119,7 +120,7 @@ impl Tally {
         self.add(Figure::Unsolicited, count.into());
     }
 
-    /// One less is in the first, and one more in the second.
+    /// Counts one less in the first figure, and one more in the second.
     fn change(&self, from: Option<Figure>, to: Option<Figure>) {
         if let Some(from) = from {
             self.add(from, 1_u64.wrapping_neg());
@@ -157,8 +158,8 @@ impl Totals {
     }
 
     /// How many members there are in that state; none is [gone](HeartbeatState::Gone). A member that waits for
-    /// its pong is suspect here once a ping was missed: who is suspect only as the pong takes longer than usual
-    /// counts as waiting. [`suspects`](super::PingerSetHandle::suspects) looks at each.
+    /// its pong is suspect here once a ping was missed. A member that is suspect only because its pong takes
+    /// longer than usual counts as waiting; [`suspects`](super::PingerSetHandle::suspects) counts both.
     #[must_use]
     pub const fn members(&self, state: HeartbeatState) -> u64 {
         self.figure(Figure::members(state))
@@ -208,7 +209,7 @@ impl Totals {
 
     /// How often many verdicts have fallen at once, or were
     /// [held](super::PingerSet::hold_mass_verdicts): of the members that were judged in a second, 64 at the
-    /// least, more than a [share](super::PingerSet::with_mass_verdict_share). Those that go on for longer
+    /// least, more than a [share](super::PingerSet::with_mass_verdict_share). Mass verdicts that go on for longer
     /// count once.
     #[must_use]
     pub const fn mass_verdicts(&self) -> u64 {

@@ -1,30 +1,30 @@
-//! Who is due when, for a million of them: a hierarchical timing wheel.
+//! Which of a million members is due when: a hierarchical timing wheel.
 //!
 //! Time is counted in ticks. The finest level has a slot for each of the next 4096 ticks, which at the
-//! default granularity is a minute; the level above it has one for each 4096 ticks, and so on. A bit for
-//! each slot tells whether anybody is in it, so that empty ticks cost nothing. A slot is a doubly linked
+//! default granularity is a minute; the level above it has a slot for each 4096 ticks, and so on. A bit for
+//! each slot says whether a member is in it, so that empty ticks cost nothing. A slot is a doubly linked
 //! list through the members' own links: to arm, to disarm and to hand out one member takes the same few
 //! steps however many there are.
 //!
-//! Whoever lies in a coarse slot is handed out when that slot begins, which is early: the caller sees
-//! that nothing is due and arms it again, now in a finer slot. So no tick is kept for each member.
+//! A member in a coarse slot is handed out when that slot begins, which is early: the caller sees that
+//! nothing is due and arms the member again, now in a finer slot. So no tick is kept for each member.
 
 use std::mem;
 
 const LEVELS: usize = 3;
-/// So many bits of a tick tell a level's slot.
+/// For each level, how many bits of a tick give the slot in that level.
 const BITS: [u32; LEVELS] = [12, 9, 9];
-/// So many bits are below those.
+/// For each level, how many bits of a tick are below those of the slot.
 const SHIFT: [u32; LEVELS] = [0, BITS[0], BITS[0] + BITS[1]];
-/// A level's first slot: those of all levels are numbered through.
+/// For each level, its first slot. Slots are numbered consecutively through all levels.
 const FIRST: [usize; LEVELS] = [0, 1 << BITS[0], (1 << BITS[0]) + (1 << BITS[1])];
 const SLOTS: usize = FIRST[LEVELS - 1] + (1 << BITS[LEVELS - 1]);
 const WORDS: usize = SLOTS / 64;
-/// Further ahead than this nobody is put: one slot of the coarsest level stays free, so that a slot
-/// never means both now and a full turn later.
+/// How far ahead a member may be put: one slot of the coarsest level stays free, so that a slot never
+/// means both now and a full turn later.
 const HORIZON: u64 = ((1 << BITS[LEVELS - 1]) - 1) << SHIFT[LEVELS - 1];
 
-/// At the end of a list.
+/// The link at the end of a list.
 const NIL: u32 = u32::MAX;
 /// Marks a link to a slot instead of a member.
 const SLOT: u32 = 1 << 31;
@@ -33,7 +33,7 @@ const PAGE: usize = 64;
 #[derive(Debug, Clone, Copy)]
 struct Link {
     next: u32,
-    /// The member before, the slot for the first one, or `NIL` for who is in none.
+    /// The member before; for the first member of a slot, the slot; `NIL` for a member in no slot.
     prev: u32,
 }
 
@@ -44,21 +44,22 @@ const UNLINKED: Link = Link {
 
 #[derive(Debug)]
 struct Slots {
-    /// For each level a bit for each word of `occupied` that has one.
+    /// For each level, a bit for each word of `occupied` that is not zero.
     words: [u64; LEVELS],
-    /// A bit for each slot that anybody is in.
+    /// A bit for each slot that has a member.
     occupied: [u64; WORDS],
     heads: [u32; SLOTS],
 }
 
 #[derive(Debug)]
 pub(super) struct Wheel {
-    /// All that was due before this tick has been handed out.
+    /// All members that were due before this tick have been handed out.
     elapsed: u64,
-    /// A slot that has begun, as long as anybody is in it: who is handed out next.
+    /// The slot that has begun, as long as it has members: they are handed out next.
     begun: Option<Slot>,
     slots: Box<Slots>,
-    /// By member. In pages: a vector that grows moves nothing but pointers, and wastes next to nothing.
+    /// The links by member, in pages: a vector of pages moves only pointers when it grows, and wastes next to
+    /// nothing.
     #[allow(clippy::vec_box)]
     links: Vec<Box<[Link; PAGE]>>,
 }
@@ -68,7 +69,7 @@ pub(super) struct Wheel {
 struct Slot(usize);
 
 impl Slot {
-    /// Where `tick` belongs, seen from `elapsed`: in the finest level that reaches so far ahead.
+    /// The slot for `tick`, seen from `elapsed`: in the finest level that reaches as far ahead.
     #[inline]
     fn of(tick: u64, elapsed: u64) -> Self {
         let reaches = |level: usize| {
@@ -84,7 +85,7 @@ impl Slot {
         }
     }
 
-    /// That of `tick` in a level.
+    /// The slot of `tick` in a level.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // Masked.
     fn at(level: usize, tick: u64) -> Self {
@@ -125,8 +126,8 @@ impl Wheel {
         }
     }
 
-    /// Hands `member` out at `tick`, or before where that is far away; at the next tick where it has
-    /// passed. It replaces what it was armed for.
+    /// Makes `member` be handed out at `tick`, or before if that is far away, or at the next tick if `tick`
+    /// has passed. This replaces the tick that the member was armed for.
     pub(super) fn arm(&mut self, member: u32, tick: u64) {
         if self.room(member).prev != NIL {
             self.disarm(member);
@@ -145,7 +146,7 @@ impl Wheel {
         }
     }
 
-    /// Does not hand `member` out.
+    /// Takes `member` out of its slot, so that it is not handed out.
     pub(super) fn disarm(&mut self, member: u32) {
         let Link { next, prev } = mem::replace(self.room(member), UNLINKED);
         if prev == NIL {
@@ -161,7 +162,7 @@ impl Wheel {
         }
     }
 
-    /// The first in a slot has left it.
+    /// The first member of a slot has left the slot; `next` is the one after it.
     fn behead(&mut self, slot: Slot, next: u32) {
         self.slots.heads[slot.0] = next;
         if next == NIL {
@@ -170,12 +171,12 @@ impl Wheel {
         }
     }
 
-    /// The tick at which the next member is to be handed out.
+    /// The tick at which a member must be handed out next.
     pub(super) fn next(&self) -> Option<u64> {
         self.first().map(|(tick, _)| tick)
     }
 
-    /// A member whose tick is `now` or earlier.
+    /// Hands out a member whose slot begins at `now` or earlier.
     pub(super) fn expire(&mut self, now: u64) -> Option<u32> {
         if self.begun.is_none() {
             self.begin(now);
@@ -194,7 +195,7 @@ impl Wheel {
     fn begin(&mut self, now: u64) {
         match self.first() {
             Some((tick, slot)) if tick <= now => {
-                // Its own slot may begin here: what is armed from now on is seen from here.
+                // Members that are armed from now on are put into slots as seen from this tick.
                 self.elapsed = self.elapsed.max(tick);
                 self.begun = Some(slot);
             }
@@ -202,7 +203,7 @@ impl Wheel {
         }
     }
 
-    /// The slot that is next, and when it begins: now, where it has begun.
+    /// The next slot that has members, and the tick at which it begins: `elapsed` if it has begun.
     fn first(&self) -> Option<(u64, Slot)> {
         let slots = (0..LEVELS).filter_map(|level| {
             let here = Slot::at(level, self.elapsed);
@@ -216,14 +217,14 @@ impl Wheel {
         slots.min_by_key(|(begins, _)| *begins)
     }
 
-    /// Of one who has been in a slot.
+    /// The link of a member that has been in a slot.
     #[inline]
     fn link(&mut self, member: u32) -> &mut Link {
         let member = member as usize;
         &mut self.links[member / PAGE][member % PAGE]
     }
 
-    /// Of anybody.
+    /// The link of any member, for which room is made.
     #[inline]
     fn room(&mut self, member: u32) -> &mut Link {
         while self.links.len() <= member as usize / PAGE {
@@ -234,7 +235,7 @@ impl Wheel {
 }
 
 impl Slots {
-    /// Whom it puts `member` before.
+    /// Puts `member` first into a slot. Returns the member that was first before, or `NIL`.
     #[inline]
     fn put(&mut self, slot: Slot, member: u32) -> u32 {
         let next = mem::replace(&mut self.heads[slot.0], member);
@@ -246,7 +247,7 @@ impl Slots {
         next
     }
 
-    /// Nobody is in it any more.
+    /// A slot has no members any more.
     fn leave(&mut self, slot: Slot) {
         let level = slot.level();
         self.occupied[slot.0 / 64] &= !(1 << (slot.0 % 64));
@@ -285,7 +286,7 @@ mod tests {
 
     use super::*;
 
-    /// Drives the wheel as the set does: who is handed out early is armed again.
+    /// Drives the wheel as the set does: a member that is handed out early is armed again.
     fn run(wheel: &mut Wheel, due: &mut BTreeMap<u32, u64>, now: u64) -> Vec<(u32, u64)> {
         let mut out = Vec::new();
         while let Some(member) = wheel.expire(now) {
@@ -352,7 +353,7 @@ mod tests {
         Arm(u32, u64),
         Disarm(u32),
         Pass(u64),
-        /// To the tick that it names.
+        /// To the tick that `next` names.
         Sleep,
     }
 

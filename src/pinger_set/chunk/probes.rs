@@ -10,7 +10,7 @@ use crate::machine::{Input, Machine, Turn};
 use crate::pinger_set::look::Look;
 use crate::shared::{ProbeId, Probed, Probes, Resolved, Visited};
 
-/// The probes of the members of a chunk, by seat. No list is empty. What all chunks have is one word.
+/// The probes of the members of a chunk, by seat. No list is empty. A chunk without probes has one word for them.
 #[derive(Default)]
 #[allow(clippy::box_collection)]
 pub(in crate::pinger_set) struct ProbeLists(Option<Box<BTreeMap<u32, Probes>>>);
@@ -52,7 +52,7 @@ impl Chunk {
     ) -> Result<ProbeId, ProbeError> {
         let seat = Seat { chunk: self, id };
         let now = seat.now();
-        let (number, untold) = {
+        let (number, is_new) = {
             let seats = &mut *self.seats();
             let since = seat
                 .enter(seats, |machine| {
@@ -63,9 +63,9 @@ impl Chunk {
             let lists = seats.probes.0.get_or_insert_default();
             let number = lists.entry(id.seat).or_default().add(within, since);
             // The driver may sleep for longer than the probe waits.
-            (number, seats.tell(id.seat))
+            (number, seats.mark_due(id.seat))
         };
-        if untold {
+        if is_new {
             self.hub.mark_due(id.seat);
         }
         Ok(ProbeId {
@@ -76,8 +76,8 @@ impl Chunk {
 }
 
 impl Seats {
-    /// See [`Probes::settle`]. To be called under the lock by whoever has changed the state of the member, and
-    /// to be dropped without the lock.
+    /// See [`Probes::settle`]. Each change to the state of a member is followed by this call, under the same lock.
+    /// The result is dropped without the lock.
     #[inline]
     #[must_use = "to be dropped without the lock"]
     pub(super) fn settle_probes(&mut self, seat: u32) -> Option<Resolved> {
@@ -95,7 +95,7 @@ impl Seats {
         Some(probes.settle(&mut machine))
     }
 
-    /// The same for all members.
+    /// Does as [`settle_probes`](Self::settle_probes) for all members.
     #[must_use = "to be dropped without the lock"]
     pub(super) fn settle_all(&mut self) -> Vec<Resolved> {
         let probed = self.probes.seats().into_iter();
@@ -114,8 +114,8 @@ impl Probed for Chunk {
 }
 
 impl Look<'_> {
-    /// The driver looks at the probes of the member after that turn. When the heartbeat rests the driver comes
-    /// back for the next of them.
+    /// Looks at the probes of the member after a turn of its heartbeat. If the heartbeat rests, it does so no
+    /// longer than until the next deadline of a probe.
     pub(in crate::pinger_set) fn look_at_probes(
         &mut self,
         seats: &mut Seats,

@@ -1,4 +1,4 @@
-//! When the set looks at whom: on the grid by a [`Wheel`], exactly by a sorted queue.
+//! Which member the set must look at when: on the grid by a [`Wheel`], to the nanosecond by a sorted queue.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +6,22 @@ use super::wheel::Wheel;
 use crate::grid::{Grid, Ticks};
 use crate::time::{Span, Time};
 
-/// A wheel of a finer grid would not reach ahead as far as pings are apart, and be looked at in vain.
+/// The finest step of a wheel. With a finer step the wheel would not reach ahead as far as pings are apart, and
+/// members would be looked at in vain.
 const FINEST: Span = Span::nanos(1_000);
 
 #[derive(Debug)]
-pub(super) enum Agenda {
-    /// Looks are rounded up to the grid, and many members share one.
+pub(super) enum DueQueue {
+    /// Times are rounded up to the grid, so that many members share a wake-up.
     Grid { wheel: Wheel, ticks: Ticks },
-    /// Without a granularity to speak of each has its own instant.
+    /// With a granularity of zero, or nearly so, each member has its own time.
     Exact {
         queue: BTreeSet<(Time, u32)>,
         armed: Vec<Time>,
     },
 }
 
-impl Agenda {
+impl DueQueue {
     pub(super) fn new(grid: Grid, now: Time) -> Self {
         match grid.ticks() {
             Some(ticks) if grid.step >= FINEST => Self::Grid {
@@ -34,7 +35,7 @@ impl Agenda {
         }
     }
 
-    /// `member` is to be looked at when `look` has come.
+    /// Puts `member` into the queue, to be looked at when `look` has come, in place of the time before.
     pub(super) fn arm(&mut self, member: u32, look: Time) {
         if look == Time::NEVER {
             return self.disarm(member);
@@ -65,7 +66,7 @@ impl Agenda {
         }
     }
 
-    /// The next look.
+    /// When the next member must be looked at; [`Time::NEVER`] if there is none.
     pub(super) fn next(&self) -> Time {
         let next = match self {
             Self::Grid { wheel, ticks } => wheel.next().map(|tick| ticks.time(tick)),
@@ -74,7 +75,7 @@ impl Agenda {
         next.unwrap_or(Time::NEVER)
     }
 
-    /// A member that is to be looked at by now.
+    /// Takes a member that must be looked at by `now` out of the queue.
     pub(super) fn expire(&mut self, now: Time) -> Option<u32> {
         match self {
             Self::Grid { wheel, ticks } => wheel.expire(ticks.at_or_before(now)),
