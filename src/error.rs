@@ -143,8 +143,8 @@ pub enum TimeoutPhase {
     Closing,
     /// No sign of life came within the time of [`watch`](crate::ConfigBuilder::watch), or no ping within
     /// that of [`watch_pings`](crate::ConfigBuilder::watch_pings). Each message is a sign of life; where the
-    /// application says itself what counts ([`handle_activity`](crate::PongSender::handle_activity)), what it
-    /// says.
+    /// application reports activity itself ([`handle_activity`](crate::PongSender::handle_activity)), each
+    /// report is one.
     Silence,
 }
 

@@ -141,7 +141,7 @@ impl Heartbeat {
         Self::start(Terms::new(config), now)
     }
 
-    /// A heartbeat that starts at `now`, with a given key, for reproducible payloads and jitter. Whoever
+    /// A heartbeat that starts at `now`, with a given key, for reproducible payloads and jitter. A peer that
     /// knows the key can forge pongs.
     #[must_use]
     pub fn with_key(config: Config, now: Instant, key: [u8; 16]) -> Self {

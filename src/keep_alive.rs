@@ -299,7 +299,8 @@ impl<S: TryStream, P, T> KeepAlive<S, P, T> {
     /// Makes the stream yield data alone: no pings, no pongs and no close frame. The stream ends when the
     /// connection does.
     ///
-    /// The answers that the WebSocket crate gives to the peer's pings are flushed although nobody sends.
+    /// The answers that the WebSocket crate gives to the peer's pings are flushed even if the application
+    /// sends nothing.
     ///
     /// # Examples
     ///

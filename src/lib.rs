@@ -44,7 +44,7 @@
 //!
 //! With the default [`Config`] a ping leaves every 15 s, and a peer that is gone is found within 55 s and four steps of
 //! 16 ms, whatever the application does meanwhile: [`Config::detection_bound`]. The heartbeat acts when it is
-//! polled, so that either half of the socket must be polled whenever it wakes.
+//! polled, so one half of the socket must be polled whenever it wakes.
 //! There is one exception: a pong that cannot be read, as more unread messages lie before it than are [read
 //! ahead](KeepAlive::with_lookahead), is not judged. Writes still are. [`heartbeat`] has the rules.
 //!
@@ -55,7 +55,7 @@
 //!
 //! # WebSocket crates
 //!
-//! [`Rfc6455`] tells a heartbeat what the messages of a crate are:
+//! [`Rfc6455`] tells a heartbeat what the messages of a crate mean:
 //!
 //! | Feature | Message | Serves |
 //! |---|---|---|
@@ -71,8 +71,8 @@
 //! [`Protocol`], which takes [ten lines](https://github.com/futures-pinger/futures-pinger/tree/main/adapters/tests/by_hand).
 //! For pings in text there are [`protocols`].
 //!
-//! actix-ws answers no pings of the peer by itself, and its `Session` is a queue of 32 messages, so that [what holds
-//! for queues](guide::choosing#queues-behind-a-sink) holds there.
+//! actix-ws answers no pings of the peer by itself. Its `Session` is a queue of 32 messages, for which the rules [for
+//! queues](guide::choosing#queues-behind-a-sink) hold.
 //!
 //! # Other features
 //!
@@ -90,9 +90,9 @@
 //! All features may be on at once, and none changes how another behaves. Without features no runtime is among the
 //! dependencies: the default timer, [`FuturesTimer`], works on any executor.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Tests subtract what they have just added.
+// Tests subtract from an instant only what they have added to it.
 #![cfg_attr(test, allow(clippy::unchecked_time_subtraction))]
-// The path of a method of `Machine` stands for one lifetime of the machine, and its visitors need them all.
+// The path of a method of `Machine` has one lifetime of the machine, and a visit needs a function for all lifetimes.
 #![allow(clippy::redundant_closure_for_method_calls)]
 
 mod attach;

@@ -1,4 +1,4 @@
-//! The other half of RFC 6455 §5.5.3: a pong for each ping, or for the newest.
+//! The answers that RFC 6455 §5.5.3 asks for: a pong for each ping, or for the newest.
 
 use std::fmt;
 use std::future::Future;
@@ -29,8 +29,8 @@ const BUDGET: usize = 64;
 ///
 /// Most WebSocket crates answer pings by themselves; this is for those that do not.
 ///
-/// While the sink is blocked, the newest ping alone is kept, as RFC 6455 §5.5.3 allows; more with
-/// [`Ponger::backlog`].
+/// While the sink is blocked, only the newest ping is kept, as RFC 6455 §5.5.3 allows.
+/// [`Ponger::backlog`] keeps more.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ const BUDGET: usize = 64;
 /// let (outgoing, frames) = mpsc::channel(0);
 /// let (pings, ponger) = ponger(outgoing);
 /// pings.handle_ping(vec![1, 2, 3])?;
-/// drop(pings); // The connection has ended: what is queued is answered still.
+/// drop(pings); // The connection has ended: pings that are queued are still answered.
 ///
 /// let (ended, frames) = futures::join!(ponger, frames.collect::<Vec<_>>());
 /// assert_eq!(ended.unwrap(), Stopped::PingsEnded);
@@ -65,23 +65,22 @@ pub fn ponger<Si>(outgoing: Si) -> (PingSender, Ponger<Si>) {
     (PingSender { queue, closing }, ponger)
 }
 
-/// The sending side of the queue; replaced when the backlog is set, as a channel has the size it
-/// is made with.
+/// The sending side of the queue. It is replaced when the backlog is set, as a channel cannot change its size.
 type Queue = Mutex<Sender<Ping>>;
 
 fn lock(queue: &Queue) -> MutexGuard<'_, Sender<Ping>> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// [`PingSender::close`] was called.
+/// Whether [`PingSender::close`] was called.
 #[derive(Debug, Default)]
 struct Closing {
     called: AtomicBool,
-    /// Of a ponger that waits for its sink, and so cannot hear of it by its queue.
+    /// The waker of the ponger. A ponger that waits for its sink is not woken by its queue.
     waker: AtomicWaker,
 }
 
-/// Takes the peer's pings; from [`ponger()`].
+/// Takes the peer's pings; made by [`ponger()`].
 ///
 /// When the last clone is dropped, the pings that are queued are answered, and the [`Ponger`] ends.
 #[derive(Clone)]
@@ -115,18 +114,18 @@ impl PingSender {
         if len > MAX_PAYLOAD {
             return Err(SendPingError::TooLong(len));
         }
-        // Not under the lock: it wakes the ponger, which may run here and now.
+        // The ping is sent without the lock: this wakes the ponger, which may run here and now.
         let queue = lock(&self.queue).clone();
         let displaced = queue.force_send(ping);
         displaced.map(drop).map_err(|_| SendPingError::Closed)
     }
 
-    /// Answers nothing any more, not even what is queued, as a close frame was sent or received
+    /// Answers no ping any more, not even those that are queued, as a close frame was sent or received
     /// (RFC 6455 §5.5.1). The [`Ponger`] ends with [`Stopped::Requested`].
     pub fn close(&self) {
         self.closing.called.store(true, Ordering::Release);
-        // Either of them wakes the ponger, which then sees the flag: the one if it waits for its
-        // sink, the other if it waits for pings.
+        // One of these two wakes the ponger, which then sees the flag: the waker if the ponger waits for
+        // its sink, and the queue if it waits for pings.
         self.closing.waker.wake();
         let queue = lock(&self.queue).clone();
         queue.close();
@@ -140,7 +139,7 @@ impl fmt::Debug for PingSender {
 }
 
 pin_project! {
-    /// Answers pings; from [`ponger()`].
+    /// Answers pings; made by [`ponger()`].
     ///
     /// # Panics
     ///
@@ -152,7 +151,7 @@ pin_project! {
     ///
     /// # Wakeups
     ///
-    /// It is woken by a ping, by the end of the pings, and by the sink while a pong waits for it.
+    /// The task is woken by a ping, by the end of the pings, and by the sink while a pong waits for the sink.
     #[project = PongerParts]
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct Ponger<Si> {
@@ -193,7 +192,7 @@ impl<Si> Ponger<Si> {
     /// ```
     pub fn backlog(self, pings: NonZeroUsize) -> Self {
         let Some(shared) = self.queue.upgrade() else {
-            // Nobody can queue anything any more.
+            // All senders are gone, so that no ping can be queued any more.
             return self;
         };
         let (sender, receiver) = async_channel::bounded(pings.get());
@@ -245,7 +244,7 @@ impl<Si: Sink<Frame>> Future for Ponger<Si> {
             *this.stage != Stage::Finished,
             "`Ponger` polled after completion"
         );
-        // In this order: who sets the flag after we looked at it finds our waker.
+        // The waker is registered before the flag is read: a `close` that sets the flag later finds the waker.
         this.closing.waker.register(cx.waker());
         let outcome = if this.closing.called.load(Ordering::Acquire) {
             Ok(Stopped::Requested)
@@ -274,11 +273,11 @@ impl<Si: Sink<Frame>> PongerParts<'_, Si> {
                     None => return Poll::Ready(Ok(Stopped::PingsEnded)),
                 }
             }
-            // The queue keeps the rest, and the newest, until the sink is ready. Pending: the sink
-            // wakes us.
+            // The other pings, the newest among them, stay in the queue until the sink is ready. Pending:
+            // the sink wakes us.
             ready!(self.outgoing.as_mut().poll_ready(cx))?;
             if self.pings.is_full() {
-                // It is one too many, and the oldest.
+                // The ping that was taken is one too many, and the oldest.
                 *self.taken = None;
             }
             let next = self.taken.take().or_else(|| self.pings.try_recv().ok());

@@ -493,7 +493,7 @@ impl Shared {
 }
 
 impl State {
-    /// One visit. Returns its result, who is to be woken, and the events.
+    /// One visit. Returns its result, whether the driver is woken, and the events.
     #[inline]
     fn visit<R>(
         &mut self,
@@ -517,7 +517,7 @@ impl State {
     }
 }
 
-/// Who is to be woken when the lock is left.
+/// Whether the driver is woken when the lock is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
     Nobody,
@@ -628,7 +628,7 @@ pub(crate) struct Driving<'a> {
 pub(crate) enum Then {
     /// The driver sleeps until it is called.
     Sleep,
-    /// The driver comes by again in its own time, and earlier if it is called.
+    /// The driver stays awake: it looks again with one of the next messages, or when its timer wakes it.
     ComeBy,
     /// The driver comes back at once.
     ComeBack,

@@ -109,7 +109,7 @@ impl Stats {
         self.counters.late_wakes
     }
 
-    /// The greatest lateness of such a look.
+    /// The greatest lateness of the looks that [`late_wakes`](Self::late_wakes) counts.
     #[must_use]
     pub const fn worst_lateness(&self) -> Duration {
         self.counters.worst_lateness.to_duration()

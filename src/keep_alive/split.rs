@@ -58,8 +58,8 @@ use crate::timer::{FuturesTimer, Timer};
 ///     }
 ///     Ok::<_, Box<dyn std::error::Error>>(())
 /// };
-/// // The queue ends with the reader, which owns its other end. Where somebody else holds that too,
-/// // `join!` would wait for him: see the guide, `closing`.
+/// // The queue ends with the reader, which owns its only sender. If another part of the program kept a
+/// // sender, `join!` would wait for that: see the guide, `closing`.
 /// let (read, written) = futures::join!(reading, writing);
 /// # read.unwrap();
 /// # written.unwrap();

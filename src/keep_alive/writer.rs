@@ -218,10 +218,10 @@ where
         // socket, but the message that is held goes first.
         if let Some(first) = this.outbox.held.take() {
             let sent = this.socket.as_mut().start_send(first);
-            sent.map_err(|error| this.refuse(error))?;
+            sent.map_err(|error| this.writer_error(error))?;
         }
         let sent = this.socket.as_mut().start_send(message);
-        sent.map_err(|error| this.refuse(error))
+        sent.map_err(|error| this.writer_error(error))
     }
 }
 
@@ -308,7 +308,7 @@ where
         }
         // Pending: the socket wakes us.
         match ready!(self.poll_socket(cx, S::poll_close)) {
-            // It is closed, and that was asked for.
+            // The connection is closed, as the writer has asked for.
             Err(Error::Closed) => return Poll::Ready(Ok(())),
             closed => closed?,
         }
@@ -350,12 +350,12 @@ where
                 self.home.mark_called();
             }
         }
-        polled.map_err(|error| self.refuse(error))
+        polled.map_err(|error| self.writer_error(error))
     }
 
-    /// What the writer is told where the socket's sink has failed. After a closing handshake it is no failure
-    /// that nothing is taken any more.
-    fn refuse(&self, error: E) -> Error<E> {
+    /// The error for the writer when the socket's sink has failed. After a closing handshake it is no failure
+    /// that the sink takes nothing any more.
+    fn writer_error(&self, error: E) -> Error<E> {
         if self.is_given_up() || self.home.ask(|machine| machine.has_closed()) {
             Error::Closed
         } else {
@@ -419,7 +419,7 @@ where
             ready!(self.poll_socket(cx, S::poll_ready))?;
             if let Some(message) = self.outbox.held.take() {
                 let sent = self.socket.as_mut().start_send(message);
-                sent.map_err(|error| self.refuse(error))?;
+                sent.map_err(|error| self.writer_error(error))?;
             }
         }
         Poll::Ready(Ok(()))

@@ -20,8 +20,8 @@ use crate::sync::{Mutex, MutexGuard, lock};
 use crate::time::{Span, Time};
 use crate::timer::{Bell, Clock, wake};
 
-/// How many chunks have one tally: few enough that threads which drive members of different chunks seldom write
-/// to the same one, and so many that the tallies of a million members are few.
+/// How many chunks share one tally: few enough that threads which visit members of different chunks seldom write
+/// to the same tally, and enough to keep the tallies of a million members few.
 const TALLIED: usize = 64;
 
 /// What the set, its handles and its members share. It knows nothing of the sinks. As a waker it rings the bell

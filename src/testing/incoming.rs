@@ -1,4 +1,4 @@
-//! What a scripted stream yields, and when it says that there is nothing more.
+//! The items that a scripted stream yields, and when it returns `Pending`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -8,17 +8,17 @@ use super::time::{lock, wake};
 
 type Source<T> = Arc<Mutex<dyn FnMut() -> T + Send>>;
 
-/// The side of the stream and that of its script, which hold it both.
+/// The state that a scripted stream and its script share.
 pub(super) struct Incoming<T>(Arc<Mutex<State<T>>>);
 
 struct State<T> {
     queue: VecDeque<T>,
     ended: bool,
-    /// Behind the queue there is always one more.
+    /// The source of an endless flood behind the queue.
     endless: Option<Source<T>>,
-    /// Says Pending after so many, as if the task had had its share.
+    /// After how many items the stream yields, as if the task had had its share.
     budget: Option<usize>,
-    /// How many of them it has had.
+    /// How many items were read since the last yield.
     spent: usize,
     read: usize,
     held: bool,
@@ -107,7 +107,7 @@ impl<T> Incoming<T> {
             drop(state);
             return Poll::Ready(Some(lock(&source)()));
         }
-        // Pending: whatever the script adds wakes it.
+        // Pending: the script wakes the task when it adds something.
         let old = state.waker.replace(cx.waker().clone());
         drop(state);
         drop(old);

@@ -10,16 +10,15 @@
 //! | [`World::sink`] | the sink of a [`Pinger`](crate::Pinger) or [`Ponger`](crate::Ponger) | [`SinkScript`] |
 //! | [`World::pongs`] | the stream of [`Pinger::new`](crate::Pinger::new) | [`PongScript`] |
 //! | [`World::timer`], [`World::sleep`] | the timers of the runtime | [`World::early_timers`] |
-//! | [`World::task`], [`World::spawn`] | its executor, which polls only what was woken | [`World::spurious_polls`], [`World::fresh_wakers`] |
+//! | [`World::task`], [`World::spawn`] | the executor, which polls only tasks that were woken | [`World::spurious_polls`], [`World::fresh_wakers`] |
 //! | the process | | [`World::stall`] |
 //!
 //! At the other end of a socket or a sink is a [`Peer`] that answers pings, or loses, delays,
-//! doubles, reorders or corrupts its pongs, falls silent, or sends pongs that nobody asked for. The
-//! parts panic at bad manners, such as a frame after the close frame, and say which.
+//! doubles, reorders or corrupts its pongs, falls silent, or sends unsolicited pongs. The parts panic if they
+//! are misused, for instance by a frame after the close frame, and say how.
 //!
-//! Write the code under test over any socket and any [`Timer`](crate::Timer); its own pauses go
-//! through [`World::sleep`]. Code that sleeps by tokio belongs under `tokio::time::pause` with a
-//! `TokioTimer` instead.
+//! Make the code under test generic over the socket and the [`Timer`](crate::Timer), and let it wait by
+//! [`World::sleep`]. For code that sleeps by tokio, use `tokio::time::pause` with a `TokioTimer` instead.
 //!
 //! # Examples
 //!

@@ -1,4 +1,4 @@
-//! What a scripted sink takes, and what it holds against whoever uses it.
+//! The messages that a scripted sink takes, and how it checks that it is used as it must be.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::time::{lock, wake};
 use crate::protocol::MessageKind;
 
-/// What the scripted parts fail with.
+/// The error of the scripted parts.
 ///
-/// Code that wants the errors of its own WebSocket crate gets them by `SinkExt::sink_map_err` and
-/// `TryStreamExt::map_err`, one around the other.
+/// For code that needs the errors of its own WebSocket crate, put `SinkExt::sink_map_err` and
+/// `TryStreamExt::map_err` around the part, one around the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Broken;
 
@@ -39,7 +39,7 @@ pub enum Fault {
 type Yields = Box<dyn Fn(usize) -> bool + Send>;
 type Wire<M> = Arc<Mutex<dyn FnMut(M) + Send>>;
 
-/// The side of the sink and that of its script, which hold it both.
+/// The state that a scripted sink and its script share.
 pub(super) struct Outgoing<M>(Arc<Mutex<State<M>>>);
 
 struct State<M> {
@@ -52,7 +52,7 @@ struct State<M> {
     reserved: bool,
     phase: Phase,
     held: bool,
-    /// What is not flushed, and has not reached the peer.
+    /// Messages that are not flushed, and have not reached the peer.
     unflushed: Vec<M>,
     sent: Vec<(Duration, M)>,
     pings: Vec<Duration>,
@@ -84,7 +84,7 @@ impl<M> State<M> {
     /// Whether this poll is answered with a yield.
     fn yields(&self) -> bool {
         let yields = self.yields.as_ref();
-        // This poll is counted already.
+        // `polls` includes this poll already.
         yields.is_some_and(|(at, from)| at(self.polls - 1 - from))
     }
 }
@@ -155,7 +155,7 @@ impl<M: Clone> Outgoing<M> {
         lock(&self.0).faults.push(fault);
     }
 
-    /// Tells whoever waits for it of a change.
+    /// Wakes the task that waits for the sink.
     pub(super) fn wake(&self) {
         let waker = lock(&self.0).waker.take();
         wake(waker);

@@ -8,20 +8,20 @@ use bytes::Bytes;
 
 use super::time::{Time, lock};
 
-/// What a [`Peer`] does with a ping. Delays run from the arrival of the ping; one of zero answers
-/// within the flush.
+/// What a [`Peer`] does with a ping. Delays run from the arrival of the ping; with a delay of zero the pong is
+/// sent within the flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Answer {
     /// Nothing: the ping or its pong is lost.
     Lost,
-    /// A pong after so long.
+    /// A pong after that delay.
     After(Duration),
-    /// Two pongs after so long.
+    /// Two pongs after that delay.
     Twice(Duration),
-    /// A pong after so long, in whose payload one bit has flipped. An empty payload gets a byte.
+    /// A pong after that delay, in whose payload one bit has flipped. An empty payload gets a byte.
     Corrupted(Duration),
-    /// A pong right behind the one of the next ping that is answered.
+    /// A pong right behind the pong of the next ping that is answered.
     Reordered,
 }
 
@@ -58,7 +58,7 @@ type Behaviour = Arc<Mutex<dyn FnMut(usize) -> Answer + Send>>;
 /// ```
 #[derive(Clone)]
 pub struct Peer {
-    /// Not the time itself, on whose agenda are the answers.
+    /// A weak reference, as answers are on the agenda of the time.
     time: Weak<Time>,
     state: Arc<Mutex<State>>,
 }
@@ -66,7 +66,7 @@ pub struct Peer {
 struct State {
     behaviour: Behaviour,
     pings: usize,
-    /// What goes behind the next answer.
+    /// The payloads of pongs that go behind the next answer.
     reordered: Vec<Bytes>,
     /// The way back, until the connection ends.
     deliver: Option<Deliver>,
@@ -86,7 +86,7 @@ impl Peer {
         }
     }
 
-    /// Answers each ping from now on after so long.
+    /// Answers each ping from now on after `rtt`.
     pub fn answer_after(&self, rtt: Duration) {
         self.answer(move |_| Answer::After(rtt));
     }
@@ -96,41 +96,41 @@ impl Peer {
         self.answer(|_| Answer::Lost);
     }
 
-    /// Does from now on with each ping what that says of it; pings are numbered from 0.
+    /// Sets the behaviour for all later pings; `behaviour` gets the number of the ping, from 0.
     pub fn answer(&self, behaviour: impl FnMut(usize) -> Answer + Send + 'static) {
         let behaviour: Behaviour = Arc::new(Mutex::new(behaviour));
         let old = std::mem::replace(&mut lock(&self.state).behaviour, behaviour);
         drop(old);
     }
 
-    /// Sends a pong that nobody asked for, now.
+    /// Sends an unsolicited pong now.
     pub fn pong(&self, payload: impl Into<Bytes>) {
         self.deliver(payload.into());
     }
 
-    /// Sends so many pongs that nobody asked for, now, all of them different.
+    /// Sends this many unsolicited pongs now, all of them different.
     pub fn flood(&self, pongs: usize) {
         for stray in 0..pongs {
             self.pong(stray.to_be_bytes().to_vec());
         }
     }
 
-    /// Ends its side of the connection: drops the `deliver` of
-    /// [`SinkScript::peer`](super::SinkScript::peer), and with it the sender that is in it. A socket
-    /// ends by its [`SocketScript::end`](super::SocketScript::end).
+    /// Ends the peer's side of the connection: drops the `deliver` of
+    /// [`SinkScript::peer`](super::SinkScript::peer), and with it the sender that is in it. The stream of a
+    /// socket is ended by [`SocketScript::end`](super::SocketScript::end).
     pub fn disconnect(&self) {
         let deliver = lock(&self.state).deliver.take();
-        // Not under the lock: it wakes the heartbeat.
+        // This is dropped without the lock, as it wakes the heartbeat.
         drop(deliver);
     }
 
-    /// How many pings have reached it.
+    /// How many pings have reached the peer.
     #[must_use]
     pub fn pings(&self) -> usize {
         lock(&self.state).pings
     }
 
-    /// A ping has reached it.
+    /// A ping has reached the peer.
     pub(super) fn receive(&self, payload: Bytes) {
         let (ping, behaviour) = {
             let mut state = lock(&self.state);
@@ -152,7 +152,7 @@ impl Peer {
         if rtt.is_zero() {
             return pongs.into_iter().for_each(|pong| self.deliver(pong));
         }
-        // Without its world nothing happens any more.
+        // Once its world is dropped, nothing happens any more.
         let Some(time) = self.time.upgrade() else {
             return;
         };

@@ -11,10 +11,10 @@ use super::incoming::Incoming;
 use super::world::World;
 use crate::frame::Pong;
 
-/// What a flood consists of.
+/// The payload of each pong of a flood.
 const STRAY: &[u8] = b"stray";
 
-/// The pong stream that [`Pinger::new`](crate::Pinger::new) is given; from [`World::pongs`].
+/// A stream of pongs for [`Pinger::new`](crate::Pinger::new), made by [`World::pongs`].
 pub struct ScriptedPongs(Incoming<Pong>);
 
 /// The handle by which a test feeds a [`ScriptedPongs`].
@@ -22,7 +22,7 @@ pub struct ScriptedPongs(Incoming<Pong>);
 pub struct PongScript(Incoming<Pong>);
 
 impl World {
-    /// A stream of pongs with none in it, and its script.
+    /// A stream of pongs that is empty at first, and its script.
     ///
     /// # Examples
     ///
@@ -57,23 +57,23 @@ impl PongScript {
         self.0.push(Pong(payload.into()));
     }
 
-    /// The connection has ended: there will be no more.
+    /// The connection has ended: there will be no more pongs.
     pub fn end(&self) {
         self.0.end();
     }
 
-    /// A pong that answers nothing is always ready from now on, behind all others.
+    /// Makes a pong that answers nothing always ready from now on, behind all others.
     pub fn flood(&self) {
         self.0.flood(|| Pong(Bytes::from_static(STRAY)));
     }
 
-    /// Says Pending after each so many pongs and wakes at once, as streams do under a cooperative
-    /// budget.
+    /// Makes the stream return `Pending` after every `pongs` pongs and wake at once, as streams do under a
+    /// cooperative budget.
     pub fn budget(&self, pongs: usize) {
         self.0.budget(pongs);
     }
 
-    /// How many were taken.
+    /// How many pongs were read.
     #[must_use]
     pub fn read(&self) -> usize {
         self.0.read()

@@ -17,12 +17,11 @@ use super::world::World;
 use crate::frame::Frame;
 use crate::protocol::MessageKind;
 
-/// The sink that a [`Pinger`](crate::Pinger) or a [`Ponger`](crate::Ponger) is given; from
-/// [`World::sink`].
+/// A sink for a [`Pinger`](crate::Pinger) or a [`Ponger`](crate::Ponger), made by [`World::sink`].
 ///
 /// # Panics
 ///
-/// It checks the manners of whoever uses it, and panics at
+/// The sink checks how it is used, and panics at
 ///
 /// - a frame without readiness,
 /// - a frame before the one ahead of it is flushed,
@@ -40,7 +39,7 @@ pub struct ScriptedSink {
 /// The handle by which a test moves a [`ScriptedSink`], and sees what it was given.
 #[derive(Clone)]
 pub struct SinkScript {
-    /// Not the time itself, on whose agenda scripts are.
+    /// A weak reference, as scripts are on the agenda of the time.
     time: Weak<Time>,
     outgoing: Outgoing<Frame>,
 }
@@ -80,11 +79,11 @@ impl World {
 }
 
 impl SinkScript {
-    /// A peer at the other end of the sink, in place of what was [there](Self::on_wire). Its pongs
-    /// go through `deliver`: into a [`PongSender`](crate::PongSender), say, or a
-    /// [`PongScript`](super::PongScript). It is called when they arrive, also in a
-    /// [stall](World::stall): a reader that stalls with the rest is a task, and `deliver` puts into
-    /// its channel.
+    /// Puts a peer at the other end of the sink, in place of what was [there](Self::on_wire). Its pongs
+    /// go through `deliver`, for instance into a [`PongSender`](crate::PongSender) or a
+    /// [`PongScript`](super::PongScript). `deliver` is called when a pong arrives, also in a
+    /// [stall](World::stall). For a reader that stalls with the process, make the reader a task, and let
+    /// `deliver` put the pongs into its channel.
     ///
     /// # Examples
     ///
@@ -118,46 +117,46 @@ impl SinkScript {
         peer
     }
 
-    /// What is done with each frame that reaches the other end, in place of what was done before.
+    /// Sets what is done with each frame that reaches the other end, in place of what was done before.
     pub fn on_wire(&self, peer: impl FnMut(Frame) + Send + 'static) {
         self.outgoing.on_wire(peer);
     }
 
-    /// Takes nothing any more, as a socket whose peer does not read.
+    /// Makes the sink take nothing any more, as a socket does whose peer does not read.
     pub fn block(&self) {
         self.outgoing.block();
     }
 
-    /// Takes frames again.
+    /// Makes the sink take frames again.
     pub fn unblock(&self) {
         self.outgoing.unblock();
         self.outgoing.wake();
     }
 
-    /// Takes a frame and does not get rid of it.
+    /// Makes the sink take a frame and not flush it.
     pub fn block_flush(&self) {
         self.outgoing.block_flush();
     }
 
-    /// Gets rid of what it took.
+    /// Makes the sink flush again.
     pub fn unblock_flush(&self) {
         self.outgoing.unblock_flush();
         self.outgoing.wake();
     }
 
-    /// Says `Pending` and wakes at once at those polls of the sink, which are counted from 0 on from now on:
-    /// as a channel of tokio does when its task has used up its budget.
+    /// Makes the sink return `Pending` and wake at once at those of its polls for which `polls` is true, as a
+    /// channel of tokio does when its task has used up its budget. Polls are counted from now on, from 0.
     pub fn yield_at(&self, polls: impl Fn(usize) -> bool + Send + 'static) {
         self.outgoing.yield_at(polls);
     }
 
-    /// Frames reach the peer when they are taken, whatever the flush says: a pong may come before
-    /// its ping is flushed.
+    /// Makes frames reach the peer when they are taken, and not at the flush: a pong may then come before its
+    /// ping is flushed.
     pub fn eager(&self) {
         self.outgoing.eager();
     }
 
-    /// Fails there from now on, with [`Broken`].
+    /// Makes the sink fail at `fault` from now on, with [`Broken`].
     pub fn fail(&self, fault: Fault) {
         self.outgoing.fail(fault);
         self.outgoing.wake();
@@ -169,13 +168,13 @@ impl SinkScript {
         self.outgoing.sent()
     }
 
-    /// The times of the pings among them.
+    /// The times of the pings that were taken.
     #[must_use]
     pub fn pings(&self) -> Vec<Duration> {
         self.outgoing.pings()
     }
 
-    /// The close frames among them: one at most.
+    /// The close frames that were taken: one at the most.
     #[must_use]
     pub fn closes(&self) -> Vec<(Duration, Frame)> {
         let mut frames = self.frames();
@@ -209,13 +208,13 @@ impl SinkScript {
         self.outgoing.ping_flushed()
     }
 
-    /// How often it said that it is ready.
+    /// How often the sink said that it is ready.
     #[must_use]
     pub fn readies(&self) -> usize {
         self.outgoing.readies()
     }
 
-    /// How often anything was asked of it.
+    /// How often the sink was polled.
     #[must_use]
     pub fn polls(&self) -> usize {
         self.outgoing.polls()
@@ -240,7 +239,7 @@ impl ScriptedSink {
             assert!(len <= 125, "a control frame of {len} bytes at {now:?}");
         }
         if let Frame::Ping(_) = frame {
-            // Of whoever polls by hand nothing is known.
+            // If a test polls by hand, it is not known which sends belong to one poll.
             let poll = self.time.current_poll();
             let first = poll.is_none() || self.last_poll != poll;
             assert!(first, "two pings in one wake at {now:?}");

@@ -21,12 +21,13 @@ use crate::protocol::{MessageKind, Protocol};
 type Speaks<M> = Arc<dyn Protocol<M> + Send + Sync>;
 type Hook<M> = Arc<Mutex<dyn FnMut(M) + Send>>;
 
-/// A socket of messages `M`, with the manners of the real ones: a waker for each direction, a
-/// message for each readiness. From [`World::socket`].
+/// A socket of messages `M`, made by [`World::socket`]. It behaves as a real one does: it has a waker for each
+/// direction, and takes one message for each readiness.
 ///
 /// # Panics
 ///
-/// At a message without readiness, after the close frame (RFC 6455 §5.5.1), and after `poll_close`.
+/// At a message without readiness, at one after the close frame (RFC 6455 §5.5.1), and at one after
+/// `poll_close`.
 pub struct ScriptedSocket<M> {
     time: Arc<Time>,
     protocol: Speaks<M>,
@@ -43,7 +44,7 @@ pub struct SocketScript<M> {
 }
 
 impl World {
-    /// A socket in the messages of `protocol`, and its script. Whatever is sent reaches the other end
+    /// A socket in the messages of `protocol`, and its script. A message that is sent reaches the other end
     /// at the flush; the [peer](SocketScript::peer) there answers no ping unless it is told to.
     ///
     /// # Examples
@@ -113,13 +114,13 @@ impl World {
 }
 
 impl<M: Clone + Send + 'static> SocketScript<M> {
-    /// Who answers the pings, those of the code under test too.
+    /// The peer, which answers the pings, those of the code under test too.
     #[must_use]
     pub const fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// What is done besides with each message that reaches the other end, in place of what was done
+    /// Sets what else is done with each message that reaches the other end, in place of what was done
     /// before: a server's answers, or its part of the closing handshake.
     ///
     /// # Examples
@@ -173,41 +174,42 @@ impl<M: Clone + Send + 'static> SocketScript<M> {
         self.incoming.flood(move || Ok(messages()));
     }
 
-    /// The stream says Pending after each so many messages and wakes at once, as streams do under a
-    /// cooperative budget.
+    /// Makes the stream return `Pending` after every `messages` messages and wake at once, as streams do
+    /// under a cooperative budget.
     pub fn budget(&self, messages: usize) {
         self.incoming.budget(messages);
     }
 
-    /// Says `Pending` and wakes at once at those polls of the sink, which are counted from 0 on from now on:
-    /// as a channel of tokio does when its task has used up its budget.
+    /// Makes the sink return `Pending` and wake at once at those of its polls for which `polls` is true, as a
+    /// channel of tokio does when its task has used up its budget. Polls are counted from now on, from 0.
     pub fn yield_at(&self, polls: impl Fn(usize) -> bool + Send + 'static) {
         self.outgoing.yield_at(polls);
     }
 
-    /// Takes nothing any more, as a socket whose peer does not read.
+    /// Makes the sink take nothing any more, as a socket does whose peer does not read.
     pub fn block(&self) {
         self.outgoing.block();
     }
 
-    /// Takes messages and does not get rid of them.
+    /// Makes the sink take messages and not flush them.
     pub fn block_flush(&self) {
         self.outgoing.block_flush();
     }
 
-    /// Ends both.
+    /// Ends [`block`](Self::block) and [`block_flush`](Self::block_flush).
     pub fn unblock(&self) {
         self.unblock_quietly();
         self.outgoing.wake();
     }
 
-    /// Ends both, and tells nobody yet: a poll may come before the wake-up.
+    /// Ends [`block`](Self::block) and [`block_flush`](Self::block_flush) without a wake-up, as a poll may come
+    /// before the wake-up.
     pub fn unblock_quietly(&self) {
         self.outgoing.unblock();
         self.outgoing.unblock_flush();
     }
 
-    /// The sink fails there from now on, with [`Broken`].
+    /// Makes the sink fail at `fault` from now on, with [`Broken`].
     pub fn fail(&self, fault: Fault) {
         self.outgoing.fail(fault);
         self.outgoing.wake();
@@ -219,7 +221,7 @@ impl<M: Clone + Send + 'static> SocketScript<M> {
         self.outgoing.sent()
     }
 
-    /// The times of the pings among them.
+    /// The times of the pings that were taken.
     #[must_use]
     pub fn pings(&self) -> Vec<Duration> {
         self.outgoing.pings()

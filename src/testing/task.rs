@@ -29,11 +29,11 @@ impl Wake for Woken {
     }
 }
 
-/// A future until it ends, and its waker. It holds no world, which may hold it.
+/// A future until it ends, and its waker. It holds no world, as the world may hold it.
 pub(super) struct Routine<F> {
     future: Option<F>,
     woken: Arc<Woken>,
-    /// Counted by wakers that have been replaced.
+    /// How often wakers that were replaced were woken.
     wakes_before: usize,
     polls: usize,
     polled_at: Option<Duration>,
@@ -56,18 +56,18 @@ impl<F: Future + Unpin> Routine<F> {
         self.future.is_none()
     }
 
-    /// Whether it was woken since it was asked last.
+    /// Whether the future was woken since the last call.
     pub(super) fn take_wake(&self) -> bool {
         self.woken.flag.swap(false, Ordering::Relaxed)
     }
 
-    /// One poll, woken or not; nothing after the end.
+    /// Polls the future once, woken or not. Does nothing after its end.
     pub(super) fn poll(&mut self, time: &Time) -> Poll<F::Output> {
         let Some(future) = &mut self.future else {
             return Poll::Pending;
         };
         if time.has_fresh_wakers() {
-            // Whoever still holds the old one wakes nobody.
+            // From now on the old waker wakes nothing.
             self.wakes_before += self.woken.count.load(Ordering::Relaxed);
             self.woken = Arc::default();
         }
@@ -88,10 +88,10 @@ impl<F: Future + Unpin> Routine<F> {
     }
 }
 
-/// A future in a [`World`], polled only when it was woken: what lost its wake-up hangs. From
-/// [`World::task`].
+/// A future in a [`World`], made by [`World::task`]. It is polled only when it was woken, so that a future that
+/// lost its wake-up hangs.
 ///
-/// Dropping it drops the future, wherever it is: that is how to test that nothing is left behind.
+/// Dropping the task drops the future, wherever it is: so a test can check that nothing is left behind.
 ///
 /// # Examples
 ///
@@ -105,7 +105,7 @@ impl<F: Future + Unpin> Routine<F> {
 /// assert!(!task.is_finished());
 /// task.run_until(Duration::from_secs(60));
 /// assert_eq!(task.ended_at(), Some(Duration::from_secs(5)));
-/// // Once to begin with, and once for the timer.
+/// // One poll to begin with, and one for the timer.
 /// assert_eq!((task.polls(), task.wakes()), (2, 1));
 /// ```
 #[must_use = "tasks do nothing unless they are run"]
@@ -124,26 +124,26 @@ impl<F: Future> Task<F> {
         }
     }
 
-    /// Polls it and the tasks of [`World::spawn`] whenever they are woken, until `time` after the
-    /// world began. Other things go on until then where it ends before.
+    /// Polls the future and the tasks of [`World::spawn`] whenever they are woken, until `time` after the
+    /// start of the world. If the future ends before, the other tasks go on until then.
     ///
     /// # Panics
     ///
-    /// As [`World::run_until`].
+    /// For the reasons of [`World::run_until`].
     #[track_caller]
     pub fn run_until(&mut self, time: Duration) {
         let world = self.world.clone();
         world.drive(time, self, |_| false);
     }
 
-    /// Runs until it ends, no longer than until `time`.
+    /// Runs the world until the future ends, no longer than until `time`.
     #[track_caller]
     pub(super) fn run_to_end(&mut self, time: Duration) {
         let world = self.world.clone();
         world.drive(time, self, |task| task.output.is_some());
     }
 
-    /// One poll, woken or not; nothing after the end.
+    /// Polls the future once, woken or not. Does nothing after its end.
     pub fn poll(&mut self) {
         if let Poll::Ready(output) = self.routine.poll(self.world.time()) {
             self.output = Some((self.world.elapsed(), output));
@@ -156,19 +156,19 @@ impl<F: Future> Task<F> {
         self.routine.future.as_deref()
     }
 
-    /// Whether it has ended.
+    /// Whether the future has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.output.is_some()
     }
 
-    /// When it has ended, after the world began.
+    /// When the future ended, as the time after the start of the world.
     #[must_use]
     pub fn ended_at(&self) -> Option<Duration> {
         self.output.as_ref().map(|(at, _)| *at)
     }
 
-    /// What it ended with, once it has.
+    /// The output of the future, once it has ended.
     #[must_use]
     pub fn output(&self) -> Option<&F::Output> {
         self.output.as_ref().map(|(_, output)| output)
@@ -178,31 +178,31 @@ impl<F: Future> Task<F> {
         self.output.map(|(_, output)| output)
     }
 
-    /// How often it was woken. Its first poll needs no wake-up.
+    /// How often the task was woken. Its first poll needs no wake-up.
     #[must_use]
     pub fn wakes(&self) -> usize {
         self.routine.wakes()
     }
 
-    /// How often it was polled.
+    /// How often the task was polled.
     #[must_use]
     pub fn polls(&self) -> usize {
         self.routine.polls
     }
 
-    /// When it was polled last.
+    /// When the task was polled last.
     #[must_use]
     pub fn polled_at(&self) -> Option<Duration> {
         self.routine.polled_at
     }
 }
 
-/// Whoever a world polls beside its spawned tasks.
+/// The task that a world polls besides its spawned tasks.
 pub(super) trait Foreground {
-    /// Polls it if it was woken; whether it was.
+    /// Polls the task if it was woken, and returns whether it was.
     fn poll_if_woken(&mut self) -> bool;
 
-    /// Polls it for no reason.
+    /// Polls the task for no reason.
     fn poll_spuriously(&mut self);
 }
 
@@ -220,7 +220,7 @@ impl<F: Future> Foreground for Task<F> {
     }
 }
 
-/// Nobody.
+/// A world that polls its spawned tasks alone.
 impl Foreground for () {
     fn poll_if_woken(&mut self) -> bool {
         false

@@ -1,6 +1,6 @@
 //! The time of a world: what will happen when, and which timers are armed.
 //!
-//! The parts of a world hold this and not the world: the tasks of a world own the parts.
+//! The parts of a world hold its time, and not the world: the world owns its tasks, and they own the parts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use crate::time::{self, Instant, Span};
 use crate::timer::Clock;
 
-/// Nothing foreign may run under the lock: it could ask for it again. Never loom's mutex: a world
-/// has one order of events.
+/// Locks `mutex`. No foreign code may run under the lock, as it could ask for the lock again. The mutex is never
+/// loom's, as a world has one order of events.
 pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A test that has panicked elsewhere says why itself.
+    // A panic under the lock has failed its test already.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Time {
     agenda: Mutex<Agenda>,
 }
 
-/// Apart from the rest: clocks get everywhere, into what is on the agenda too.
+/// The present time. It is apart from the agenda, as events on the agenda may hold a clock.
 struct Now {
     start: Instant,
     nanos: AtomicU64,
@@ -46,7 +46,8 @@ impl Now {
     }
 }
 
-/// That of the grid: whatever divides a day divides what has passed since the origin of the time line.
+/// An instant that is a whole number of days after the origin of the time line, so that each granularity that
+/// divides a day has a point of its grid there.
 fn midnight() -> Instant {
     const DAY: u64 = 86_400_000_000_000;
     let now = time::Time::of(Clock::system().now());
@@ -56,16 +57,17 @@ fn midnight() -> Instant {
         .expect("a clock can tell what it has told")
 }
 
+/// What will happen in a world, and the settings of its timers and tasks.
 #[derive(Default)]
 struct Agenda {
-    /// At one time in the order in which they were scheduled.
+    /// By time, and for one time in the order in which they were scheduled.
     events: BTreeMap<(Duration, u64), Event>,
     scheduled: u64,
     timers: BTreeMap<u64, Armed>,
     made: u64,
     resets: usize,
     asleep: Duration,
-    /// Timers fire so much before their deadline, once for each.
+    /// How long before its deadline a timer fires, once for each deadline.
     early: Duration,
     stalls: Vec<Range<Duration>>,
     spurious_polls: usize,
@@ -83,7 +85,7 @@ struct Armed {
 }
 
 impl Armed {
-    /// When it wakes somebody.
+    /// When the timer wakes a task; `None` if it wakes none.
     fn fires(&self, early: Duration) -> Option<Duration> {
         self.waker.as_ref()?;
         Some(self.ready_at(self.deadline?, early))
@@ -100,13 +102,14 @@ impl Armed {
 impl Agenda {
     fn timer(&mut self, id: u64) -> &mut Armed {
         let armed = self.timers.get_mut(&id);
-        armed.expect("it is there until the timer is dropped")
+        armed.expect("a timer is on the agenda until it is dropped")
     }
 }
 
 impl Time {
     pub(super) fn new() -> Self {
-        // One start for all, at midnight of the grid: each run of a script rounds its wake-ups alike.
+        // All worlds of a process start at one point of the grid, so that each run of a script rounds its
+        // wake-ups alike.
         static START: OnceLock<Instant> = OnceLock::new();
         Self {
             now: Arc::new(Now {
@@ -122,7 +125,7 @@ impl Time {
         self.now.elapsed()
     }
 
-    /// It never goes back.
+    /// Moves the time to `to`, and never back.
     fn advance(&self, to: Duration) {
         let nanos = u64::try_from(to.as_nanos()).expect("virtual time ends after 584 years");
         self.now.nanos.fetch_max(nanos, Ordering::Relaxed);
@@ -151,7 +154,7 @@ impl Time {
         agenda.events.insert(key, Box::new(event));
     }
 
-    /// To the next thing that happens, no further than `limit`; false if nothing does.
+    /// Moves the time to the next thing that happens, no further than `limit`; returns false if nothing does.
     pub(super) fn step(&self, limit: Duration) -> bool {
         let next = self.next().filter(|next| *next <= limit);
         self.advance(next.unwrap_or(limit));
@@ -167,7 +170,7 @@ impl Time {
         true
     }
 
-    /// Nothing will happen any more.
+    /// Whether nothing will happen any more.
     pub(super) fn is_idle(&self) -> bool {
         self.next().is_none()
     }
@@ -187,7 +190,7 @@ impl Time {
         (first.key().0 <= self.elapsed()).then(|| first.remove())
     }
 
-    /// The wakers of the timers that are due. They stay due: whoever is polled next sees it.
+    /// Takes the wakers of the timers that are due. The timers stay due, so that the next poll sees it.
     fn fire(&self) -> Vec<Waker> {
         let mut agenda = lock(&self.agenda);
         let (early, now) = (agenda.early, self.elapsed());
@@ -256,12 +259,12 @@ impl Time {
         if ready {
             return Poll::Ready(());
         }
-        // Pending: `step` wakes it.
+        // Pending: `step` wakes the task.
         Poll::Pending
     }
 
     pub(super) fn stall(&self, stall: Range<Duration>) {
-        // Something must happen at its end for time to stop there.
+        // An event at the end of the stall makes the time stop there.
         self.at(stall.end, || {});
         let now = self.elapsed();
         let stalls = &mut lock(&self.agenda).stalls;
@@ -291,7 +294,7 @@ impl Time {
         lock(&self.agenda).fresh_wakers
     }
 
-    /// A poll goes on until what this returns is dropped.
+    /// Begins a poll, which goes on until the returned value is dropped.
     pub(super) fn begin_poll(&self) -> Polling<'_> {
         let mut agenda = lock(&self.agenda);
         agenda.polls += 1;
@@ -299,14 +302,14 @@ impl Time {
         Polling(self)
     }
 
-    /// The number of the poll that goes on; none if the world polls nobody.
+    /// The number of the poll that goes on; `None` if no task of the world is polled now.
     pub(super) fn current_poll(&self) -> Option<u64> {
         let agenda = lock(&self.agenda);
         agenda.polling.then_some(agenda.polls)
     }
 }
 
-/// Ends the poll also where it panics.
+/// Ends the poll when it is dropped, even by a panic.
 pub(super) struct Polling<'a>(&'a Time);
 
 impl Drop for Polling<'_> {

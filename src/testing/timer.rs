@@ -1,4 +1,4 @@
-//! What waits for virtual time: the timer of a heartbeat, and a sleep.
+//! The two ways to wait for virtual time: the timer of a heartbeat, and a sleep.
 
 use std::fmt;
 use std::future::Future;
@@ -11,7 +11,7 @@ use super::time::Time;
 use crate::time::Instant;
 use crate::timer::{Clock, Timer};
 
-/// The timer of a [`World`](super::World), from [`World::timer`](super::World::timer).
+/// The timer of a [`World`](super::World), made by [`World::timer`](super::World::timer).
 ///
 /// # Panics
 ///
@@ -61,7 +61,7 @@ impl fmt::Debug for ManualTimer {
     }
 }
 
-/// A future that is ready once its time has come; from [`World::sleep`](super::World::sleep).
+/// A future that is ready once its time has come; made by [`World::sleep`](super::World::sleep).
 #[derive(Debug)]
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct Sleep {
@@ -86,7 +86,7 @@ impl Future for Sleep {
             if timer.now() >= *deadline {
                 return Poll::Ready(());
             }
-            // It fired early: see `World::early_timers`.
+            // The timer has fired early: see `World::early_timers`.
             Pin::new(&mut *timer).reset(*deadline);
         }
     }

@@ -1,4 +1,4 @@
-//! A single thread whose time moves only when everybody waits.
+//! A single thread whose time moves only when all tasks wait.
 
 use std::fmt;
 use std::future::Future;
@@ -13,22 +13,22 @@ use super::timer::{ManualTimer, Sleep};
 use crate::time::Instant;
 use crate::timer::Clock;
 
-/// So many polls at one instant are a busy loop.
+/// This many polls at one instant are a busy loop.
 const BUSY: usize = 100_000;
 
 type Spawned = Routine<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 /// Virtual time, and the tasks and events in it. A clone is a handle on the same world.
 ///
-/// Its time starts at zero, and moves only while the world runs and every task waits: from one event
-/// or armed timer to the next, so that hours take milliseconds and every run is the same. Times are
+/// The time of a world starts at zero, and moves only while the world runs and every task waits: from one
+/// event or armed timer to the next, so that hours take milliseconds and every run is the same. Times are
 /// given as [`Duration`]s after the start.
 ///
 /// Tasks are polled on the thread that runs the world, and **only when they were woken**: a task that
 /// lost a wake-up hangs, as it would on any executor.
 ///
-/// It knows of nothing but its own time. A future in it that waits for a timer of another kind, as
-/// the default timer of a heartbeat is, or for another thread, is not waited for.
+/// A world knows of nothing but its own time. It does not wait for a future that waits for another thread, or
+/// for a timer that is not the world's, such as the default timer of a heartbeat.
 ///
 /// # Examples
 ///
@@ -50,7 +50,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world of its own.
+    /// Makes a world, whose time is its own.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -69,7 +69,7 @@ impl World {
         self.time.elapsed()
     }
 
-    /// The instant so long after the start, as the [`clock`](Self::clock) tells it then.
+    /// The instant that the [`clock`](Self::clock) shows at the time `elapsed` after the start.
     #[must_use]
     pub fn instant(&self, elapsed: Duration) -> Instant {
         self.time.instant(elapsed)
@@ -82,7 +82,7 @@ impl World {
         self.time.clock()
     }
 
-    /// How often such clocks were read.
+    /// How often the clocks of this world were read.
     #[must_use]
     pub fn clock_reads(&self) -> u64 {
         self.time.clock_reads()
@@ -94,8 +94,8 @@ impl World {
         ManualTimer::new(&self.time)
     }
 
-    /// Timers that are alive: one for each heartbeat and each [`sleep`](Self::sleep) that is. None
-    /// are left when everything has ended.
+    /// How many timers are alive: one for each heartbeat and each [`sleep`](Self::sleep) that was not dropped.
+    /// 0 when everything has ended.
     #[must_use]
     pub fn timers(&self) -> usize {
         self.time.timers()
@@ -107,14 +107,14 @@ impl World {
         self.time.resets()
     }
 
-    /// Timers fire so much too early from now on, once for each deadline, as a [`Timer`](crate::Timer)
-    /// may.
+    /// Makes timers fire too early by `early` from now on, once for each deadline, as a
+    /// [`Timer`](crate::Timer) may.
     pub fn early_timers(&self, early: Duration) {
         self.time.early_timers(early);
     }
 
-    /// Waits for so long: for the pauses of the code under test, between two attempts to connect for
-    /// example.
+    /// Waits for `duration`, for the pauses of the code under test, such as those between two attempts to
+    /// connect.
     ///
     /// # Panics
     ///
@@ -124,8 +124,8 @@ impl World {
         Sleep::new(self.timer(), deadline)
     }
 
-    /// Something happens so long after the start, behind what was told to happen then before. What
-    /// should have happened in the past happens next.
+    /// Schedules an event at the time `time` after the start, behind the events that were scheduled for that
+    /// time before. An event in the past happens next.
     ///
     /// # Examples
     ///
@@ -145,26 +145,27 @@ impl World {
         self.time.at(time, event);
     }
 
-    /// The process does not run in that time, as under SIGSTOP or on a machine that sleeps: no task
-    /// is polled, while the clock, the peer and the network go on.
+    /// Stops the process in that time, as SIGSTOP does or a machine that sleeps: no task is polled, while the
+    /// clock, the peer and the network go on.
     ///
     /// # Panics
     ///
-    /// If it ends before it begins.
+    /// If the range ends before it begins.
     #[track_caller]
     pub fn stall(&self, stall: Range<Duration>) {
         assert!(stall.start <= stall.end, "a stall ends after it begins");
         self.time.stall(stall);
     }
 
-    /// Polls each task so often for no reason, at each thing that happens: executors may, and it must
-    /// change nothing. 0 unless set.
+    /// Polls each task `polls` times for no reason whenever something happens: executors may do so, and it
+    /// must change nothing. 0 unless set.
     pub fn spurious_polls(&self, polls: usize) {
         self.time.set_spurious_polls(polls);
     }
 
-    /// The machine was in suspend for so long, just now: its clock stood still, and with it the timers and
-    /// the network of this world. [`Timer::asleep`](crate::Timer::asleep) tells of it, and nobody is woken.
+    /// Puts the machine in suspend for `sleep`, just now: its clock stood still, and with it the timers and
+    /// the network of this world. [`Timer::asleep`](crate::Timer::asleep) grows by that time, and no task is
+    /// woken.
     ///
     /// # Examples
     ///
@@ -182,7 +183,7 @@ impl World {
         self.time.suspend(sleep);
     }
 
-    /// Gives each poll a waker of its own, and the ones before wake nobody: a future must keep the
+    /// Gives each poll a waker of its own, and makes earlier wakers wake nothing: a future must keep the
     /// waker of its latest poll. False unless set.
     pub fn fresh_wakers(&self, fresh: bool) {
         self.time.set_fresh_wakers(fresh);
@@ -195,8 +196,8 @@ impl World {
 
     /// A task in the background: it runs whenever this world runs anything.
     ///
-    /// What it ends with goes where the future takes it. It is dropped with the last handle of the
-    /// world, so it should hold none.
+    /// The future itself must pass on its result. It is dropped with the last handle of the world, so it
+    /// should hold no such handle.
     ///
     /// # Examples
     ///
@@ -223,12 +224,12 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If it has not ended by then; the message tells a future that still works from one that hangs.
-    /// Also as [`run_until`](Self::run_until).
+    /// If the future has not ended by then; the message tells a future that still works from one that hangs.
+    /// Also for the reasons of [`run_until`](Self::run_until).
     ///
     /// # Examples
     ///
-    /// Whatever a lost wake-up would do in production, here it fails the test:
+    /// A lost wake-up fails the test:
     ///
     /// ```should_panic
     /// use std::time::Duration;
@@ -258,15 +259,15 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If a task wakes itself 100 000 times at one instant, which is a busy loop, and if it is called
+    /// If a task wakes itself 100 000 times at one instant, which is a busy loop, and if this is called
     /// in a task of this world. Panics of tasks and events pass through.
     #[track_caller]
     pub fn run_until(&self, time: Duration) {
         self.drive(time, &mut (), |()| false);
     }
 
-    /// Time goes on to the next thing that happens, no further than `limit`, and polls nobody: for
-    /// those who poll by hand. Returns whether anything happens until then.
+    /// Moves the time to the next thing that happens, no further than `limit`, and polls no task: for tests
+    /// that poll by hand. Returns whether anything happens until then.
     ///
     /// # Examples
     ///
@@ -281,13 +282,13 @@ impl World {
     /// assert!(!world.step(Duration::from_secs(60)));
     /// assert_eq!(world.elapsed(), Duration::from_secs(60));
     /// ```
-    // Who only wants time to pass need not look.
+    // A caller that only wants time to pass need not use the result.
     #[allow(clippy::must_use_candidate)]
     pub fn step(&self, limit: Duration) -> bool {
         self.time.step(limit)
     }
 
-    /// Polls whoever is woken until `time`, or until it is enough.
+    /// Polls the tasks that are woken until `time`, or until `enough` is true.
     #[track_caller]
     pub(super) fn drive<F: Foreground>(
         &self,
@@ -318,7 +319,7 @@ impl World {
             if self.time.is_stalled() {
                 return;
             }
-            // Both, in each round.
+            // Both are polled in each round.
             if !(foreground.poll_if_woken() | self.poll_spawned(Routine::take_wake)) {
                 break;
             }
@@ -331,9 +332,9 @@ impl World {
         }
     }
 
-    /// Polls the spawned tasks for which that holds; whether there is one.
+    /// Polls the spawned tasks for which `polled` is true. Returns whether there is one.
     fn poll_spawned(&self, polled: impl Fn(&Spawned) -> bool) -> bool {
-        // Not under the lock: a task may spawn another.
+        // The tasks are polled without the lock, as a task may spawn another.
         let mut tasks = std::mem::take(&mut *lock(&self.spawned));
         let mut any = false;
         for task in &mut tasks {
@@ -344,7 +345,7 @@ impl World {
         }
         tasks.retain(|task| !task.is_finished());
         let mut spawned = lock(&self.spawned);
-        // Behind those that were there before.
+        // New tasks go behind those that were there before.
         tasks.append(&mut spawned);
         *spawned = tasks;
         any
