@@ -1239,7 +1239,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
 
     /// The newest ping is answered; its pong or a policy says so.
     fn answered(&mut self, at: Time) {
-        if !self.record.settle(at) {
+        if !self.record.note_answer(at) {
             // A policy has answered the ping before.
             return;
         }

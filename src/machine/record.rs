@@ -558,7 +558,7 @@ impl Record {
     /// The newest ping is answered, and with it all that came before. Returns whether this is its first
     /// answer.
     #[inline]
-    pub(super) fn settle(&mut self, at: Time) -> bool {
+    pub(super) fn note_answer(&mut self, at: Time) -> bool {
         let first = self.is_unanswered();
         if let Some(rare) = &mut self.rare {
             rare.misses = 0;

@@ -39,9 +39,9 @@ pub(super) struct Chunk {
     first: u32,
     pub(super) hub: Arc<Hub>,
     /// Whether the chunk is among the news, as a sink has woken its waker.
-    woken: AtomicBool,
+    is_news: AtomicBool,
     /// Whether the waker has been woken since a sink was about to be polled.
-    pub(super) called: AtomicBool,
+    pub(super) woken: AtomicBool,
     /// By seat: what is known of the reader of the attached stream.
     readers: [Reader; CHUNK as usize],
     seats: Mutex<Seats>,
@@ -150,8 +150,8 @@ impl Chunk {
         Arc::new(Self {
             first,
             hub: Arc::clone(hub),
+            is_news: AtomicBool::new(false),
             woken: AtomicBool::new(false),
-            called: AtomicBool::new(false),
             readers: std::array::from_fn(|_| Reader::new()),
             seats: Mutex::new(seats),
         })
@@ -247,7 +247,7 @@ impl Chunk {
 
     /// The sinks of the chunk are about to be asked: a wake from now on makes the chunk news again.
     pub(super) fn rearm_waker(&self) {
-        self.woken.store(false, Ordering::Release);
+        self.is_news.store(false, Ordering::Release);
     }
 
     /// The heartbeat begins now, unless its member has left before.
@@ -399,8 +399,8 @@ impl Wake for Chunk {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.called.store(true, Ordering::Relaxed);
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        self.woken.store(true, Ordering::Relaxed);
+        if !self.is_news.swap(true, Ordering::AcqRel) {
             self.hub.mark_woken(self.number());
         }
     }

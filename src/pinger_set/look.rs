@@ -56,12 +56,12 @@ impl Turns for Look<'_> {
 
     #[inline]
     fn expect_wake(&self) {
-        self.chunk.called.store(false, Ordering::Relaxed);
+        self.chunk.woken.store(false, Ordering::Relaxed);
     }
 
     #[inline]
     fn is_yield(&self) -> bool {
-        let wakes = self.chunk.called.load(Ordering::Relaxed);
+        let wakes = self.chunk.woken.load(Ordering::Relaxed);
         // A `Pending` late in the poll counts as a yield. A sink that was blocked before is taken at its word,
         // unless its deadline would be judged now.
         let bit = bit(self.seat);
