@@ -3,20 +3,33 @@
 import os
 import sys
 
+# Of each file that decides who is cut off, or steers what does.
 LINES, BRANCHES = 95.0, 90.0
-FLOORS = (
-    "src/machine/machine.rs",
-    "src/machine/record.rs",
-    "src/machine/deadline.rs",
-    "src/machine/proof.rs",
-    "src/machine/turn.rs",
-    "src/shared.rs",
+DECIDING = (
     "src/drive.rs",
-    "src/handle/pong_sender.rs",
+    "src/handle/",
+    "src/keep_alive.rs",
+    "src/keep_alive/",
+    "src/machine/",
     "src/pinger.rs",
-    "src/keep_alive/reader.rs",
-    "src/keep_alive/writer.rs",
+    "src/pinger_set.rs",
+    "src/pinger_set/",
+    "src/protocols/",
+    "src/shared.rs",
+    "src/shared/",
 )
+# Files with a floor of their own, and why.
+LOWER = {
+    "src/handle/probe.rs": (90.0, 60.0, "six branches, two of them of a lock that is poisoned"),
+    "src/keep_alive/blocked.rs": (90.0, 90.0, "24 lines, two of them for a clock that runs backwards"),
+    "src/keep_alive/split.rs": (80.0, 85.0, "`Debug` and `Display`, which doctests run"),
+    "src/machine/progress.rs": (95.0, 85.0, "eight branches"),
+    "src/pinger_set.rs": (80.0, 90.0, "`Debug`, and what doctests run"),
+    "src/pinger_set/chunk/probes.rs": (95.0, 80.0, "twelve branches"),
+    "src/pinger_set/hub.rs": (95.0, 85.0, "a set that was dropped meanwhile"),
+    "src/shared/extras.rs": (95.0, 75.0, "four branches"),
+    "src/shared/reader.rs": (95.0, 85.0, "eight branches"),
+}
 
 
 def read(path):
@@ -47,11 +60,13 @@ def main():
     failed = False
     print(f"{'':32}{'lines':>9}{'branches':>10}")
     for name, (lines, branches) in sorted(files.items()):
-        low = name in FLOORS and (share(lines) < LINES or share(branches) < BRANCHES)
+        floors = LOWER.get(name, (LINES, BRANCHES))[:2]
+        decides = name.startswith(DECIDING)
+        low = decides and (share(lines) < floors[0] or share(branches) < floors[1])
         failed |= low
-        note = f"  below {LINES} or {BRANCHES}" if low else ""
+        note = f"  below {floors[0]} or {floors[1]}" if low else ""
         print(f"{name:32}{share(lines):8.1f}%{share(branches):9.1f}%{note}")
-    missing = [name for name in FLOORS if name not in files]
+    missing = [name for name in (*DECIDING, *LOWER) if not any(it.startswith(name) for it in files)]
     if missing:
         print("nothing was measured of", *missing)
     sys.exit(1 if failed or missing else 0)

@@ -8,7 +8,9 @@
 //! cargo run --release --example busy_runtime -- [RUNTIME] [CHANNEL] [MEMBERS] [BUSY_MS] [TIMEOUT_MS] [TIMEOUTS]
 //! ```
 //!
-//! `RUNTIME` is `tokio` or `smol`, `CHANNEL` is `tokio` or `futures`. It ends with 1 if a member was condemned.
+//! `RUNTIME` is `tokio` or `smol`, `CHANNEL` is `tokio`, `futures` or `async` (async-channel). It ends with 1 if a
+//! member was condemned. With a `BUSY_MS` of 0 nothing else computes, and the CPU time of each ping is told, that
+//! of its channel and its peer included.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::future::{Either, select};
-use futures::{Sink, SinkExt, StreamExt};
+use futures::{Sink, SinkExt, StreamExt, sink};
 use futures_pinger::{
     AsyncIoTimer, Clock, Config, End, Error, Frame, Member, PingerSet, TimeoutPhase, Timer,
     TokioTimer,
@@ -33,6 +35,7 @@ type Outgoing = Pin<Box<dyn Sink<Frame, Error = Box<dyn StdError + Send + Sync>>
 enum Channel {
     Tokio,
     Futures,
+    Async,
 }
 
 /// What is run, and for how long.
@@ -78,6 +81,23 @@ fn connect(channel: Channel) -> (Outgoing, Box<dyn FnOnce(Member) -> Task + Send
             });
             (Box::pin(frames.sink_map_err(Into::into)), peer)
         }
+        Channel::Async => {
+            let (frames, peer) = async_channel::bounded::<Frame>(2);
+            let peer = Box::new(move |member: Member| {
+                let serve = async move {
+                    while let Ok(frame) = peer.recv().await {
+                        answer(&member, &frame);
+                    }
+                };
+                Box::pin(serve) as Task
+            });
+            // Its sender is no sink, but has an async function.
+            let sink = sink::unfold(frames, |frames, frame| async move {
+                frames.send(frame).await?;
+                Ok::<_, Box<dyn StdError + Send + Sync>>(frames)
+            });
+            (Box::pin(sink), peer)
+        }
     }
 }
 
@@ -119,7 +139,9 @@ async fn run<T: Timer + Unpin>(
         let (sink, serve) = connect(load.channel);
         spawn(serve(set.insert(sink)));
     }
-    spawn(Box::pin(compute(load.busy)));
+    if load.busy > Duration::ZERO {
+        spawn(Box::pin(compute(load.busy)));
+    }
 
     let mut set = set.with_timer(timer);
     let mut limit = std::pin::pin!(limit);
@@ -141,6 +163,13 @@ async fn run<T: Timer + Unpin>(
         totals.answered(),
         load.members,
     );
+    #[cfg(unix)]
+    if load.busy == Duration::ZERO {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let cpu = Duration::try_from(cpu).expect("CPU time is not negative");
+        let pings = u32::try_from(totals.sent()).expect("not that many").max(1);
+        println!("{:?} of CPU for each ping", cpu / pings);
+    }
     condemned
 }
 
@@ -153,6 +182,7 @@ fn main() -> Result<ExitCode, Box<dyn StdError>> {
         channel: match text(1, "tokio") {
             "tokio" => Channel::Tokio,
             "futures" => Channel::Futures,
+            "async" => Channel::Async,
             other => return Err(format!("no channel is called {other}").into()),
         },
         members: usize::try_from(number(2, "20000")?)?,

@@ -71,6 +71,9 @@
 //! [`Protocol`], which takes [ten lines](https://github.com/futures-pinger/futures-pinger/tree/main/adapters/tests/by_hand).
 //! For pings in text there are [`protocols`].
 //!
+//! A new version of a WebSocket crate is a new feature beside the old one, in a release that breaks nothing; a feature
+//! is removed, or its crate's requirements raised, only in a release that breaks compatibility.
+//!
 //! actix-ws answers no pings of the peer by itself. Its `Session` is a queue of 32 messages, for which the rules [for
 //! queues](guide::choosing#queues-behind-a-sink) hold.
 //!
