@@ -139,7 +139,7 @@ pub use heartbeat::{Destination, Heartbeat, Output, PongKind, Verdict};
 pub use keep_alive::{KeepAlive, ReadHalf, ReuniteError, WriteHalf};
 pub use meter::{Meter, Metered};
 pub use pinger::{Pinger, SameSink, Stopped, pinger};
-pub use pinger_set::{Departure, End, Member, MemberId, PingerSet, PingerSetHandle, Totals};
+pub use pinger_set::{Departure, Drain, End, Member, MemberId, PingerSet, PingerSetHandle, Totals};
 pub use ponger::{PingSender, Ponger, ponger};
 pub use protocol::{
     FnEncoder, FrameSink, MessageKind, MessageSink, Protocol, Rfc6455, TextProtocol,

@@ -75,7 +75,7 @@ pin_project! {
     ///
     /// Each verdict falls within [`Config::detection_bound`], and no earlier than that of a `Pinger`.
     /// The times at which members are looked at are rounded up to the
-    /// [granularity](crate::ConfigBuilder::granularity) (up to 100 ms by default), so that many members share one
+    /// [granularity](crate::ConfigBuilder::granularity) (15.6 ms by default), so that many members share one
     /// wake-up; with a granularity of zero each member has its own, which costs more. In one poll at most 1024
     /// members are looked at; then other tasks have their turn.
     ///
@@ -221,11 +221,13 @@ impl<Si, K, T> PingerSet<Si, K, T> {
 
     /// Sets whether a member that would be condemned among [mass verdicts](Self::with_mass_verdict_share) gets
     /// one timeout more, as after a stall of this process. A network that comes back within that time costs
-    /// none of these members. The [`lateness`](crate::TimedOut::lateness) of a later verdict includes the time.
+    /// none of the members that are held. The [`lateness`](crate::TimedOut::lateness) of a later verdict includes the time.
     /// Each of the two deadlines of a ping, that of its write and that of its pong, is held once at the most.
     /// So peers that are really dead are found within [`Config::detection_bound`] and one more of the timeout
-    /// that has failed, or of both timeouts where the write was held and completed then. The first members to
-    /// be condemned, before there are enough of them for the share to count, are not held.
+    /// that has failed, or of both timeouts where the write was held and completed then. The members
+    /// that are condemned before there are enough of them for the share to count are not held, and those of the
+    /// second in which answers come again may not be: in a gateway of 4900 live members whose network was gone for
+    /// 5 s, with a timeout of 3 s, some 350 to 760 were lost.
     ///
     /// Default: false. Choose it before the first poll.
     pub fn hold_mass_verdicts(mut self, hold: bool) -> Self {
@@ -321,6 +323,20 @@ where
     type Item = Departure<K, Si::Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.poll_progress(cx) {
+            Progress::Departed(departure) => Poll::Ready(Some(departure)),
+            Progress::Busy | Progress::Resting => Poll::Pending,
+        }
+    }
+}
+
+impl<Si, K, T> PingerSet<Si, K, T>
+where
+    Si: Sink<Frame> + Unpin,
+    T: Timer,
+{
+    /// Busy: it has woken itself. Resting: it is woken when there is something to do.
+    fn poll_progress(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Progress<K, Si::Error> {
         let this = self.project();
         let handle = &this.owner.0;
         let hub = &handle.hub;
@@ -334,7 +350,7 @@ where
         if !hub.wake_up(must, cx) {
             // Pending: the timer wakes us, and so do news: an insert, a drop of a member, a sink, a pong
             // that the next ping has waited for.
-            return Poll::Pending;
+            return Progress::Resting;
         }
         let now = Time::of(this.alarm.now());
         hub.begin(|| this.alarm.clock());
@@ -345,7 +361,7 @@ where
 
         driver.take_news(hub, &handle.arrivals);
         match driver.drive(hub, now) {
-            Progress::Departed(departure) => return Poll::Ready(Some(departure)),
+            Progress::Departed(departure) => return Progress::Departed(departure),
             Progress::Busy => {}
             Progress::Resting => {
                 if let Some(rung) = hub.rest() {
@@ -356,13 +372,72 @@ where
                         hub.ring();
                     }
                     // Pending: the timer and the news wake us, or we did.
-                    return Poll::Pending;
+                    return Progress::Resting;
                 }
             }
         }
         // Pending: we wake ourselves, after others have had their turn.
         cx.waker().wake_by_ref();
-        Poll::Pending
+        Progress::Busy
+    }
+
+    /// Goes on with the set until no member is left: the stream yields the departures, and ends with the last
+    /// member, whether it has departed or was dropped. Members that come meanwhile are waited for as well.
+    ///
+    /// It does not close the members: see [`PingerSetHandle::close_all`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The stream can be dropped at any time: nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::{StreamExt, channel::mpsc};
+    /// use futures_pinger::{CloseReason, Config, Frame, PingerSet};
+    ///
+    /// let mut set = PingerSet::new(Config::default());
+    /// let (outgoing, _frames) = mpsc::channel::<Frame>(1);
+    /// let members = (set.insert(outgoing.clone()), set.insert(outgoing));
+    /// drop(members.1); // This connection has ended: no departure tells of it.
+    ///
+    /// set.handle().close_all(CloseReason::new(1001, "restart")?);
+    /// let departures: Vec<_> = set.drain().collect().await;
+    /// assert_eq!(departures.len(), 1);
+    /// assert_eq!(departures[0].id, members.0.id());
+    /// # Ok::<(), futures_pinger::InvalidCloseReason>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn drain(&mut self) -> Drain<'_, Si, K, T>
+    where
+        T: Unpin,
+    {
+        Drain { set: self }
+    }
+}
+
+/// The departures of a [`PingerSet`] until no member is left; from [`PingerSet::drain`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct Drain<'a, Si, K = (), T = FuturesTimer> {
+    set: &'a mut PingerSet<Si, K, T>,
+}
+
+impl<Si, K, T> Stream for Drain<'_, Si, K, T>
+where
+    Si: Sink<Frame> + Unpin,
+    T: Timer + Unpin,
+{
+    type Item = Departure<K, Si::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match Pin::new(&mut *self.set).poll_progress(cx) {
+            Progress::Departed(departure) => Poll::Ready(Some(departure)),
+            Progress::Resting if self.set.is_empty() => Poll::Ready(None),
+            // Pending: the set wakes us, also when a member leaves.
+            Progress::Busy | Progress::Resting => Poll::Pending,
+        }
     }
 }
 

@@ -463,6 +463,11 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         }
     }
 
+    /// Whether a close frame of ours was handed to the sink and flushed.
+    pub(crate) fn close_sent(&self) -> bool {
+        self.record.close_sent()
+    }
+
     /// The timeout that was found, even if its close frame is still on its way.
     pub(crate) fn timed_out(&self) -> Option<TimedOut> {
         let found = matches!(
@@ -1390,8 +1395,14 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
                     self.end_timed_out();
                 }
             }
-            Phase::Closing(_) if self.record.close_deadline().has_come(now) => {
-                self.end_timed_out();
+            Phase::Closing(step) if self.record.close_deadline().has_come(now) => {
+                if step == CloseStep::Due {
+                    // Ordered while nobody drove the heartbeat: the frame can leave from now on.
+                    let deadline = self.close_deadline(now);
+                    self.record.close_by(deadline);
+                } else {
+                    self.end_timed_out();
+                }
             }
             _ => self.look(now),
         }

@@ -703,6 +703,10 @@ impl Record {
         self.rare().close_deadline
     }
 
+    pub(super) fn close_sent(&self) -> bool {
+        self.rare().close_sent
+    }
+
     pub(super) fn set_close_sent(&mut self) {
         self.rare_mut().close_sent = true;
     }

@@ -13,7 +13,7 @@ use super::hub::Hub;
 use super::totals::Tally;
 use crate::error::Closed;
 use crate::frame::CloseReason;
-use crate::machine::{Machine, Record, Terms};
+use crate::machine::{Machine, Record, Terms, Verdict};
 use crate::shared::{Reader, Resolved, Visited};
 use crate::stats::{HeartbeatState, Stats};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, lock};
@@ -164,6 +164,15 @@ impl Chunk {
 
     pub(super) fn stats(&self, seat: u32) -> Stats {
         self.seats().machine(seat).stats()
+    }
+
+    /// How the heartbeat has ended, unless its member has left, or the connection has failed, before.
+    pub(super) fn verdict(&self, seat: u32) -> Option<Verdict> {
+        self.seats().machine(seat).verdict()
+    }
+
+    pub(super) fn close_sent(&self, seat: u32) -> bool {
+        self.seats().machine(seat).close_sent()
     }
 
     /// A new member takes the seat.

@@ -6,7 +6,9 @@ use crate::stats::Stats;
 
 /// A member whose heartbeat has ended in a [`PingerSet`](super::PingerSet), whose stream yields it.
 ///
-/// For a [`Member`](super::Member) that is dropped no departure is yielded.
+/// A [`Member`](super::Member) that is dropped yields no departure, unless a verdict or an order to close came before.
+/// The sink is dropped with each departure: a writer behind a queue reads the queue to its end, and then drops the
+/// socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Departure<K, E> {
@@ -18,13 +20,17 @@ pub struct Departure<K, E> {
     pub stats: Stats,
     /// Why the heartbeat has ended.
     pub end: End<E>,
+    /// Whether the close frame, of the verdict or of the order, was handed to the sink and flushed. It may not have
+    /// been where the sink took nothing for the [`close_timeout`](crate::ConfigBuilder::close_timeout), or where the
+    /// [`Member`](super::Member) was dropped meanwhile.
+    pub close_sent: bool,
 }
 
 /// Why the heartbeat of a member has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End<E> {
-    /// The heartbeat was closed by [`close`](super::PingerSetHandle::close) or
+    /// The heartbeat was closed, or was to be closed, by [`close`](super::PingerSetHandle::close) or
     /// [`close_all`](super::PingerSetHandle::close_all).
     Closed,
     /// The peer is gone, or the sink has failed.

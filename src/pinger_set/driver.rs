@@ -311,10 +311,10 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
                     }
                     seat
                 }
-                Some(Task::Remove(seat)) => {
-                    self.remove(seat);
-                    continue;
-                }
+                Some(Task::Remove(seat)) => match self.remove(seat) {
+                    Some(stop) => return self.stop(seat, LastAnswer::NONE, stop),
+                    None => continue,
+                },
                 Some(Task::Look(seat)) => seat,
             };
             if let Some(stop) = self.look(seat, now, asked >= TRUSTED) {
@@ -375,12 +375,15 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         lane.chunk.start(seat, now)
     }
 
-    /// The member has left.
-    fn remove(&mut self, seat: u32) {
+    /// The member has left. Where it was told of its end by the close frame itself, the departure is still due.
+    fn remove(&mut self, seat: u32) -> Option<Stop<K, Si::Error>> {
+        let verdict = self.lane(seat).chunk.verdict(seat);
+        let departed = verdict.and_then(|verdict| self.depart(seat, verdict.into()));
         let parts = self.give_up(seat);
         self.lane(seat).chunk.vacate(seat);
         // The sink and the key are dropped last, as they are foreign code, which may panic.
         drop(parts);
+        departed
     }
 
     /// Forgets a member, and returns its sink and its key, which the caller drops.
@@ -416,8 +419,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
                 return None;
             }
             Driven::Yields => return Some(Stop::Yielded),
-            Driven::Over(Some(Verdict::TimedOut(timed_out))) => End::Failed(timed_out.into()),
-            Driven::Over(Some(Verdict::Requested)) => End::Closed,
+            Driven::Over(Some(verdict)) => verdict.into(),
             // The member has left.
             Driven::Over(None) => return None,
             Driven::Failed(error) => End::Failed(Error::Transport(error)),
@@ -440,6 +442,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         let chunk = &self.lane(seat).chunk;
         chunk.uncount(seat);
         let (id, stats) = (chunk.id(seat), chunk.stats(seat));
+        let close_sent = chunk.close_sent(seat);
         // The drop of a sink is foreign code, which may panic. The panic is kept, so that the departure is not
         // lost.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(sink))) {
@@ -450,7 +453,17 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             key,
             stats,
             end,
+            close_sent,
         }))
+    }
+}
+
+impl<E> From<Verdict> for End<E> {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::TimedOut(timed_out) => Self::Failed(timed_out.into()),
+            Verdict::Requested => Self::Closed,
+        }
     }
 }
 

@@ -156,18 +156,25 @@ impl<Si, K> PingerSetHandle<Si, K> {
         self.hub.configure(config, |configs, config| {
             configs.replace_all(config);
             true
-        })
+        })?;
+        Ok(())
     }
 
     /// Puts another configuration in force for the members that are under `before`, as
     /// [`set_config`](Self::set_config) does for all: the interval of all phones changes, for instance, and
     /// that of the desktops does not. If `before` is the set's own configuration, members that come later are
-    /// under `config`, too. The call does nothing if no member is under `before`.
+    /// under `config`, too. A member that is inserted under `before` afterwards is under `before`: change what your
+    /// inserts take first.
+    ///
+    /// Configurations are compared by value. Phones and desktops that have been given the same configuration are one
+    /// group from then on, which is changed as one.
+    ///
+    /// Returns whether `before` is a configuration of the set or of its members. If it is not, nothing has changed.
     ///
     /// # Errors
     ///
     /// Those of [`set_config`](Self::set_config).
-    pub fn replace_config(&self, before: &Config, config: Config) -> Result<(), SetConfigError> {
+    pub fn replace_config(&self, before: &Config, config: Config) -> Result<bool, SetConfigError> {
         self.hub
             .configure(config, |configs, config| configs.replace(before, config))
     }
@@ -303,9 +310,10 @@ impl<Si, K> PingerSetHandle<Si, K> {
     }
 
     /// Ends the heartbeat of that member with a close frame with `reason`, through its sink. No ping
-    /// follows. The [`Departure`] comes once the frame is flushed, or at
-    /// [`close_timeout`](crate::ConfigBuilder::close_timeout); its end is [`End::Closed`]. A verdict that has
-    /// fallen stands.
+    /// follows. The [`Departure`] comes once the frame is flushed, or once the sink has taken nothing for the
+    /// [`close_timeout`](crate::ConfigBuilder::close_timeout), or with the drop of the [`Member`]. Its end is
+    /// [`End::Closed`], and [`close_sent`](Departure::close_sent) says whether the frame was flushed. A verdict that
+    /// has fallen stands.
     ///
     /// # Errors
     ///
@@ -318,6 +326,7 @@ impl<Si, K> PingerSetHandle<Si, K> {
 
     /// Closes all members that there are, as [`close`](Self::close) does, for a gateway that goes down, or whose
     /// clients must connect elsewhere. Members that come later are let in as before.
+    /// [`PingerSet::drain`](super::PingerSet::drain) waits for the end of all.
     ///
     /// # Examples
     ///

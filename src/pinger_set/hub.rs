@@ -136,12 +136,13 @@ impl Hub {
         Ok(Member { chunk, id })
     }
 
-    /// Changes which configurations must be in force, and makes the driver sweep all chunks.
+    /// Changes which configurations must be in force, and makes the driver sweep all chunks. Returns whether
+    /// there was something to change.
     pub(super) fn configure(
         &self,
         config: Config,
         change: impl FnOnce(&mut Configs, Config) -> bool,
-    ) -> Result<(), SetConfigError> {
+    ) -> Result<bool, SetConfigError> {
         let wakers = {
             let mut state = self.state();
             if !state.open {
@@ -149,13 +150,13 @@ impl Hub {
             }
             state.configs.check(&config)?;
             if !change(&mut state.configs, config) {
-                return Ok(());
+                return Ok(false);
             }
             state.news.configured = true;
             state.bell.call()
         };
         wake(wakers);
-        Ok(())
+        Ok(true)
     }
 
     /// The set's own configuration.

@@ -413,20 +413,16 @@ fn a_blocked_sink_that_was_closed_before_the_first_poll_has_the_close_timeout() 
 
 // contract: Q112
 #[test]
-fn a_verdict_stands_a_broken_sink_is_closed_and_who_leaves_yields_nothing() {
+fn a_verdict_stands_and_a_broken_sink_is_closed() {
     let mut gateway = Gateway::new(exact().timeout(s(5)).close_timeout(s(3)));
     let (dead, dead_sink) = gateway.join();
     gateway.run_until(s(21));
     dead_sink.block();
     gateway.run_until(s(26));
     let (broken, broken_sink) = gateway.join();
-    let (leaving, leaving_sink) = gateway.join();
-    leaving_sink.block();
     gateway.run_until(s(27));
     broken_sink.fail(Fault::Ready);
     gateway.handle.close_all(going_down());
-    gateway.run_until(s(27));
-    drop(leaving);
     gateway.run_until(s(60));
     let ends = gateway.ends.borrow();
     let ends: Vec<_> = ends
@@ -437,6 +433,118 @@ fn a_verdict_stands_a_broken_sink_is_closed_and_who_leaves_yields_nothing() {
         ends,
         [(s(27), broken.id(), true), (s(28), dead.id(), false)]
     );
+}
+
+/// A connection's task may see the close frame, and drop the member, before the set has seen that the frame is
+/// flushed.
+// contract: Q112
+#[test]
+fn who_leaves_on_a_close_frame_departs_all_the_same() {
+    let mut gateway = Gateway::new(exact().timeout(s(5)).close_timeout(s(3)));
+    let (dead, dead_sink) = gateway.join_as("dead");
+    let (closed, closed_sink) = gateway.join_as("closed");
+    gateway.run_until(s(24));
+    dead_sink.block_flush();
+    closed_sink.block_flush();
+    assert_eq!(gateway.handle.close(closed.id(), going_down()), Ok(()));
+    gateway.run_until(s(26));
+    // Both close frames are in the sinks.
+    assert!(matches!(
+        dead_sink.frames().last(),
+        Some((_, Frame::Close(_)))
+    ));
+    assert!(matches!(
+        closed_sink.frames().last(),
+        Some((_, Frame::Close(_)))
+    ));
+    let (fresh, _) = gateway.join_as("fresh");
+    let (leaving, _) = gateway.join_as("leaving");
+    gateway.run_until(s(27));
+    // This order comes with the drop, before the set has looked.
+    let ids = [dead.id(), closed.id(), fresh.id()];
+    assert_eq!(gateway.handle.close(fresh.id(), going_down()), Ok(()));
+    drop((dead, closed, fresh, leaving));
+    gateway.run_until(s(60));
+
+    let mut ends: Vec<_> = gateway.ends.borrow().clone();
+    ends.sort_by_key(|(_, departure)| departure.id);
+    let told: Vec<_> = ends.iter().map(|(_, it)| (it.id, it.key)).collect();
+    let keys = ["dead", "closed", "fresh"];
+    assert_eq!(told, ids.into_iter().zip(keys).collect::<Vec<_>>());
+    assert!(
+        matches!(&ends[0].1.end, End::Failed(Error::Timeout(verdict)) if verdict.phase() == TimeoutPhase::Pong)
+    );
+    assert_eq!(
+        (&ends[1].1.end, &ends[2].1.end),
+        (&End::Closed, &End::Closed)
+    );
+    assert!(ends.iter().all(|(_, departure)| !departure.close_sent));
+    assert_eq!(gateway.handle.totals().verdicts(TimeoutPhase::Pong), 1);
+}
+
+/// The close timeout is for the sink, and not for a process that was busy.
+// contract: Q112
+#[test]
+fn a_set_that_is_polled_late_closes_its_members_all_the_same() {
+    let mut gateway = Gateway::new(exact().close_timeout(s(1)));
+    let (member, sink) = gateway.join();
+    let (blocked, blocked_sink) = gateway.join();
+    gateway.run_until(s(5));
+    blocked_sink.block();
+    gateway.handle.close_all(going_down());
+    // Nobody polls the set for ten times as long.
+    gateway.world.run_until(s(15));
+    gateway.run_until(s(60));
+    assert_eq!(
+        gateway.closed(),
+        [(s(15), member.id()), (s(16), blocked.id())]
+    );
+    let sent: Vec<_> = gateway
+        .ends
+        .borrow()
+        .iter()
+        .map(|(_, it)| it.close_sent)
+        .collect();
+    assert_eq!(sent, [true, false]);
+    assert_eq!(sink.frames(), [(s(15), Frame::Close(going_down()))]);
+}
+
+// contract: Q112
+#[test]
+fn a_drained_set_ends_with_its_last_member_however_that_leaves() {
+    let world = World::new();
+    let config = exact().close_timeout(s(3)).build().expect("valid");
+    let mut set = PingerSet::new(config).with_timer(world.timer());
+    let handle = set.handle();
+    assert_eq!(
+        world.run_within(s(1), set.drain().count()),
+        0,
+        "it is empty"
+    );
+
+    let join = |key| {
+        let (outgoing, sink) = world.sink();
+        (set.insert_keyed(key, outgoing), sink)
+    };
+    let (ready, _) = join("ready");
+    let (blocked, blocked_sink) = join("blocked");
+    blocked_sink.block();
+    let (leaving, leaving_sink) = join("leaving");
+    leaving_sink.block();
+    handle.close(ready.id(), going_down()).expect("it is there");
+    handle
+        .close(blocked.id(), going_down())
+        .expect("it is there");
+    world.at(s(10), move || drop(leaving));
+    let departures = async {
+        let departures = set.drain().map(|it| (world.elapsed(), it.key));
+        departures.collect::<Vec<_>>().await
+    };
+    let departures = world.run_within(s(11), departures);
+    assert_eq!(departures, [(s(0), "ready"), (s(3), "blocked")]);
+    assert_eq!(world.elapsed(), s(10), "it waits for the last");
+    assert!(set.is_empty());
+    drop((ready, blocked));
 }
 
 // --- 111: totals ---

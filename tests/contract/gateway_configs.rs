@@ -198,11 +198,12 @@ fn members_live_by_the_configuration_that_they_came_with() {
 
     // For some, and for those who are yet to come under it.
     let replaced = gateway.handle.replace_config(&phones, every(s(25)));
-    assert_eq!(replaced, Ok(()));
+    assert_eq!(replaced, Ok(true));
     let (phone, desktop) = pings(&mut gateway, s(95));
     assert_eq!(phone, [60, 85].map(s));
     assert_eq!(desktop, [20, 40, 60, 80].map(s));
-    assert_eq!(gateway.handle.replace_config(&phones, every(s(1))), Ok(()));
+    let again = gateway.handle.replace_config(&phones, every(s(1)));
+    assert_eq!(again, Ok(false), "nobody is under it any more");
     // For all.
     gateway.set_config(every(s(40)));
     let (phone, desktop) = pings(&mut gateway, s(130));
@@ -326,7 +327,8 @@ fn it_is_in_force_before_the_first_poll_and_an_error_once_the_set_is_gone() {
     drop(task);
     let closed = Err(SetConfigError::Closed);
     assert_eq!(handle.set_config(every(s(7))), closed);
-    assert_eq!(handle.replace_config(&every(s(7)), every(s(9))), closed);
+    let replaced = handle.replace_config(&every(s(7)), every(s(9)));
+    assert_eq!(replaced.map(drop), closed);
     let (outgoing, _) = world.sink();
     let refused = handle.insert_keyed_with(&every(s(7)), "late", outgoing);
     let refused = refused.map(drop).unwrap_err();
