@@ -1,10 +1,11 @@
 """Fills the tables of BENCHMARKS.md, and draws its plots, from what the benches left.
 
-`cargo bench --bench scale` leaves target/tmp/scale.jsonl, `.ci/cost-gate` target/tmp/cost.json; then
+`cargo bench --bench scale` leaves target/tmp/scale.jsonl, `.ci/cost-gate` target/tmp/cost.json, and
+`benches/peers/run` target/tmp/peers.jsonl; then
 
     python3 benches/report.py
 
-Other files: report.py SCALE COST.
+fills what there are figures for: the tables of the first two need both. Other files: report.py SCALE COST PEERS.
 """
 
 import json
@@ -13,6 +14,7 @@ import re
 import sys
 from pathlib import Path
 
+import peers_table
 import plot
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,21 +217,40 @@ def plots(runs):
               "connections", "MB", lines(megabytes, contestants))
 
 
+def peers(rows):
+    return peers_table.table(rows)
+
+
+def objects(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def main():
-    scale, costs = (Path(given or TARGET / "tmp" / default) for given, default in zip(
-        (sys.argv[1:] + [None, None])[:2], ("scale.jsonl", "cost.json")))
-    runs = Runs([json.loads(line) for line in scale.read_text().splitlines()])
-    figures = json.loads(costs.read_text())
+    scale, costs, sockets = (Path(given or TARGET / "tmp" / default) for given, default in zip(
+        (sys.argv[1:] + [None] * 3)[:3], ("scale.jsonl", "cost.json", "peers.jsonl")))
     page = PAGE.read_text()
-    for section in (machine, goals, memory, cycle, death, cost):
+
+    def fill(section, *figures):
+        nonlocal page
         name = section.__name__
         marked = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not marked.search(page):
             sys.exit(f"no place for {name} in {PAGE.name}")
-        filled = section(runs, figures)
+        filled = section(*figures)
         page = marked.sub(lambda found: f"{found[1]}{filled}\n{found[2]}", page)
+
+    missing = [path for path in (scale, costs, sockets) if not path.exists()]
+    for path in missing:
+        print(f"{path} is not there: its tables stay as they are", file=sys.stderr)
+    if scale not in missing and costs not in missing:
+        runs = Runs(objects(scale))
+        figures = json.loads(costs.read_text())
+        for section in (machine, goals, memory, cycle, death, cost):
+            fill(section, runs, figures)
+        plots(runs)
+    if sockets not in missing:
+        fill(peers, objects(sockets))
     PAGE.write_text(page)
-    plots(runs)
 
 
 main()
