@@ -227,7 +227,9 @@ impl fmt::Display for TimedOut {
             TimeoutPhase::Silence => "no sign of life",
         };
         write!(f, "{what} for {:?}", legible(self.elapsed()))?;
-        if self.missed > 1 {
+        // The pings that were before, and how late they were looked at, have nothing to do with closing.
+        let is_closing = self.phase == TimeoutPhase::Closing;
+        if self.missed > 1 && !is_closing {
             write!(f, ", {} pings missed in a row", self.missed)?;
         }
         let mut before = " (";
@@ -247,15 +249,13 @@ impl fmt::Display for TimedOut {
                 write!(f, "{before}{} other pong{plural} came", self.strays)?;
             }
         }
-        let rtt = self
-            .last_rtt()
-            .filter(|_| self.phase != TimeoutPhase::Closing);
+        let rtt = self.last_rtt().filter(|_| !is_closing);
         if let Some(rtt) = rtt {
             write!(f, "{before}last rtt {:?}", legible(rtt))?;
             before = ", ";
         }
         // Less than 1 ms is within the resolution of the timers.
-        if self.lateness() >= Duration::from_millis(1) {
+        if self.lateness() >= Duration::from_millis(1) && !is_closing {
             let lateness = legible(self.lateness());
             write!(f, "{before}this side was late by {lateness:?}")?;
             before = ", ";
@@ -584,6 +584,8 @@ mod tests {
     fn the_text_of_an_unfinished_closing_handshake_says_nothing_of_pings() {
         let closing = TimedOut {
             phase: TimeoutPhase::Closing,
+            missed: 2,
+            lateness: Duration::from_secs(1).into(),
             ..verdict()
         };
         assert_eq!(

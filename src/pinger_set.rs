@@ -434,7 +434,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match Pin::new(&mut *self.set).poll_progress(cx) {
             Progress::Departed(departure) => Poll::Ready(Some(departure)),
-            Progress::Resting if self.set.is_empty() => Poll::Ready(None),
+            Progress::Resting if self.set.owner.0.hub.is_drained() => Poll::Ready(None),
             // Pending: the set wakes us, also when a member leaves.
             Progress::Busy | Progress::Resting => Poll::Pending,
         }

@@ -356,7 +356,7 @@ where
     /// The error for the writer when the socket's sink has failed. After a closing handshake it is no failure
     /// that the sink takes nothing any more.
     fn writer_error(&self, error: E) -> Error<E> {
-        if self.is_given_up() || self.home.ask(|machine| machine.has_closed()) {
+        if self.home.ask(|machine| machine.has_closed()) {
             Error::Closed
         } else {
             Error::Transport(error)

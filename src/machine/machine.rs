@@ -234,10 +234,13 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
         self.record.phase == Phase::Handshake(Handshake::Read)
     }
 
-    /// Whether a close frame of the connection itself went both ways.
+    /// Whether a close frame of the connection itself went both ways, be it that the connection is over since.
     #[inline]
     pub(crate) fn has_closed(&self) -> bool {
-        self.record.phase == Phase::Handshake(Handshake::Both)
+        matches!(
+            self.record.phase,
+            Phase::Handshake(Handshake::Both) | Phase::Ended(End::Closed)
+        )
     }
 
     /// Whether the heartbeat has ended, so that no close frame of its own is on its way either.
@@ -385,7 +388,7 @@ impl<'a, R: Deref<Target = Record>> Machine<'a, R> {
     pub(crate) fn is_disconnected(&self) -> bool {
         matches!(
             self.record.phase,
-            Phase::Ended(End::Requested | End::Disconnected)
+            Phase::Ended(End::Requested | End::Disconnected | End::Closed)
         )
     }
 
@@ -1041,6 +1044,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         match self.record.phase {
             Phase::Ended(_) => {}
             Phase::Closing(_) => self.end_timed_out(),
+            Phase::Handshake(Handshake::Both) => self.record.phase = Phase::Ended(End::Closed),
             _ => self.record.phase = Phase::Ended(End::Disconnected),
         }
     }
@@ -1388,7 +1392,7 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
             Phase::Waiting if !self.config().judges_pongs() => self.write_off(now),
             Phase::Handshake(way) if self.record.close_deadline().has_come(now) => {
                 if way == Handshake::Both {
-                    self.record.phase = Phase::Ended(End::Disconnected);
+                    self.disconnect();
                 } else {
                     let elapsed = now.since(self.record.waiting_since);
                     self.record.condemn(TimeoutPhase::Closing, elapsed);

@@ -60,6 +60,8 @@ pub(super) enum End {
     Requested,
     /// The connection is over, or the heartbeat was dropped.
     Disconnected,
+    /// The connection is over after its closing handshake.
+    Closed,
 }
 
 /// What a heartbeat is doing.

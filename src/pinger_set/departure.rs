@@ -21,8 +21,8 @@ pub struct Departure<K, E> {
     /// Why the heartbeat has ended.
     pub end: End<E>,
     /// Whether the close frame, of the verdict or of the order, was handed to the sink and flushed. It may not have
-    /// been where the sink took nothing for the [`close_timeout`](crate::ConfigBuilder::close_timeout), or where the
-    /// [`Member`](super::Member) was dropped meanwhile.
+    /// been where the sink took nothing for the [`close_timeout`](crate::ConfigBuilder::close_timeout). Where the
+    /// [`Member`](super::Member) was dropped meanwhile, false means that the set does not know.
     pub close_sent: bool,
 }
 

@@ -112,6 +112,12 @@ impl Hub {
         self.state().members
     }
 
+    /// Whether there is no member, and no news of one that has left: a departure may be due for it.
+    pub(super) fn is_drained(&self) -> bool {
+        let state = self.state();
+        state.members == 0 && state.news.is_empty()
+    }
+
     /// Gives a new member a seat under that configuration, or under the set's own. Calls `arrive` with the seat
     /// under the lock, so that the driver finds the arrival together with its news.
     pub(super) fn admit(

@@ -109,10 +109,15 @@ impl Tally {
     fn note_trouble(&self, before: Trouble, after: Trouble) {
         self.add(Figure::Missed, (after.missed - before.missed).into());
         self.add(Figure::Stale, after.stale - before.stale);
-        let misses = |trouble: Trouble| trouble.has_misses.then_some(Figure::WithMisses);
-        self.change(misses(before), misses(after));
-        let verdicts = |trouble: Trouble| trouble.verdict.and_then(Figure::verdicts);
-        self.change(verdicts(before), verdicts(after));
+        // Nothing is taken away and added again: somebody may read in between.
+        if before.has_misses != after.has_misses {
+            let misses = |trouble: Trouble| trouble.has_misses.then_some(Figure::WithMisses);
+            self.change(misses(before), misses(after));
+        }
+        if before.verdict != after.verdict {
+            let verdicts = |trouble: Trouble| trouble.verdict.and_then(Figure::verdicts);
+            self.change(verdicts(before), verdicts(after));
+        }
     }
 
     #[inline]

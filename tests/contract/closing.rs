@@ -152,6 +152,18 @@ fn after_a_closing_handshake_an_error_is_the_end_and_not_a_failure() {
         kept.run_until(s(7));
         let last = kept.read.last().map(|(_, item)| item);
         assert_eq!(last, Some(&Err(Error::Transport(Broken))), "{by:?}");
+        // To the writer as well, whose close frame may still lie in the socket, also once the stream has ended.
+        for _ in 0..2 {
+            kept.script.break_sink();
+            assert_eq!(
+                kept.poll_close(),
+                Poll::Ready(Err(Error::Transport(Broken))),
+                "{by:?}"
+            );
+            kept.script.end();
+            kept.run_until(s(8));
+        }
+        assert!(kept.ended.is_some(), "{by:?}");
     }
 }
 
