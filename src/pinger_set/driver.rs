@@ -300,6 +300,9 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
             let seat = match self.next_task(now) {
                 None if self.has_all_news && self.sweep.is_over() => {
                     self.tell_mass_verdicts(hub);
+                    if lock(&self.panic).is_some() {
+                        return Progress::Busy;
+                    }
                     return Progress::Resting;
                 }
                 // There are news that were not taken, and will not wake us again; or more is to be swept.
@@ -411,7 +414,7 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         let driven = lane.look(seat, now, comes_late, judgements, resolved);
         // Probes are also resolved when a member leaves.
         if self.resolved.is_some() {
-            self.wake_probes(seat, now);
+            self.wake_probes();
         }
         let end = match driven? {
             Driven::Rests { until, .. } => {
@@ -427,12 +430,19 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         self.depart(seat, end)
     }
 
-    /// Wakes the tasks of probes. A waker that panics ends this poll, so the member is put into the queue before,
-    /// to be looked at again.
+    /// Wakes the tasks of probes. A waker is foreign code, which may panic: what the look has come to is not lost
+    /// by that.
     #[cold]
-    fn wake_probes(&mut self, seat: u32, now: Time) {
-        self.due_queue.arm(seat, now);
-        drop(self.resolved.take());
+    fn wake_probes(&mut self) {
+        let resolved = self.resolved.take();
+        self.catch(|| drop(resolved));
+    }
+
+    /// Runs foreign code. If it panics, the panic is kept for the next poll.
+    fn catch(&mut self, run: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            lock(&self.panic).get_or_insert(panic);
+        }
     }
 
     /// The heartbeat of a member has ended.
@@ -443,11 +453,8 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         chunk.uncount(seat);
         let (id, stats) = (chunk.id(seat), chunk.stats(seat));
         let close_sent = chunk.close_sent(seat);
-        // The drop of a sink is foreign code, which may panic. The panic is kept, so that the departure is not
-        // lost.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(sink))) {
-            *lock(&self.panic) = Some(panic);
-        }
+        // The departure is not lost where the drop of the sink panics.
+        self.catch(|| drop(sink));
         Some(Stop::Departed(Departure {
             id,
             key,

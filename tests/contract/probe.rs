@@ -18,6 +18,7 @@ use futures_pinger::{
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::every_surface::{Surface, build, counters, surfaces, trusting};
+use crate::gateway::Gateway;
 use crate::hooks::{Hook, HookedSink};
 use crate::socket::{Kept, Msg, Woken};
 use crate::world::{Fault, Path, Rig, ScriptedSink, World, exact, ms, s};
@@ -733,16 +734,44 @@ fn a_member_is_probed_also_after_attach_and_an_id_that_is_gone_never_probes_anot
     assert_eq!(probe.now_or_never(), Some(Err(ProbeError::Ended)));
 }
 
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker");
+    }
+}
+
+/// The sink of a member fails, and the task of its probe panics when it is told.
+// contract: P101 R123
+#[test]
+fn a_task_that_panics_when_a_set_wakes_it_takes_no_departure_along() {
+    let mut gateway = Gateway::new(exact());
+    let (member, sink) = gateway.join();
+    gateway.run_until(s(1));
+    sink.fail(Fault::Ready);
+    let mut probe = gateway.handle.probe(member.id(), s(9));
+    let waker = Waker::from(Arc::new(Panics));
+    let asked = probe.poll_unpin(&mut Context::from_waker(&waker));
+    assert!(asked.is_pending());
+    let run = std::panic::AssertUnwindSafe(|| gateway.run_until(s(2)));
+    let panicked = std::panic::catch_unwind(run).is_err();
+    assert!(panicked, "the panic is the waker's");
+    gateway.task.poll();
+    gateway.run_until(s(3));
+    let ends: Vec<_> = gateway
+        .ends
+        .borrow()
+        .iter()
+        .map(|(_, end)| end.id)
+        .collect();
+    assert_eq!(ends, [member.id()]);
+    assert!(gateway.handle.is_empty());
+}
+
 // contract: P101 R123
 #[test]
 fn a_task_that_panics_when_a_set_wakes_it_takes_no_member_along() {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("a waker");
-        }
-    }
-
     let world = World::new();
     let config = exact().timeout(s(5)).no_close();
     let set = PingerSet::new(build(config)).with_timer(world.timer());
