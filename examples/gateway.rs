@@ -144,19 +144,12 @@ fn prometheus(totals: &Totals) -> String {
     let mut line = |name: &str, figure: u64| {
         writeln!(text, "{name} {figure}").expect("a string takes all");
     };
-    for (state, name) in [
-        (HeartbeatState::Idle, "idle"),
-        (HeartbeatState::Sending, "sending"),
-        (HeartbeatState::Waiting, "waiting"),
-        (HeartbeatState::Suspect, "suspect"),
-        (HeartbeatState::Closing, "closing"),
-        (HeartbeatState::Paused, "paused"),
-    ] {
-        let name = format!("ws_heartbeats{{state=\"{name}\"}}");
+    for &state in HeartbeatState::ALL {
+        let name = format!("ws_heartbeats{{state=\"{state}\"}}");
         line(&name, totals.members(state));
     }
-    for (phase, name) in [(TimeoutPhase::Pong, "pong"), (TimeoutPhase::Write, "write")] {
-        let name = format!("ws_heartbeat_verdicts_total{{phase=\"{name}\"}}");
+    for &phase in TimeoutPhase::ALL {
+        let name = format!("ws_heartbeat_verdicts_total{{phase=\"{phase}\"}}");
         line(&name, totals.verdicts(phase));
     }
     for (name, figure) in [

@@ -201,20 +201,11 @@ impl Totals {
     }
 }
 
-const STATES: [(HeartbeatState, &str); 7] = [
-    (HeartbeatState::Idle, "idle"),
-    (HeartbeatState::Sending, "sending"),
-    (HeartbeatState::Waiting, "waiting"),
-    (HeartbeatState::Suspect, "suspect"),
-    (HeartbeatState::Closing, "closing"),
-    (HeartbeatState::Paused, "paused"),
-    (HeartbeatState::Gone, "gone"),
-];
-
 impl Collector for Heartbeats {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let now = tokio::time::Instant::now().into_std();
-        let mut states = STATES.map(|(_, name)| (name, 0_i64));
+        let states = HeartbeatState::ALL.iter();
+        let mut states: Vec<_> = states.map(|state| (*state, 0_i64)).collect();
         let totals = {
             let board = self.board();
             let mut totals = board.gone;
@@ -222,9 +213,8 @@ impl Collector for Heartbeats {
                 let stats = controller.stats();
                 totals.add(&stats);
                 let state = stats.state_at(now);
-                if let Some(index) = STATES.iter().position(|(known, _)| *known == state) {
-                    states[index].1 += 1;
-                }
+                let counts = states.iter_mut().filter(|(known, _)| *known == state);
+                counts.for_each(|(_, count)| *count += 1);
             }
             totals
         };
@@ -236,7 +226,7 @@ impl Collector for Heartbeats {
             MetricType::Gauge,
         )?;
         for (state, count) in states {
-            let labels = [("state", state)];
+            let labels = [("state", state.as_str())];
             let series = connections.encode_family(&labels)?;
             ConstGauge::new(count).encode(series)?;
         }

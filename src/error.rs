@@ -148,6 +148,28 @@ pub enum TimeoutPhase {
     Silence,
 }
 
+impl TimeoutPhase {
+    /// All phases there are, for labels of metrics and the like. A later version may have more.
+    pub const ALL: &'static [Self] = &[Self::Write, Self::Pong, Self::Closing, Self::Silence];
+
+    /// The name in lower case, as `Display` shows it: `write`, `pong`, `closing` or `silence`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Pong => "pong",
+            Self::Closing => "closing",
+            Self::Silence => "silence",
+        }
+    }
+}
+
+impl fmt::Display for TimeoutPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 impl TimedOut {
     /// What the heartbeat was waiting for.
     #[must_use]
@@ -562,7 +584,10 @@ impl StdError for SendPingError {}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::stats::HeartbeatState;
 
     fn verdict() -> TimedOut {
         TimedOut {
@@ -624,6 +649,17 @@ mod tests {
             "no pong for 20s (after 12 answered pings, 3 other pongs came, last rtt 31ms, \
              the reader was away for 31s)"
         );
+    }
+
+    #[test]
+    fn each_phase_and_each_state_has_a_name_of_its_own() {
+        let phases: BTreeSet<_> = TimeoutPhase::ALL.iter().map(|it| it.to_string()).collect();
+        assert_eq!(phases.len(), 4);
+        let states: BTreeSet<_> = HeartbeatState::ALL
+            .iter()
+            .map(|it| it.to_string())
+            .collect();
+        assert_eq!(states.len(), 7);
     }
 
     #[test]

@@ -61,7 +61,8 @@ pin_project! {
     ///
     /// A member may have a key of type `K`, which comes back with its departure, such as the number of a
     /// connection. The set never looks at a key. Its [handle](PingerSetHandle) steers each member by its
-    /// [`MemberId`].
+    /// [`MemberId`], and knows no keys: to steer by keys, keep a map from key to id, and remove an entry with the
+    /// departure and when the connection ends, if the entry still has that id.
     ///
     /// Each member behaves as a [`Pinger`](crate::Pinger) over [`pinger`](crate::pinger()) does, with
     /// the set's configuration. Frames go to the member's own sink: usually the sending half of a small

@@ -1,5 +1,6 @@
 //! A snapshot of what a heartbeat has seen.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::rtt::Rtt;
@@ -69,6 +70,48 @@ pub enum HeartbeatState {
     Gone,
     /// The heartbeat is [paused](crate::Controller::pause): it sends no pings and judges nothing.
     Paused,
+}
+
+impl HeartbeatState {
+    /// All states there are, for labels of metrics and the like. A later version may have more.
+    pub const ALL: &'static [Self] = &[
+        Self::Idle,
+        Self::Sending,
+        Self::Waiting,
+        Self::Suspect,
+        Self::Closing,
+        Self::Gone,
+        Self::Paused,
+    ];
+
+    /// The name in lower case, as `Display` shows it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_pinger::HeartbeatState;
+    ///
+    /// assert_eq!(HeartbeatState::Suspect.as_str(), "suspect");
+    /// assert_eq!(HeartbeatState::ALL[0].to_string(), "idle");
+    /// ```
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Sending => "sending",
+            Self::Waiting => "waiting",
+            Self::Suspect => "suspect",
+            Self::Closing => "closing",
+            Self::Gone => "gone",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+impl fmt::Display for HeartbeatState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 impl Stats {

@@ -53,6 +53,9 @@ impl<Si> PingerSetHandle<Si> {
     /// most 256 configurations at a time. Those that [`replace_config`](Self::replace_config) has made equal
     /// still count one by one, each until its last member has left.
     ///
+    /// The granularity that is not set follows from the shortest duration of a configuration: where durations below
+    /// 1 s may come, set the same one in all configurations of a set.
+    ///
     /// # Errors
     ///
     /// The sink and the cause: another granularity, more than 256 configurations that members are under, or
