@@ -374,10 +374,11 @@ mod peers {
         /// The heartbeats that ended although their peers answer; it stops at so many.
         fn stop_and_go(&self, stops: &Stops, enough: usize) -> Vec<Report> {
             let mut ended = Vec::new();
-            for (pause, stop) in stops.draw() {
-                thread::sleep(pause);
+            let drawn = stops.draw();
+            for (pause, stop) in &drawn {
+                thread::sleep(*pause);
                 self.process.signal("STOP");
-                thread::sleep(stop);
+                thread::sleep(*stop);
                 self.process.signal("CONT");
                 ended.extend(self.process.reports());
                 if ended.len() >= enough {
@@ -387,6 +388,12 @@ mod peers {
             // What the last stop has done shows within a cycle.
             thread::sleep(INTERVAL + TIMEOUT + 2 * RTT);
             ended.extend(self.process.reports());
+            // Where the process got no time at the end of a stop, the stop was longer for it than it was.
+            for report in &mut ended {
+                let stops = drawn.iter().map(|(_, stop)| *stop);
+                let stop = stops.filter(|stop| *stop <= report.longest).max();
+                report.besides += report.longest - stop.unwrap_or(report.longest);
+            }
             ended
         }
 
@@ -707,6 +714,7 @@ mod heartbeats {
                 found: now - proof,
                 bound: bound(&self.config, &stalled),
                 besides: stalled.total.saturating_sub(stalled.longest),
+                longest: stalled.longest,
                 late_wakes,
             }
         }
@@ -803,13 +811,15 @@ mod heartbeats {
         pub(super) bound: Duration,
         /// How long in that time the process was kept from running, but for the longest stretch.
         pub(super) besides: Duration,
+        /// The longest stretch.
+        pub(super) longest: Duration,
         pub(super) late_wakes: u64,
     }
 
     impl Report {
         fn to_line(&self) -> String {
             format!(
-                "{} {} {} {} {} {} {} {}",
+                "{} {} {} {} {} {} {} {} {}",
                 self.connection,
                 self.ended,
                 self.waited.as_nanos(),
@@ -817,6 +827,7 @@ mod heartbeats {
                 self.found.as_nanos(),
                 self.bound.as_nanos(),
                 self.besides.as_nanos(),
+                self.longest.as_nanos(),
                 self.late_wakes,
             )
         }
@@ -831,6 +842,7 @@ mod heartbeats {
                 found,
                 bound,
                 besides,
+                longest,
                 late_wakes,
             ] = words[..]
             else {
@@ -845,6 +857,7 @@ mod heartbeats {
                 found: Duration::from_nanos(number(found)),
                 bound: Duration::from_nanos(number(bound)),
                 besides: Duration::from_nanos(number(besides)),
+                longest: Duration::from_nanos(number(longest)),
                 late_wakes: number(late_wakes),
             }
         }
