@@ -392,7 +392,8 @@ mod peers {
             for report in &mut ended {
                 let stops = drawn.iter().map(|(_, stop)| *stop);
                 let stop = stops.filter(|stop| *stop <= report.longest).max();
-                report.besides += report.longest - stop.unwrap_or(report.longest);
+                let stop = stop.unwrap_or(report.longest);
+                report.besides += report.longest.saturating_sub(stop);
             }
             ended
         }
