@@ -79,7 +79,7 @@ fn attempt(name: &str, bytes: Vec<u8>) -> Report {
 }
 
 /// The smallest scripts that once failed, and what was wrong.
-const FOUND: [(&str, &str); 24] = [
+const FOUND: [(&str, &str); 25] = [
     (
         "a message went into a socket that was not ready, after the end of closing",
         "000000000000000000000000000000009f0000000d007b0000cd0000",
@@ -175,6 +175,10 @@ const FOUND: [(&str, &str); 24] = [
     (
         "a reader that waited at the checkpoint was no first look",
         "0100565b010000000000000000000000720000000100840000d20000",
+    ),
+    (
+        "a write that was given up was stuck for the slack of the write timeout, not of the timeout",
+        "0101000000000000000000000000e900c70000820000000000d30000490000e60000960000840000000000",
     ),
 ];
 

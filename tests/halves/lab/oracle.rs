@@ -6,7 +6,7 @@ use futures_pinger::{HeartbeatState, ProbeError, TimedOut, TimeoutPhase};
 
 use super::app::{App, End, Event, Reader};
 use super::link::{Link, Msg};
-use super::script::{Lives, Settings};
+use super::script::{Lives, Settings, slack};
 
 /// What came of a script: for those who want to know what the scripts reach.
 #[derive(Debug, Default, Clone, Copy)]
@@ -284,9 +284,10 @@ impl Oracle {
             TimeoutPhase::Write => {
                 self.report.write_verdict = true;
                 let stuck = fallen.at - fallen.free_until;
-                // Of a write that was given up no more is known than that the socket was asked twice.
+                // Of a write that was given up no more is known than that the socket was asked twice, the slack
+                // of the write timeout apart.
                 let least = if fallen.beats {
-                    settings.slack().min(settings.write_timeout / 2)
+                    slack(settings.write_timeout).min(settings.write_timeout / 2)
                 } else {
                     settings.write_timeout
                 };

@@ -203,6 +203,11 @@ impl Script {
     }
 }
 
+/// The slack of a timeout, as its docs tell it.
+pub fn slack(timeout: Duration) -> Duration {
+    (timeout / 8).clamp(ms(10), ms(1000))
+}
+
 impl Settings {
     fn decode(header: [u8; HEADER]) -> Self {
         let flags = header[8];
@@ -320,7 +325,7 @@ impl Settings {
 
     /// The slack of the timeout, as its docs tell it.
     pub fn slack(&self) -> Duration {
-        (self.timeout / 8).clamp(ms(10), ms(1000))
+        slack(self.timeout)
     }
 
     /// How long after the last sign of life the verdict falls at the latest.
