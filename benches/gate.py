@@ -38,6 +38,8 @@ FEW, MANY = 2000, 22_000
 BATCH = 64
 # Above what is measured when a limit is lowered.
 MARGIN = 1.02
+# With more above what is measured, a limit would let a change for the worse pass.
+ROOM = 1.03
 
 
 def run(*command, check=True):
@@ -142,7 +144,7 @@ def lower(limits, figures):
     text = LIMITS.read_text()
     for name, limit in limits.items():
         room = figures[name] * MARGIN
-        new = math.ceil(room) if room >= 10 else round(room, 5)
+        new = math.ceil(room) if room >= 100 else round(room, 1 if room >= 10 else 5)
         if name in figures and new < limit:
             old = f'"{name}" = {{ limit = {limit}, '
             if text.count(old) != 1:
@@ -173,6 +175,10 @@ def main():
     for name, figure in figures.items():
         print(f"{name:<84}{figure:>10.6g}{limits.get(name, '-'):>10}")
     broken = [name for name, limit in limits.items() if name in figures and figures[name] > limit]
+    for name, limit in limits.items():
+        if name in figures and limit > figures[name] * ROOM:
+            above = f"{(limit / figures[name] - 1) * 100:.1f} %" if figures[name] else limit
+            print(f"limit {above} above what is measured, which --accept lowers: {name}")
     for name in missing:
         print(f"not measured: {name}", file=sys.stderr)
     for name in broken:
