@@ -93,6 +93,11 @@
 //! All features may be on at once, and none changes how another behaves. Without features no runtime is among the
 //! dependencies: the default timer, [`FuturesTimer`], works on any executor.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The labels of docs.rs say which features an item needs. What wasm is excluded from, or brings, is in the text.
+#![cfg_attr(
+    docsrs,
+    doc(auto_cfg(hide(feature = "wasm", target_family = "wasm", target_os = "unknown")))
+)]
 // Tests subtract from an instant only what they have added to it.
 #![cfg_attr(test, allow(clippy::unchecked_time_subtraction))]
 // The path of a method of `Machine` has one lifetime of the machine, and a visit needs a function for all lifetimes.
