@@ -291,8 +291,19 @@ impl Life {
         move |ping| answers[ping % answers.len()]
     }
 
-    /// The same for a heartbeat of its own: what comes of it until it leaves.
-    fn alone(&self, path: Path, config: ConfigBuilder, stalls: &[(Duration, Duration)]) -> Lived {
+    /// When a member leaves, if it does: a moment before what comes at that very time.
+    fn left(&self) -> Option<Duration> {
+        let left = |leaves| self.joins + leaves - ms(1) + Duration::from_nanos(1);
+        self.leaves.map(left)
+    }
+
+    /// The same for a heartbeat of its own: what comes of it until it leaves, and whether it was closing then.
+    fn alone(
+        &self,
+        path: Path,
+        config: ConfigBuilder,
+        stalls: &[(Duration, Duration)],
+    ) -> (Lived, bool) {
         let mut rig = Rig::new(path, config);
         for (from, to) in stalls {
             rig.stall(from.saturating_sub(self.joins)..to.saturating_sub(self.joins));
@@ -309,18 +320,17 @@ impl Life {
             });
         }
         let end = END.saturating_sub(self.joins);
-        rig.run_until(self.leaves.map_or(end, |leaves| leaves.min(end)) - ms(1));
+        let until = self.leaves.map_or(end, |leaves| leaves.min(end)) - ms(1);
+        rig.run_until(until);
         let (frames, end) = rig.transcript();
         let times = frames
             .into_iter()
             .map(|(at, _, what)| (at + self.joins, what));
         let end = end.map(|(at, end)| (at + self.joins, end.expect_err("a failure")));
         let stats = rig.stats();
-        (
-            times.collect(),
-            end,
-            [stats.sent(), stats.answered(), stats.missed()],
-        )
+        let counted = [stats.sent(), stats.answered(), stats.missed()];
+        let closing = stats.state_at(rig.world.instant(until)) == HeartbeatState::Closing;
+        ((times.collect(), end, counted), closing)
     }
 }
 
@@ -427,10 +437,9 @@ proptest! {
                     );
                 });
             }
-            if let Some(leaves) = life.leaves {
+            if let Some(left) = life.left() {
                 let (hand, last) = (hand.clone(), Arc::clone(&last));
-                // A moment before: what comes at that very time is not to be seen any more.
-                crew.world.at(life.joins + leaves - ms(1) + Duration::from_nanos(1), move || {
+                crew.world.at(left, move || {
                     let seen = hand.with(|member| (member.id(), member.stats()));
                     last.lock().expect("no panic").insert(number, seen.expect("it has joined"));
                     hand.leave();
@@ -449,8 +458,17 @@ proptest! {
                 Frame::Pong(_) => panic!("a heartbeat sends no pongs"),
             });
             let counted = [stats.sent(), stats.answered(), stats.missed()];
-            let lived: Lived = (frames.collect(), crew.end(id), counted);
-            prop_assert_eq!(lived, life.alone(path, config(), &stalls), "member {}", number);
+            let mut lived: Lived = (frames.collect(), crew.end(id), counted);
+            let (alone, closing) = life.alone(path, config(), &stalls);
+            // A member whose close frame is on its way departs with its verdict when it leaves.
+            if let Some(left) = life.left().filter(|left| closing && *left < END - ms(1)) {
+                let end = lived.1.take();
+                prop_assert!(
+                    matches!(&end, Some((at, Error::Timeout(_))) if *at == left),
+                    "member {}, which left at {:?}: {:?}", number, left, end,
+                );
+            }
+            prop_assert_eq!(lived, alone, "member {}", number);
         }
     }
 }
