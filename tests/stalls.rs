@@ -6,9 +6,9 @@
 //! is judged by the clock of the process they run in.
 //!
 //! A slow machine must not turn it red: where a verdict could be the fault of peers that were
-//! themselves kept from running, or of a process that between its stops had no time to read, the
-//! attempt does not count and is repeated; and bounds grow by the time that the process with the
-//! heartbeats was kept from running, as it measures itself.
+//! themselves kept from running, or of a process whose threads waited for a core while they could
+//! have read, the attempt does not count and is repeated; and bounds grow by the time that the process
+//! with the heartbeats was kept from running, as it measures itself.
 
 use std::env;
 use std::io::Write;
@@ -331,8 +331,8 @@ mod peers {
                     let late = run.peers.worst_lateness();
                     // Not the heartbeats' fault if it is as late as that.
                     let peers = late > TIMEOUT.saturating_sub(RTT) / 2;
-                    // Nor if a reader had no time to read between the checkpoint and the deadline, besides a stop.
-                    let busy = condemned.iter().all(|report| report.besides > SLACK);
+                    // Nor if a reader had no core to read on between the checkpoint and the deadline.
+                    let busy = condemned.iter().all(|report| report.without_core > SLACK);
                     let what = format!(
                         "{} false: {:?}; the peers were late by {late:?}",
                         condemned.len(),
@@ -374,11 +374,10 @@ mod peers {
         /// The heartbeats that ended although their peers answer; it stops at so many.
         fn stop_and_go(&self, stops: &Stops, enough: usize) -> Vec<Report> {
             let mut ended = Vec::new();
-            let drawn = stops.draw();
-            for (pause, stop) in &drawn {
-                thread::sleep(*pause);
+            for (pause, stop) in stops.draw() {
+                thread::sleep(pause);
                 self.process.signal("STOP");
-                thread::sleep(*stop);
+                thread::sleep(stop);
                 self.process.signal("CONT");
                 ended.extend(self.process.reports());
                 if ended.len() >= enough {
@@ -388,13 +387,6 @@ mod peers {
             // What the last stop has done shows within a cycle.
             thread::sleep(INTERVAL + TIMEOUT + 2 * RTT);
             ended.extend(self.process.reports());
-            // Where the process got no time at the end of a stop, the stop was longer for it than it was.
-            for report in &mut ended {
-                let stops = drawn.iter().map(|(_, stop)| *stop);
-                let stop = stops.filter(|stop| *stop <= report.longest).max();
-                let stop = stop.unwrap_or(report.longest);
-                report.besides += report.longest.saturating_sub(stop);
-            }
             ended
         }
 
@@ -584,6 +576,9 @@ mod peers {
 
 /// The side that is stopped.
 mod heartbeats {
+    use std::collections::HashMap;
+    use std::ffi::OsString;
+    use std::fs;
     use std::io::Read;
     use std::pin::pin;
     use std::process::{self, ExitCode};
@@ -714,8 +709,7 @@ mod heartbeats {
                 answered,
                 found: now - proof,
                 bound: bound(&self.config, &stalled),
-                besides: stalled.total.saturating_sub(stalled.longest),
-                longest: stalled.longest,
+                without_core: stalled.without_core,
                 late_wakes,
             }
         }
@@ -755,11 +749,23 @@ mod heartbeats {
     }
 
     /// When this process did not run.
-    struct Stalls(Mutex<Vec<(Instant, Duration)>>);
+    struct Stalls(Mutex<Vec<Turn>>);
+
+    struct Turn {
+        at: Instant,
+        /// How much later than asked for.
+        late: Duration,
+        waits: Waits,
+    }
+
+    /// By thread: how long it has waited for a core since its start. One that is stopped does not wait.
+    type Waits = HashMap<OsString, Duration>;
 
     struct Stalled {
         longest: Duration,
         total: Duration,
+        /// How long the thread that waited longest had no core, though it could have run.
+        without_core: Duration,
     }
 
     impl Stalls {
@@ -773,11 +779,14 @@ mod heartbeats {
                     loop {
                         let asked = tokio::time::Instant::now() + Self::TURN;
                         tokio::time::sleep_until(asked).await;
-                        let (late, now) = (asked.elapsed(), Clock::system().now());
-                        if late > Self::TURN {
-                            let mut seen = stalls.0.lock().unwrap_or_else(PoisonError::into_inner);
-                            seen.push((now, late));
-                        }
+                        let late = asked.elapsed();
+                        let turn = Turn {
+                            at: Clock::system().now(),
+                            late,
+                            waits: waits(),
+                        };
+                        let mut seen = stalls.0.lock().unwrap_or_else(PoisonError::into_inner);
+                        seen.push(turn);
                     }
                 }
             });
@@ -788,13 +797,37 @@ mod heartbeats {
             // One that is under way is seen at its end.
             tokio::time::sleep(4 * Self::TURN).await;
             let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let within = |(end, late): &&(Instant, Duration)| *end >= from && *end <= to + *late;
-            let within = seen.iter().filter(within).map(|(_, late)| *late);
+            let within = seen.iter().filter(|turn| turn.late > Self::TURN);
+            let within = within.filter(|turn| turn.at >= from && turn.at <= to + turn.late);
+            let within = within.map(|turn| turn.late);
+            let before = seen.iter().rfind(|turn| turn.at <= from);
+            let after = seen.iter().find(|turn| turn.at >= to);
+            let (before, after) = (before.or(seen.first()), after.or(seen.last()));
+            let without_core = before.zip(after).map(|(before, after)| {
+                let grown = after.waits.iter().map(|(thread, wait)| {
+                    let before = before.waits.get(thread).copied();
+                    wait.saturating_sub(before.unwrap_or_default())
+                });
+                grown.max().unwrap_or_default()
+            });
             Stalled {
                 longest: within.clone().max().unwrap_or_default(),
                 total: within.sum(),
+                without_core: without_core.unwrap_or_default(),
             }
         }
+    }
+
+    /// Nothing where the system does not tell: then nothing is excused by it.
+    fn waits() -> Waits {
+        let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
+        let threads = threads.filter_map(Result::ok).filter_map(|thread| {
+            let told = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            // The time on a core, the time without one, and how often, in nanoseconds.
+            let wait = told.split(' ').nth(1)?.parse().ok()?;
+            Some((thread.file_name(), Duration::from_nanos(wait)))
+        });
+        threads.collect()
     }
 
     /// How a heartbeat ended, as a line of text.
@@ -810,25 +843,22 @@ mod heartbeats {
         pub(super) found: Duration,
         /// What that may be at the most.
         pub(super) bound: Duration,
-        /// How long in that time the process was kept from running, but for the longest stretch.
-        pub(super) besides: Duration,
-        /// The longest stretch.
-        pub(super) longest: Duration,
+        /// How long in that time a thread of the process could have run, and had no core.
+        pub(super) without_core: Duration,
         pub(super) late_wakes: u64,
     }
 
     impl Report {
         fn to_line(&self) -> String {
             format!(
-                "{} {} {} {} {} {} {} {} {}",
+                "{} {} {} {} {} {} {} {}",
                 self.connection,
                 self.ended,
                 self.waited.as_nanos(),
                 self.answered,
                 self.found.as_nanos(),
                 self.bound.as_nanos(),
-                self.besides.as_nanos(),
-                self.longest.as_nanos(),
+                self.without_core.as_nanos(),
                 self.late_wakes,
             )
         }
@@ -842,8 +872,7 @@ mod heartbeats {
                 answered,
                 found,
                 bound,
-                besides,
-                longest,
+                without_core,
                 late_wakes,
             ] = words[..]
             else {
@@ -857,8 +886,7 @@ mod heartbeats {
                 answered: number(answered),
                 found: Duration::from_nanos(number(found)),
                 bound: Duration::from_nanos(number(bound)),
-                besides: Duration::from_nanos(number(besides)),
-                longest: Duration::from_nanos(number(longest)),
+                without_core: Duration::from_nanos(number(without_core)),
                 late_wakes: number(late_wakes),
             }
         }
