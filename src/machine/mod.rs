@@ -3,6 +3,7 @@
 //! | File | Holds |
 //! |---|---|
 //! | `machine` | every transition |
+//! | `questions` | what the record says, and what follows of it |
 //! | `record` | the state of one heartbeat, field by field |
 //! | `schedule` | when the next ping is due: pure functions |
 //! | `deadline` | one deadline and its grace for local stalls |
@@ -18,6 +19,7 @@ mod event;
 mod machine;
 mod progress;
 mod proof;
+mod questions;
 mod record;
 mod schedule;
 mod turn;
@@ -27,7 +29,8 @@ pub(crate) use self::deadline::{Check, Deadline, slack};
 pub(crate) use self::event::Event;
 pub(crate) use self::event::Events;
 pub use self::machine::{BACKLOG_LIMIT, Destination, PongKind, Verdict};
-pub(crate) use self::machine::{Heeded, Machine, Standing, Terms, Trouble};
+pub(crate) use self::machine::{Machine, Terms};
 pub(crate) use self::proof::Key;
+pub(crate) use self::questions::{Heeded, Standing, Trouble};
 pub(crate) use self::record::{Handshake, Record};
 pub(crate) use self::turn::{Input, SinkState, Step, Turn};
