@@ -91,7 +91,8 @@ pin_project! {
     ///
     /// The one exception is a pong behind more unread messages than may be [read
     /// ahead](Self::with_lookahead): such a pong is not judged, and its ping counts neither as answered
-    /// nor as missed. Pings keep leaving, and writes are judged.
+    /// nor as missed. Pings keep leaving, and writes are judged: the socket is asked twice, an eighth of the
+    /// write timeout (1 s at the most) apart, as the application may have given its write up.
     ///
     /// While nothing at all is polled, no ping leaves, the peer's are not answered, and nothing is judged. The
     /// next poll reads what has arrived before it judges anything.

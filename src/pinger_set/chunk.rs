@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use std::task::Wake;
 
 use self::probes::ProbeLists;
-use super::MemberId;
 use super::hub::Hub;
 use super::totals::Tally;
+use super::{Departure, End, MemberId};
 use crate::error::Closed;
 use crate::frame::CloseReason;
 use crate::machine::{Machine, Record, Terms, Verdict};
@@ -171,10 +171,6 @@ impl Chunk {
         self.seats().machine(seat).verdict()
     }
 
-    pub(super) fn close_sent(&self, seat: u32) -> bool {
-        self.seats().machine(seat).close_sent()
-    }
-
     /// A new member takes the seat.
     pub(super) fn join(&self, seat: u32) -> MemberId {
         self.seats().join(seat)
@@ -281,10 +277,6 @@ impl Chunk {
         self.seats().act(seat, |machine| machine.begin_write(now));
     }
 
-    pub(super) fn id(&self, seat: u32) -> MemberId {
-        self.seats().id(seat)
-    }
-
     /// See [`Machine::ping_after_sleep`].
     pub(super) fn ping_after_sleep(&self, seat: u32, asleep: Span, by: Time) {
         self.seats()
@@ -327,6 +319,20 @@ impl Chunk {
         let counted = self.seats().uncount(seat);
         if counted {
             self.hub.uncount();
+        }
+    }
+
+    /// What the heartbeat of the member has come to, by its `end`.
+    pub(super) fn departure<K, E>(&self, seat: u32, key: K, end: End<E>) -> Departure<K, E> {
+        let seats = &mut *self.seats();
+        let id = seats.id(seat);
+        let machine = seats.machine(seat);
+        Departure {
+            id,
+            key,
+            stats: machine.stats(),
+            end,
+            close_sent: machine.close_sent(),
         }
     }
 

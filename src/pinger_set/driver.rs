@@ -451,17 +451,10 @@ impl<Si: Sink<Frame> + Unpin, K> Driver<Si, K> {
         let (sink, key) = self.give_up(seat)?;
         let chunk = &self.lane(seat).chunk;
         chunk.uncount(seat);
-        let (id, stats) = (chunk.id(seat), chunk.stats(seat));
-        let close_sent = chunk.close_sent(seat);
+        let departure = chunk.departure(seat, key, end);
         // The departure is not lost where the drop of the sink panics.
         self.catch(|| drop(sink));
-        Some(Stop::Departed(Departure {
-            id,
-            key,
-            stats,
-            end,
-            close_sent,
-        }))
+        Some(Stop::Departed(departure))
     }
 }
 
