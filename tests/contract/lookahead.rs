@@ -369,6 +369,30 @@ fn a_write_that_was_given_up_is_asked_for_before_it_is_judged() {
     }
 }
 
+// contract: O90 Q108
+#[test]
+fn a_write_that_was_given_up_is_not_judged_by_a_yield() {
+    let mut kept = Kept::with_lookahead(exact().interval(s(3600)), 0);
+    kept.script.receive(Msg::Data(0));
+    kept.alive
+        .as_mut()
+        .get_mut()
+        .ping_now()
+        .expect("it goes on");
+    assert_eq!(kept.beat_until(s(1)), None);
+    kept.script.block_flush();
+    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
+    assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
+    assert_eq!(kept.poll_flush(), Poll::Pending);
+    kept.at(s(5), |script| script.unblock());
+    // As many as there are looks before a verdict.
+    kept.script.yield_at(|poll| poll < 2);
+    assert_eq!(kept.beat_until(s(3500)), None);
+    assert_eq!(kept.messages().len(), 0, "the reader was away");
+    kept.run_until(s(3500));
+    kept.assert_alive();
+}
+
 // contract: O90
 #[test]
 fn an_error_of_a_write_that_was_given_up_is_yielded_by_the_stream() {

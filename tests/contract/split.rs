@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt, poll};
-use futures_pinger::testing::{ScriptedSocket, SocketScript};
+use futures_pinger::testing::{Fault, ScriptedSocket, SocketScript};
 use futures_pinger::{
-    Config, Error, HeartbeatState, KeepAlive, ReadHalf, Rfc6455, TimeoutPhase, WriteHalf,
+    Config, Error, HeartbeatState, KeepAlive, ReadHalf, ReuniteError, Rfc6455, TimeoutPhase,
+    WriteHalf,
 };
 use futures_test::task::new_count_waker;
 use tokio::sync::mpsc;
@@ -184,6 +185,36 @@ fn a_close_frame_of_the_writing_half_gives_the_connection_so_long_to_end() {
     });
 }
 
+// contract: O92
+#[test]
+fn both_halves_come_to_the_end_where_the_connection_breaks_after_its_closing_handshake() {
+    let world = World::new();
+    let (mut reader, mut writer, script) = halves(&world);
+    world.run_within(s(300), async {
+        let reading = async {
+            let close = reader.next().await.expect("the answer");
+            assert_eq!(close, Ok(Message::Close(None)));
+            assert_eq!(reader.next().await, None, "the error is the end");
+        };
+        let writing = async {
+            writer
+                .send(Message::Close(None))
+                .await
+                .expect("there is room");
+            world.sleep(s(5)).await;
+            script.receive(Message::Close(None));
+            world.sleep(s(1)).await;
+            script.fail(Fault::Ready);
+            script.fail(Fault::Flush);
+            script.receive_error();
+            world.sleep(s(1)).await;
+            assert_eq!(writer.send(text(1)).await, Err(Error::Closed));
+            assert_eq!(writer.close().await, Ok(()));
+        };
+        futures::join!(reading, writing);
+    });
+}
+
 #[test]
 fn either_half_has_controllers() {
     let world = World::new();
@@ -213,8 +244,10 @@ fn the_halves_of_one_socket_are_the_whole_again_and_others_are_not() {
         refused.to_string(),
         "the two halves are not of the same socket"
     );
-    let mut whole = refused.0.reunite(writer).expect("the same socket");
-    drop((refused.1, other_reader));
+    let ReuniteError(reader, other_writer) = refused;
+    let mut whole = reader.reunite(writer).expect("the same socket");
+    let other = other_reader.reunite(other_writer);
+    drop(other.expect("the same socket"));
     script.receive(text(1));
     world.run_within(s(100), async {
         assert_eq!(whole.next().await.expect("one").expect("no error"), text(1));

@@ -100,6 +100,87 @@ fn the_close_frame_of_a_preset_is_that_of_the_messages_below_where_they_have_one
 
 // contract: P104
 #[test]
+fn the_ping_of_a_peer_is_answered_with_what_it_has_in_the_place_of_the_id() {
+    let cases: [(Preset, &str, &str); 8] = [
+        (
+            Arc::new(with_id()),
+            r#"{"op":"ping","id":7}"#,
+            r#"{"op":"pong","id":7}"#,
+        ),
+        (
+            Arc::new(with_id()),
+            r#"{"id":"a\"b","op":"ping"}"#,
+            r#"{"op":"pong","id":"a\"b"}"#,
+        ),
+        (
+            Arc::new(with_id()),
+            r#"{"op":"ping","id":{"n":[1,null]}}"#,
+            r#"{"op":"pong","id":{"n":[1,null]}}"#,
+        ),
+        (
+            Arc::new(GraphqlWs::new()),
+            r#"{"type":"ping"}"#,
+            r#"{"type":"pong"}"#,
+        ),
+        (
+            Arc::new(GraphqlWs::new()),
+            r#"{"type":"ping","payload":{"n":1}}"#,
+            r#"{"type":"pong","payload":{"n":1}}"#,
+        ),
+        (Arc::new(EngineIo::new()), "2", "3"),
+        (
+            Arc::new(Text::new("ping", "pong").expect("valid")),
+            "ping",
+            "pong",
+        ),
+        (
+            Arc::new(Text::new("PING $id", "PONG $id").expect("valid")),
+            "PING 31",
+            "PONG 31",
+        ),
+    ];
+    for (preset, ping, pong) in cases {
+        let answer = preset.pong_for(&Message::text(ping));
+        assert_eq!(answer, Some(Message::text(pong)), "{ping}");
+    }
+}
+
+// contract: P105
+#[test]
+fn a_text_that_is_no_json_or_longer_than_any_ping_is_data() {
+    let long = |text: &str| format!("{text}{}", " ".repeat(1024));
+    let presets: [(Preset, &[&str]); 3] = [
+        (
+            Arc::new(GraphqlWs::new()),
+            &[r#"{"type":"ping"}"#, r#"{"type":"pong"}"#],
+        ),
+        (Arc::new(with_id()), &[r#"{"op":"ping","id":7}"#]),
+        (
+            Arc::new(Phoenix::new()),
+            &[r#"[null,"7","phoenix","phx_reply",{"status":"ok","response":{}}]"#],
+        ),
+    ];
+    for (preset, beats) in presets {
+        for beat in beats {
+            let kind = |text: String| match preset.classify(&Message::text(text)) {
+                MessageKind::Data => true,
+                MessageKind::Ping(_) | MessageKind::Pong(_) | MessageKind::Answer => false,
+                other => panic!("{other:?}"),
+            };
+            assert!(!kind((*beat).into()), "{beat}");
+            assert!(kind(long(beat)), "{beat}");
+            assert!(kind(format!("{beat}]")), "{beat}");
+            assert!(kind(beat[1..].into()), "{beat}");
+        }
+        for text in ["", "{", "[", "null", "ping", "{}", "[]", "7"] {
+            let message = Message::text(text);
+            assert_eq!(preset.classify(&message), MessageKind::Data, "{text}");
+        }
+    }
+}
+
+// contract: P104
+#[test]
 fn a_beat_without_a_pong_has_no_answer() {
     let (tx, rx) = unbounded::<Message>();
     let (pings, ponger) = ponger(FrameSink::new(tx, Stomp::new()));
