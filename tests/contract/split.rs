@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use futures::stream::FusedStream;
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt, poll};
 use futures_pinger::testing::{Fault, ScriptedSocket, SocketScript};
 use futures_pinger::{
@@ -194,7 +195,9 @@ fn both_halves_come_to_the_end_where_the_connection_breaks_after_its_closing_han
         let reading = async {
             let close = reader.next().await.expect("the answer");
             assert_eq!(close, Ok(Message::Close(None)));
+            assert!(!reader.is_terminated());
             assert_eq!(reader.next().await, None, "the error is the end");
+            assert!(reader.is_terminated());
         };
         let writing = async {
             writer

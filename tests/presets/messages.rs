@@ -101,7 +101,7 @@ fn the_close_frame_of_a_preset_is_that_of_the_messages_below_where_they_have_one
 // contract: P104
 #[test]
 fn the_ping_of_a_peer_is_answered_with_what_it_has_in_the_place_of_the_id() {
-    let cases: [(Preset, &str, &str); 8] = [
+    let cases: [(Preset, &str, &str); 9] = [
         (
             Arc::new(with_id()),
             r#"{"op":"ping","id":7}"#,
@@ -126,6 +126,11 @@ fn the_ping_of_a_peer_is_answered_with_what_it_has_in_the_place_of_the_id() {
             Arc::new(GraphqlWs::new()),
             r#"{"type":"ping","payload":{"n":1}}"#,
             r#"{"type":"pong","payload":{"n":1}}"#,
+        ),
+        (
+            Arc::new(Phoenix::default()),
+            r#"[null,"7","phoenix","heartbeat",{}]"#,
+            r#"[null,"7","phoenix","phx_reply",{"status":"ok","response":{}}]"#,
         ),
         (Arc::new(EngineIo::new()), "2", "3"),
         (
