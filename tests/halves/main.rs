@@ -79,7 +79,7 @@ fn attempt(name: &str, bytes: Vec<u8>) -> Report {
 }
 
 /// The smallest scripts that once failed, and what was wrong.
-const FOUND: [(&str, &str); 25] = [
+const FOUND: [(&str, &str); 27] = [
     (
         "a message went into a socket that was not ready, after the end of closing",
         "000000000000000000000000000000009f0000000d007b0000cd0000",
@@ -179,6 +179,14 @@ const FOUND: [(&str, &str); 25] = [
     (
         "a write that was given up was stuck for the slack of the write timeout, not of the timeout",
         "0101000000000000000000000000e900c70000820000000000d30000490000e60000960000840000000000",
+    ),
+    (
+        "the oracle took a late pong of ours that was read ahead for no message",
+        "011200e3000000000080000000000000000000c700006300006b0000000000b30000710000c50000000000000100",
+    ),
+    (
+        "the same of a pong that a policy had answered before",
+        "01aa122b01000000004300000000be004901006600005b0000c10000000000720000000000000000",
     ),
 ];
 

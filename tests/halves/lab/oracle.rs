@@ -68,6 +68,8 @@ pub struct Oracle {
     /// How much of what has arrived the reader was given.
     pub yielded: usize,
     pongs_read: usize,
+    /// The same when the reader was about nothing else.
+    pongs_yielded: usize,
     messages_read: usize,
     pub is_paused: bool,
     /// The heartbeat was stopped.
@@ -107,6 +109,7 @@ impl Oracle {
             unreadable: false,
             yielded: 0,
             pongs_read: 0,
+            pongs_yielded: 0,
             messages_read: 0,
             is_paused: false,
             is_plain: false,
@@ -497,7 +500,17 @@ impl Oracle {
         }
         self.was_driven = driven;
         let ours = driven && app.begun && !self.is_paused && !self.is_plain && !self.over;
-        let unread = link.unread(self.yielded);
+        if app.reads() {
+            self.pongs_yielded = link.pongs_read;
+        }
+        // A pong of ours that proves nothing any more may take a place among what is read ahead.
+        let policy = self.settings.liveness != Lives::Pong;
+        let ours_ahead = if link.has_read_late || policy {
+            link.pongs_read - self.pongs_yielded
+        } else {
+            0
+        };
+        let unread = link.unread(self.yielded) + ours_ahead;
         let unreadable = unread >= self.settings.lookahead;
         let readable = app.reads() || !unreadable;
         self.unreadable = self.data_unread(link) >= self.settings.lookahead;
