@@ -17,7 +17,7 @@ use crate::frame::{Frame, Pong};
 use crate::handle::{Controller, PongSender, Pongs, pongs};
 use crate::machine::{Destination, Input, Verdict};
 use crate::meter::{Meter, Progress};
-use crate::shared::{Driving, Owner, Presence, Seen, Then, Visited};
+use crate::shared::{Driving, Owner, Presence, Then, Visited};
 use crate::stats::Stats;
 use crate::time::Time;
 use crate::timer::{Alarm, FuturesTimer, Timer};
@@ -529,11 +529,11 @@ where
                     _ => until,
                 };
                 let home = &*self.home;
-                let Seen { grid, rung, probes } = driving.seen();
+                let seen = driving.seen();
                 if self
                     .alarm
                     .as_mut()
-                    .poll_at(until.min(probes), grid, rung, || waker)
+                    .poll_at(until.min(seen.probes), seen.grid, seen.rung, || waker)
                     .is_ready()
                 {
                     // The instant has come since `now` was read, or the timer is early. The wake goes by

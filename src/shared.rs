@@ -637,6 +637,9 @@ pub(crate) enum Then {
 /// What a driver needs to know after it has driven.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
+    /// Whether a call wakes the driver's task. If not, its waker was woken in this poll, and the next poll must
+    /// enter anew.
+    pub(crate) registered: bool,
     /// Whether the timer may have fired since it was polled last.
     pub(crate) rung: bool,
     /// When to look at the probes that wait.
@@ -656,6 +659,7 @@ impl<'a> Driving<'a> {
             dedicated_close: false,
             last: LastAnswer::NONE,
             seen: Seen {
+                registered: false,
                 rung: false,
                 probes: Time::NEVER,
                 grid: Grid::NONE,
@@ -695,6 +699,7 @@ impl Turns for Driving<'_> {
             }
             if self.then != Then::ComeBack {
                 self.seen.grid = machine.grid();
+                self.seen.registered = state.bell.has_driver();
                 self.seen.rung = state.bell.rest(self.then == Then::Sleep);
                 self.shared.called.store(false, Ordering::Relaxed);
             }

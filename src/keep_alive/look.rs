@@ -283,6 +283,7 @@ where
                     *self.still = *self.clear
                         && by == By::Reader
                         && then == Then::Sleep
+                        && seen.registered
                         && self.ahead.is_empty()
                         && !*self.owes_answer;
                     let (heeded, awaited, verdict_fell) = self
@@ -382,10 +383,11 @@ where
     }
 
     fn arm(&mut self, until: Time, seen: Seen) {
-        let (home, Seen { grid, rung, probes }) = (&*self.home, seen);
-        let until = until.min(probes);
+        let home = &*self.home;
+        let until = until.min(seen.probes);
         let alarm = self.alarm.as_mut();
-        if alarm.poll_at(until, grid, rung, || home.waker()).is_ready() {
+        let armed = alarm.poll_at(until, seen.grid, seen.rung, || home.waker());
+        if armed.is_ready() {
             // The instant has come since `now` was read, or the timer is early. The wake goes by way of the
             // executor, so that a broken timer cannot keep us in a loop.
             home.ring();

@@ -40,6 +40,12 @@ impl Bell {
         self.asleep
     }
 
+    /// Whether the waker of the driver's task is here: it is not if the timer or a sink has woken since
+    /// [`enter`](Self::enter).
+    pub(crate) const fn has_driver(&self) -> bool {
+        self.driver.is_some()
+    }
+
     /// Marks the driver as awake, and makes this task the one to wake. Returns the waker that this replaces,
     /// for the caller to drop after it has released the lock.
     #[inline]

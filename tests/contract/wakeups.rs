@@ -1,9 +1,18 @@
 //! H. Wake-ups: the World polls only when woken, so most tests here are of what wakes, and what
 //! does not.
 
-use futures_pinger::{Liveness, Stopped};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
-use crate::world::{Path, Rig, SinkScript, each_path, each_pinger, exact, ms, s};
+use futures::StreamExt;
+use futures_pinger::{Clock, Error, Instant, KeepAlive, Liveness, Stopped, Timer};
+
+use crate::socket::{Plain, Woken};
+use crate::world::{
+    ManualTimer, Path, Rig, SinkScript, World, each_path, each_pinger, exact, ms, s,
+};
 
 /// Runs to `time` and tells how many wakes `event`, then, brings about.
 fn wakes_of(rig: &mut Rig, time: u64, event: impl FnOnce(&Rig)) -> usize {
@@ -294,4 +303,70 @@ fn pending_in_between_changes_the_number_of_polls_alone() {
     };
     assert_eq!(run(false), Stopped::PongsEnded);
     assert_eq!(run(true), Stopped::PongsEnded);
+}
+
+/// A timer whose wake comes in the middle of a poll, as that of a timer on another thread may.
+struct Crossing {
+    timer: ManualTimer,
+    waker: Mutex<Option<Waker>>,
+    /// Whether the reads of the clock wake.
+    crosses: Arc<AtomicBool>,
+}
+
+impl Timer for Crossing {
+    fn clock(&self) -> Clock {
+        self.timer.clock()
+    }
+
+    fn now(&self) -> Instant {
+        if self.crosses.load(Ordering::Relaxed) {
+            let waker = self.waker.lock().expect("no panic").clone();
+            waker.expect("it was polled before").wake();
+        }
+        self.timer.now()
+    }
+
+    fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+        Pin::new(&mut self.timer).reset(deadline);
+    }
+
+    fn poll_elapsed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        *self.waker.lock().expect("no panic") = Some(cx.waker().clone());
+        Pin::new(&mut self.timer).poll_elapsed(cx)
+    }
+}
+
+// The wake had used up the reader's waker, and the poll that it brought about took the short way, which left none:
+// nothing of the heartbeat woke the reader any more, and a peer that was gone was not found.
+// contract: H51
+#[test]
+fn a_reader_whose_poll_is_crossed_by_the_wake_of_its_timer_is_woken_again() {
+    let (world, crosses) = (World::new(), Arc::<AtomicBool>::default());
+    let (socket, script) = world.socket(Plain);
+    let timer = Crossing {
+        timer: world.timer(),
+        waker: Mutex::default(),
+        crosses: Arc::clone(&crosses),
+    };
+    let config = exact().timeout(s(5)).no_close().build().expect("valid");
+    let mut alive = KeepAlive::with_protocol(socket, Plain, config).with_timer(timer);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut read = || alive.poll_next_unpin(&mut Context::from_waker(&waker));
+    assert!(read().is_pending());
+    while world.step(s(20)) {}
+
+    // The ping leaves, and the timer is armed for the time of its pong.
+    crosses.store(true, Ordering::Relaxed);
+    assert!(read().is_pending());
+    crosses.store(false, Ordering::Relaxed);
+    assert_eq!(script.pings(), [s(20)]);
+    let mut polled = Poll::Pending;
+    while polled.is_pending() && (woken.flag.load(Ordering::Relaxed) || world.step(s(60))) {
+        if woken.flag.swap(false, Ordering::Relaxed) {
+            polled = read();
+        }
+    }
+    assert!(matches!(polled, Poll::Ready(Some(Err(Error::Timeout(_))))));
+    assert_eq!(world.elapsed(), s(25));
 }
