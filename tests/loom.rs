@@ -7,22 +7,26 @@
 //! A lost wake-up is a deadlock, which loom reports by ending the process.
 #![cfg(futures_pinger_loom)]
 
+#[path = "threads/parts.rs"]
+mod parts;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Sink, Stream};
 use futures_pinger::{
-    Clock, CloseReason, Closed, Config, ConfigBuilder, Controller, End, Frame, Instant, KeepAlive,
-    Liveness, Member, MessageKind, PingNowError, PingerSet, PongKind, PongSender, ProbeError,
-    Protocol, Stopped, Timer, pinger,
+    CloseReason, Closed, Config, ConfigBuilder, Controller, End, Frame, KeepAlive, Liveness,
+    Member, MessageKind, PingNowError, PingerSet, PongKind, PongSender, ProbeError, Protocol,
+    Stopped, Timer, pinger,
 };
-use loom::sync::{Condvar, Mutex, MutexGuard};
+use loom::sync::Mutex;
 use loom::thread;
+
+use self::parts::{Count, Hand, Peer, Still, Task, block_on};
 
 /// Runs `test` in every order that its two threads can take.
 fn model_of_two(test: impl Fn() + Sync + Send + 'static) {
@@ -37,247 +41,7 @@ fn model_of_three(test: impl Fn() + Sync + Send + 'static) {
     model.check(test);
 }
 
-// --- the executor ---
-
-/// A task that counts its wakes, and is polled once more only after one: unlike the tasks of loom's own
-/// `block_on`, which are also polled for no reason.
-struct Task {
-    wakes: Mutex<Wakes>,
-    woken: Condvar,
-}
-
-#[derive(Default)]
-struct Wakes {
-    /// Whether the task was woken since it was polled last.
-    pending: bool,
-    total: usize,
-}
-
-impl Task {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            wakes: Mutex::default(),
-            woken: Condvar::new(),
-        })
-    }
-
-    /// Polls until `poll` is ready.
-    fn run<R>(self: &Arc<Self>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
-        loop {
-            if let Poll::Ready(result) = self.poll(&mut poll) {
-                return result;
-            }
-            let mut wakes = self.wakes.lock().expect("no panic");
-            while !wakes.pending {
-                wakes = self.woken.wait(wakes).expect("no panic");
-            }
-            wakes.pending = false;
-        }
-    }
-
-    /// Polls once, woken or not.
-    fn poll<R>(self: &Arc<Self>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        let waker = Waker::from(Arc::clone(self));
-        // Else each poll would be one by another task.
-        assert!(waker.will_wake(&waker.clone()));
-        poll(&mut Context::from_waker(&waker))
-    }
-
-    fn wakes(&self) -> usize {
-        self.wakes.lock().expect("no panic").total
-    }
-}
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        {
-            let mut wakes = self.wakes.lock().expect("no panic");
-            wakes.pending = true;
-            wakes.total += 1;
-        }
-        self.woken.notify_one();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    Task::new().run(|cx| future.as_mut().poll(cx))
-}
-
-// --- the time ---
-
-/// The hand of a clock, which any thread moves. The time stands still but for that.
-#[derive(Clone)]
-struct Hand(loom::sync::Arc<Mutex<Time>>);
-
-struct Time {
-    now: Instant,
-    deadline: Option<Instant>,
-    /// How often the time came to a deadline before there was one.
-    early: u32,
-    waker: Option<Waker>,
-}
-
-impl Hand {
-    fn new() -> Self {
-        Self(loom::sync::Arc::new(Mutex::new(Time {
-            now: start(),
-            deadline: None,
-            early: 0,
-            waker: None,
-        })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Time> {
-        self.0.lock().expect("no panic")
-    }
-
-    /// The time comes to the deadline that the timer is armed for: the timer fires. While the timer is
-    /// not armed, or has fired, the time comes to the next deadline as soon as that is set.
-    fn fire(&self) {
-        self.wake(|time| match time.deadline {
-            Some(deadline) if time.now < deadline => time.now = deadline,
-            _ => time.early += 1,
-        });
-    }
-
-    /// The timer wakes although its time has not come, and forgets whom to wake.
-    fn wake_early(&self) {
-        self.wake(|_| {});
-    }
-
-    fn wake(&self, change: impl FnOnce(&mut Time)) {
-        let waker = {
-            let mut time = self.lock();
-            change(&mut time);
-            time.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// The timer of a heartbeat.
-    fn timer(&self) -> Hands {
-        Hands(self.clone())
-    }
-
-    /// What the timer is armed for, from the start on.
-    fn armed_for(&self) -> Option<Duration> {
-        let deadline = self.lock().deadline;
-        deadline.map(|deadline| deadline - start())
-    }
-}
-
-/// The timer on a clock whose hand any thread moves. One that is dropped forgets whom to wake.
-struct Hands(Hand);
-
-impl Drop for Hands {
-    fn drop(&mut self) {
-        let waker = self.0.lock().waker.take();
-        drop(waker);
-    }
-}
-
-impl Timer for Hands {
-    fn clock(&self) -> Clock {
-        let hand = self.0.clone();
-        Clock::new(move || hand.lock().now)
-    }
-
-    fn reset(self: Pin<&mut Self>, deadline: Instant) {
-        let mut time = self.0.lock();
-        time.deadline = Some(deadline);
-        if time.early > 0 && time.now < deadline {
-            time.early -= 1;
-            time.now = deadline;
-        }
-    }
-
-    fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut time = self.0.lock();
-        if time.deadline.is_some_and(|deadline| deadline <= time.now) {
-            return Poll::Ready(());
-        }
-        let old = time.waker.replace(cx.waker().clone());
-        drop(time);
-        drop(old);
-        Poll::Pending
-    }
-}
-
-/// Time stands still: nothing but a thread wakes the heartbeat.
-struct Still;
-
-impl Timer for Still {
-    fn clock(&self) -> Clock {
-        Clock::new(start)
-    }
-
-    fn reset(self: Pin<&mut Self>, _deadline: Instant) {}
-
-    fn poll_elapsed(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
-/// When every run of every model begins.
-fn start() -> Instant {
-    static START: LazyLock<Instant> = LazyLock::new(|| Clock::system().now());
-    *START
-}
-
 // --- the parts ---
-
-/// A count that all threads see.
-#[derive(Clone)]
-struct Count(loom::sync::Arc<loom::sync::atomic::AtomicUsize>);
-
-impl Count {
-    fn new() -> Self {
-        Self(loom::sync::Arc::new(loom::sync::atomic::AtomicUsize::new(
-            0,
-        )))
-    }
-
-    fn add(&self) {
-        self.0.fetch_add(1, loom::sync::atomic::Ordering::SeqCst);
-    }
-
-    fn get(&self) -> usize {
-        self.0.load(loom::sync::atomic::Ordering::SeqCst)
-    }
-}
-
-/// A sink that hands each ping to a function.
-struct Peer<F>(F);
-
-impl<F: FnMut(Bytes) + Unpin> Sink<Frame> for Peer<F> {
-    type Error = ();
-
-    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), ()> {
-        if let Frame::Ping(payload) = frame {
-            (self.0)(payload);
-        }
-        Ok(())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 /// A peer that never answers, and the count of the pings it was sent.
 fn silent_peer() -> (Peer<impl FnMut(Bytes) + Unpin>, Count) {
