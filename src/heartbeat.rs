@@ -241,9 +241,9 @@ impl Heartbeat {
 
     /// Puts another configuration in force. The ping in flight survives: its deadline is counted
     /// anew from its own sending, and where that lies in the past it is judged at the next turn of
-    /// the timer, without grace. The next ping is due one new interval after the last due time. A
-    /// lower `max_missed` applies from the next miss on. Once the verdict has fallen the call changes
-    /// nothing.
+    /// the timer, without grace. Where a local stall has hidden the old deadline, the new one moves as
+    /// the old one does. The next ping is due one new interval after the last due time. A lower
+    /// `max_missed` applies from the next miss on. Once the verdict has fallen the call changes nothing.
     pub fn set_config(&mut self, config: Config, now: Instant) {
         if self.machine().is_over() {
             return;

@@ -82,10 +82,18 @@ impl Deadline {
     /// This deadline, set anew from the start of its wait, in place of `old`.
     ///
     /// A deadline that thereby lies in the past is judged at the next turn of the timer: in the
-    /// time until then input is read.
-    pub(super) fn in_place_of(mut self, old: Self, now: Time) -> Self {
-        if self.at.has_come(now) {
-            let turn = now.plus(Span::nanos(1));
+    /// time until then input is read. A local stall that hides the old deadline has hidden the peer's answer
+    /// as well, so that the new deadline is moved as the old one is, or was.
+    pub(super) fn in_place_of(mut self, mut old: Self, now: Time, grid: Grid) -> Self {
+        let (turn, start) = (now.plus(Span::nanos(1)), self.at.minus(self.timeout));
+        let is_overdue = self.grace == Grace::Checkpoint && self.next_look().has_come(now);
+        // The driver may not have looked since the stall.
+        old.look(now, grid);
+        let is_moved = old.grace != Grace::Held && old.at > turn.max(start.plus(old.timeout));
+        if is_overdue && is_moved {
+            self.at = self.at.max(old.at.min(now.plus(self.timeout)));
+            self.grace = old.grace;
+        } else if self.at.has_come(now) {
             self.at = match old.grace {
                 // Configurations that are set without end do not put the deadline off without end.
                 Grace::Spent | Grace::Held => old.at.min(turn),
@@ -95,7 +103,7 @@ impl Deadline {
                 Grace::Held => Grace::Held,
                 _ => Grace::Spent,
             };
-        } else if self.grace == Grace::Checkpoint && self.next_look().has_come(now) {
+        } else if is_overdue {
             self.grace = Grace::Graceful;
         }
         self
@@ -310,9 +318,11 @@ mod tests {
     fn restarts_without_end_do_not_put_a_passed_deadline_off_without_end() {
         let span = Span::nanos(SECOND);
         let turn = |now: Time| now.plus(Span::nanos(1));
-        let deadline = Deadline::new(at(0), span, true).in_place_of(deadline(), at(20));
+        let deadline =
+            Deadline::new(at(0), span, true).in_place_of(deadline(), at(20), grid(Duration::ZERO));
         assert_eq!(deadline.next_look(), turn(at(20)));
-        let mut deadline = Deadline::new(at(0), span, true).in_place_of(deadline, at(21));
+        let mut deadline =
+            Deadline::new(at(0), span, true).in_place_of(deadline, at(21), grid(Duration::ZERO));
         assert_eq!(deadline.next_look(), turn(at(20)));
         assert!(expired(&mut deadline, at(21)));
     }
@@ -321,9 +331,11 @@ mod tests {
     fn a_restart_past_the_new_checkpoint_waits_for_the_new_deadline() {
         let started = || Deadline::new(at(0), Span::nanos(8 * SECOND), true);
         let span = Span::nanos(4 * SECOND);
-        let before = Deadline::new(at(0), span, true).in_place_of(started(), at(20));
+        let before =
+            Deadline::new(at(0), span, true).in_place_of(started(), at(20), grid(Duration::ZERO));
         assert_eq!(before.next_look(), at(35), "its checkpoint is yet to come");
-        let mut past = Deadline::new(at(0), span, true).in_place_of(started(), at(36));
+        let mut past =
+            Deadline::new(at(0), span, true).in_place_of(started(), at(36), grid(Duration::ZERO));
         assert_eq!(past.next_look(), at(40));
         assert!(expired(&mut past, at(40)));
     }

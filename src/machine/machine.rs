@@ -436,12 +436,12 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         let config = self.config();
         self.events.push(|| Event::Configured(config.clone()));
 
-        let grace = config.stall_grace();
+        let (grace, grid) = (config.stall_grace(), self.grid());
         if let (Some(old), Some(timeout)) = (self.deadline(before), self.timeout(config)) {
             // A grace that was granted, or is yet to be granted, stays where nothing changes.
             if old.timeout != timeout || before.stall_grace() != grace {
                 let deadline = Deadline::new(self.record.waiting_since, timeout, grace);
-                self.record.keep(&deadline.in_place_of(old, now));
+                self.record.keep(&deadline.in_place_of(old, now, grid));
             }
         }
     }

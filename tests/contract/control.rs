@@ -555,6 +555,64 @@ fn the_same_configuration_again_takes_no_grace_away() {
     }
 }
 
+// Another timeout that was set as soon as the process ran again condemned peers whose pongs were not read yet.
+// contract: J63 F40
+#[test]
+fn another_timeout_takes_away_no_grace_of_a_stall() {
+    // The ping left at 20 s. The stall ends with the old deadline, or the checkpoint before it, in the past.
+    for (timeout, awake) in [
+        (3, 60),
+        (15, 60),
+        (30, 60),
+        (3, 45),
+        (25, 45),
+        (20, 40),
+        (21, 40),
+    ] {
+        for looked_before in [true, false] {
+            let stalled = || {
+                let mut stalled = Bare::new(exact().timeout(s(19)));
+                stalled.run_until(s(20));
+                stalled.now = s(awake);
+                let now = stalled.instant();
+                if looked_before {
+                    stalled.heartbeat.handle_timeout(now);
+                }
+                // Twice: the second takes nothing away, either.
+                for timeout in [s(timeout), s(timeout) + ms(1)] {
+                    stalled.set_config(exact().timeout(timeout));
+                    stalled.heartbeat.handle_timeout(now);
+                }
+                assert_eq!(stalled.drive().map(|next| next > s(awake)), Some(true));
+                stalled
+            };
+            // The slack of 3 s is the shortest.
+            let mut live = stalled();
+            live.run_until(s(awake) + ms(374));
+            assert_eq!(live.done, None, "{timeout} at {awake}");
+            assert!(matches!(live.answer(), PongKind::Matched { .. }));
+
+            let mut dead = stalled();
+            dead.run_until(s(1000));
+            let (longest, own) = (s(timeout).min(s(awake - 20)), s(20 + timeout));
+            let by = (s(awake) + longest).max(own) + ms(2);
+            assert!(dead.timed_out().0 <= by, "{timeout} at {awake}");
+        }
+    }
+}
+
+// contract: J63 F40
+#[test]
+fn without_a_grace_another_timeout_after_a_stall_is_judged_after_one_turn() {
+    let config = || exact().stall_grace(false);
+    let mut stalled = Bare::new(config());
+    stalled.run_until(s(20));
+    stalled.now = s(60);
+    stalled.set_config(config().timeout(s(15)));
+    stalled.run_until(s(61));
+    assert!(stalled.timed_out().0 < s(60) + ms(1));
+}
+
 // contract: J64
 #[test]
 fn while_a_ping_for_a_miss_waits_for_the_sink_a_new_interval_counts_from_the_last_due_time() {
