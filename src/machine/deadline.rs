@@ -89,7 +89,7 @@ impl Deadline {
         let is_overdue = self.grace == Grace::Checkpoint && self.next_look().has_come(now);
         // The driver may not have looked since the stall.
         old.look(now, grid);
-        let is_moved = old.grace != Grace::Held && old.at > turn.max(start.plus(old.timeout));
+        let is_moved = old.at > turn.max(start.plus(old.timeout));
         if is_overdue && is_moved {
             self.at = self.at.max(old.at.min(now.plus(self.timeout)));
             self.grace = old.grace;
@@ -338,6 +338,19 @@ mod tests {
             Deadline::new(at(0), span, true).in_place_of(started(), at(36), grid(Duration::ZERO));
         assert_eq!(past.next_look(), at(40));
         assert!(expired(&mut past, at(40)));
+    }
+
+    #[test]
+    fn a_verdict_that_is_held_is_held_under_another_timeout_but_once() {
+        let mut held = deadline();
+        look(&mut held, at(35));
+        assert!(held.hold(at(40)));
+        let span = Span::nanos(3 * SECOND);
+        let mut shorter =
+            Deadline::new(at(0), span, true).in_place_of(held, at(50), grid(Duration::ZERO));
+        assert_eq!(shorter.next_look(), at(80));
+        assert!(expired(&mut shorter, at(80)));
+        assert!(!shorter.hold(at(80)));
     }
 
     #[test]
