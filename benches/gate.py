@@ -120,8 +120,8 @@ def measure_messages():
     figures = {}
     for shape in ("burst", "single", "send", "echo"):
         contestants = {"single": ["ping-out", "activity"]}.get(shape, [])
-        # The loop sends as the bare socket does.
-        contestants += [] if shape == "send" else ["select"]
+        # The loops send as the bare socket does.
+        contestants = contestants + ([] if shape == "send" else ["select", "interval"])
         bare = each(bench, FEW, MANY, shape, "bare")
         figures[f"{shape}, bare (all of it)"] = bare
         for contestant in ["keep-alive", "controlled", *contestants]:

@@ -5,7 +5,25 @@ from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 80, 170, 50, 60
-COLOURS = ["#b04a3a", "#c98a2b", "#6b6b6b", "#3a6ea5", "#2a8a4a", "#a9a9a9"]
+# A line is told from another without its colour as well: by its dashes and its marks.
+COLOURS = ["#b04a3a", "#c98a2b", "#6b6b6b", "#1f4e8c", "#1d6b38", "#a9a9a9"]
+DASHES = ["7 4", "2 3", "10 3 2 3", "", "", "1 4"]
+MARKS = ["square", "triangle", "cross", "circle", "diamond", "none"]
+
+
+def mark(shape, x, y, colour):
+    if shape == "circle":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
+    drawn = {
+        "square": "m-3.5-3.5h7v7h-7z",
+        "triangle": "m0-4.5l4.5 8h-9z",
+        "diamond": "m0-5l5 5-5 5-5-5z",
+        "cross": "m-4-4l8 8m0-8l-8 8",
+    }.get(shape)
+    if drawn is None:
+        return ""
+    paint = f'stroke="{colour}" stroke-width="2"' if shape == "cross" else f'fill="{colour}"'
+    return f'<path d="M{x:.1f} {y:.1f}{drawn}" {paint}/>'
 
 
 def label(power):
@@ -47,14 +65,17 @@ def save(path, title, x_name, y_name, lines):
         y = y_of(10 ** power)
         out.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#e3e3e3"/>')
         out.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label(power)}</text>')
-    for row, ((name, line), colour) in enumerate(zip(lines.items(), COLOURS)):
+    for row, ((name, line), colour, dashes, shape) in enumerate(
+            zip(lines.items(), COLOURS, DASHES, MARKS)):
+        stroke = f'stroke="{colour}" stroke-width="2"'
+        stroke += f' stroke-dasharray="{dashes}"' if dashes else ""
         drawn = "L".join(f"{x_of(x):.1f} {y_of(y):.1f}" for x, y in line)
         if drawn:
-            out.append(f'<path d="M{drawn}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        for x, y in line:
-            out.append(f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3.5" fill="{colour}"/>')
-        y = TOP + 12 + 22 * row
-        out.append(f'<path d="M{WIDTH - RIGHT + 16} {y}h22" stroke="{colour}" stroke-width="2"/>')
-        out.append(f'<text x="{WIDTH - RIGHT + 46}" y="{y + 4}">{escape(name)}</text>')
+            out.append(f'<path d="M{drawn}" fill="none" {stroke}/>')
+        out += filter(None, (mark(shape, x_of(x), y_of(y), colour) for x, y in line))
+        x, y = WIDTH - RIGHT + 16, TOP + 12 + 22 * row
+        out.append(f'<path d="M{x} {y}h28" {stroke}/>')
+        out += filter(None, [mark(shape, x + 14, y, colour)])
+        out.append(f'<text x="{x + 36}" y="{y + 4}">{escape(name)}</text>')
     out.append("</svg>")
     path.write_text("\n".join(out) + "\n")
