@@ -132,7 +132,7 @@ def death(runs, _):
 
 def join(runs, _):
     return table(
-        ["", "on", "connections", "all have begun after ms", "CPU ms", "`totals()` µs", "`suspects()` µs"],
+        ["", "on", "connections", "let in after ms", "CPU ms", "`totals()` µs", "`suspects()` µs"],
         [[NAMES[row["contestant"]], where(row), number(row["connections"]),
           number(row["join_ms"]), number(row["cpu_ms"]),
           *(number(row.get(which), 1) for which in ("totals_us", "suspects_us"))]
@@ -169,8 +169,8 @@ def messages(figures):
 def loopback(figures):
     names = {"bare": "bare socket", **WAYS}
     return table(["The server's CPU for an echo", "µs", "to the bare socket"],
-                 [[names[way], number(each, 2), number(each / figures["bare"], 2)]
-                  for way, each in figures.items()])
+                 [[name, number(figures[way], 2), number(figures[way] / figures["bare"], 2)]
+                  for way, name in names.items() if way in figures])
 
 
 def goals(runs, figures, of_messages, echoes):
