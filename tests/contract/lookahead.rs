@@ -308,22 +308,34 @@ async fn two_of_our_own_ends_that_block_each_other_both_end() {
     assert_eq!(phase, TimeoutPhase::Write);
 }
 
-// contract: O90
-#[test]
-fn a_blocked_write_of_the_application_is_on_the_clock_once_a_pong_cannot_be_read() {
+/// The application has written to a socket that takes nothing, with so many messages unread and a ping out.
+fn blocked(lookahead: usize, unread: u32) -> Kept {
     // The next ping is far away: the deadline of the one that is out comes first.
-    let mut kept = Kept::with_lookahead(exact().interval(s(3600)), 0);
-    kept.script.receive(Msg::Data(0));
-    kept.alive
-        .as_mut()
-        .get_mut()
-        .ping_now()
-        .expect("it goes on");
+    let mut kept = Kept::with_lookahead(exact().interval(s(3600)), lookahead);
+    for number in 0..unread {
+        kept.script.receive(Msg::Data(number));
+    }
+    let alive = kept.alive.as_mut().get_mut();
+    alive.ping_now().expect("it goes on");
     assert_eq!(kept.beat_until(s(1)), None);
     assert_eq!(kept.script.pings(), [s(0)]);
     kept.script.block_flush();
     assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
     assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
+    kept
+}
+
+/// The same, and it asks for its write no more.
+fn given_up(lookahead: usize, unread: u32) -> Kept {
+    let mut kept = blocked(lookahead, unread);
+    assert_eq!(kept.poll_flush(), Poll::Pending);
+    kept
+}
+
+// contract: O90
+#[test]
+fn a_blocked_write_of_the_application_is_on_the_clock_once_a_pong_cannot_be_read() {
+    let mut kept = blocked(0, 1);
     let ended = loop {
         if let Poll::Ready(flushed) = kept.poll_flush() {
             assert!(matches!(flushed, Err(Error::Timeout(_))), "{flushed:?}");
@@ -344,20 +356,7 @@ fn a_blocked_write_of_the_application_is_on_the_clock_once_a_pong_cannot_be_read
 #[test]
 fn a_write_that_was_given_up_is_asked_for_before_it_is_judged() {
     for lookahead in [0, 16] {
-        let mut kept = Kept::with_lookahead(exact().interval(s(3600)), lookahead);
-        for number in 0..20 {
-            kept.script.receive(Msg::Data(number));
-        }
-        kept.alive
-            .as_mut()
-            .get_mut()
-            .ping_now()
-            .expect("it goes on");
-        assert_eq!(kept.beat_until(s(1)), None);
-        kept.script.block_flush();
-        assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
-        assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
-        assert_eq!(kept.poll_flush(), Poll::Pending);
+        let mut kept = given_up(lookahead, 20);
         // The peer takes what it is given, and nobody asks the sink again.
         kept.at(s(5), |script| script.unblock());
         assert_eq!(kept.beat_until(s(3500)), None);
@@ -372,18 +371,7 @@ fn a_write_that_was_given_up_is_asked_for_before_it_is_judged() {
 // contract: O90 Q108
 #[test]
 fn a_write_that_was_given_up_is_not_judged_by_a_yield() {
-    let mut kept = Kept::with_lookahead(exact().interval(s(3600)), 0);
-    kept.script.receive(Msg::Data(0));
-    kept.alive
-        .as_mut()
-        .get_mut()
-        .ping_now()
-        .expect("it goes on");
-    assert_eq!(kept.beat_until(s(1)), None);
-    kept.script.block_flush();
-    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
-    assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
-    assert_eq!(kept.poll_flush(), Poll::Pending);
+    let mut kept = given_up(0, 1);
     kept.at(s(5), |script| script.unblock());
     // As many as there are looks before a verdict.
     kept.script.yield_at(|poll| poll < 2);
@@ -396,18 +384,7 @@ fn a_write_that_was_given_up_is_not_judged_by_a_yield() {
 // contract: O90
 #[test]
 fn an_error_of_a_write_that_was_given_up_is_yielded_by_the_stream() {
-    let mut kept = Kept::with_lookahead(exact().interval(s(3600)), 0);
-    kept.script.receive(Msg::Data(0));
-    kept.alive
-        .as_mut()
-        .get_mut()
-        .ping_now()
-        .expect("it goes on");
-    assert_eq!(kept.beat_until(s(1)), None);
-    kept.script.block_flush();
-    assert_eq!(kept.poll_ready(), Poll::Ready(Ok(())));
-    assert_eq!(kept.start_send(Msg::Data(1)), Ok(()));
-    assert_eq!(kept.poll_flush(), Poll::Pending);
+    let mut kept = given_up(0, 1);
     kept.at(s(5), Script::break_sink);
     let interrupted = kept.beat_until(s(3500));
     assert!(interrupted.is_some_and(|at| at <= s(40)), "{interrupted:?}");
