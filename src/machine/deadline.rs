@@ -116,7 +116,12 @@ impl Deadline {
 
     /// When the deadline is judged even if there is input left that was not read.
     pub(crate) fn read_by(&self) -> Time {
-        self.at.plus(slack(self.timeout))
+        self.at.plus(self.slack())
+    }
+
+    /// The slack, but at least 1 ns: an eighth of a 1 ns timeout is zero.
+    fn slack(&self) -> Span {
+        slack(self.timeout).max(Span::nanos(1))
     }
 
     /// Looks at the deadline at `now`, and moves it if a local stall has hidden it.
@@ -145,8 +150,7 @@ impl Deadline {
                 Check::Late(late)
             }
             Grace::Extended if late > slack => {
-                // At least 1 ns: an eighth of a 1 ns timeout is zero.
-                self.extend(now, slack.max(Span::nanos(1)), Grace::Spent);
+                self.extend(now, self.slack(), Grace::Spent);
                 Check::Late(late)
             }
             Grace::Graceful | Grace::Extended | Grace::Spent | Grace::Held => Check::Expired(late),

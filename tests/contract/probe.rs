@@ -397,6 +397,29 @@ fn a_verdict_whose_close_frame_is_on_its_way_ends_the_probe() {
     }
 }
 
+// The probe was told that its time was over while the verdict of that instant was yet to fall.
+// contract: P101
+#[test]
+fn a_verdict_at_the_end_of_the_time_of_a_probe_ends_the_probe() {
+    for within in [Duration::from_nanos(1), ms(5), s(15)] {
+        let config = exact().write_timeout(within);
+        each_probed(&config.no_close(), |mut surface, handle| {
+            surface.run_until(s(5));
+            match &surface {
+                Surface::Rig(_, rig) => rig.sink.block(),
+                Surface::KeepAlive(kept) => kept.script.block(),
+                Surface::Bare(_) => unreachable!("it has no handle"),
+            }
+            let mut asked = Asked::new(&handle, within);
+            surface.run_until(s(5) + within);
+            let name = surface.name();
+            assert_eq!(surface.timed_out().0, s(5) + within, "{name}");
+            let ended = Some(Err(ProbeError::Ended));
+            assert_eq!(asked.outcome(), ended, "{name} within {within:?}");
+        });
+    }
+}
+
 // contract: P101
 #[test]
 fn what_answers_a_ping_by_its_policy_ends_the_probe_with_the_time_to_it() {
