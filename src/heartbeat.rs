@@ -240,9 +240,10 @@ impl Heartbeat {
     }
 
     /// Puts another configuration in force. The ping in flight survives: its deadline is counted
-    /// anew from its own sending, and where that lies in the past it is judged at the next turn of
-    /// the timer, without grace. Where a local stall has hidden the old deadline, the new one moves as
-    /// the old one does. The next ping is due one new interval after the last due time. A lower
+    /// anew from its own sending. If that deadline or its [checkpoint](crate::heartbeat) has passed, it is
+    /// judged one slack after the call, so that a pong that has arrived can be read first. Without a stall
+    /// grace it is judged at the next turn of the timer. Where a local stall has hidden the old deadline, the
+    /// new one moves as the old one does. The next ping is due one new interval after the last due time. A lower
     /// `max_missed` applies from the next miss on. Once the verdict has fallen the call changes nothing.
     pub fn set_config(&mut self, config: Config, now: Instant) {
         if self.machine().is_over() {

@@ -51,13 +51,14 @@ impl Configs {
                 .jitter(0.2)
                 .build()
         };
-        // A shorter timeout that puts the deadline into the past is judged without a grace, also where a stall
-        // of this process has just hidden the pong. So the timeouts differ by less than the grace.
+        let (longest, timeout) = (config(1.3, 1.1)?, interval.mul_f64(1.1));
+        // A deadline that another configuration puts into the past is judged one slack later.
+        let slack = (timeout / 8).min(Duration::from_secs(1));
         Ok(Self {
-            all: [config(1.0, 1.0)?, config(0.7, 1.02)?, config(1.3, 0.98)?],
-            mixed: to_the_end(&config(1.3, 1.02)?),
+            all: [config(1.0, 1.0)?, config(0.7, 1.1)?, config(1.3, 0.9)?],
+            mixed: to_the_end(&longest) + slack,
             interval: interval.mul_f64(1.3),
-            timeout: interval.mul_f64(1.02),
+            timeout,
         })
     }
 

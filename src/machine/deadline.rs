@@ -81,30 +81,29 @@ impl Deadline {
 
     /// This deadline, set anew from the start of its wait, in place of `old`.
     ///
-    /// A deadline that thereby lies in the past is judged at the next turn of the timer: in the
-    /// time until then input is read. A local stall that hides the old deadline has hidden the peer's answer
-    /// as well, so that the new deadline is moved as the old one is, or was.
+    /// A local stall that hides the old deadline has hidden the peer's answer as well, so that the new deadline
+    /// is moved as the old one is, or was. A local stall that ends before the checkpoint of the old deadline is
+    /// not noticed, but it hides the new one if that is shorter. So a deadline whose checkpoint has passed by
+    /// now is judged one slack from now, which is the time to read in.
     pub(super) fn in_place_of(mut self, mut old: Self, now: Time, grid: Grid) -> Self {
-        let (turn, start) = (now.plus(Span::nanos(1)), self.at.minus(self.timeout));
-        let is_overdue = self.grace == Grace::Checkpoint && self.next_look().has_come(now);
+        let own = self.at;
+        let (wait, left) = match self.grace {
+            Grace::Checkpoint => (self.slack(), Grace::Extended),
+            // Also without a grace the timer has a turn, in which input is read.
+            _ => (Span::nanos(1), Grace::Spent),
+        };
+        let put_off = now.plus(wait);
         // The driver may not have looked since the stall.
         old.look(now, grid);
-        let is_moved = old.at > turn.max(start.plus(old.timeout));
-        if is_overdue && is_moved {
-            self.at = self.at.max(old.at.min(now.plus(self.timeout)));
-            self.grace = old.grace;
-        } else if self.at.has_come(now) {
-            self.at = match old.grace {
+        let undisturbed = own.minus(self.timeout).plus(old.timeout);
+        let is_moved = left != Grace::Spent && old.at > put_off.max(undisturbed);
+        if self.next_look().has_come(now) {
+            (self.at, self.grace) = match old.grace {
+                moved if is_moved => (own.max(old.at.min(now.plus(self.timeout))), moved),
+                Grace::Checkpoint | Grace::Graceful => (put_off, left),
                 // Configurations that are set without end do not put the deadline off without end.
-                Grace::Spent | Grace::Held => old.at.min(turn),
-                Grace::Checkpoint | Grace::Graceful | Grace::Extended => turn,
+                spent => (own.max(old.at.min(put_off)), spent),
             };
-            self.grace = match old.grace {
-                Grace::Held => Grace::Held,
-                _ => Grace::Spent,
-            };
-        } else if is_overdue {
-            self.grace = Grace::Graceful;
         }
         self
     }
@@ -321,18 +320,18 @@ mod tests {
     #[test]
     fn restarts_without_end_do_not_put_a_passed_deadline_off_without_end() {
         let span = Span::nanos(SECOND);
-        let turn = |now: Time| now.plus(Span::nanos(1));
+        let put_off = at(20).plus(slack(span));
         let deadline =
             Deadline::new(at(0), span, true).in_place_of(deadline(), at(20), grid(Duration::ZERO));
-        assert_eq!(deadline.next_look(), turn(at(20)));
+        assert_eq!(deadline.next_look(), put_off);
         let mut deadline =
             Deadline::new(at(0), span, true).in_place_of(deadline, at(21), grid(Duration::ZERO));
-        assert_eq!(deadline.next_look(), turn(at(20)));
-        assert!(expired(&mut deadline, at(21)));
+        assert_eq!(deadline.next_look(), put_off);
+        assert!(expired(&mut deadline, put_off));
     }
 
     #[test]
-    fn a_restart_past_the_new_checkpoint_waits_for_the_new_deadline() {
+    fn a_restart_past_the_new_checkpoint_leaves_a_slack_to_read_in() {
         let started = || Deadline::new(at(0), Span::nanos(8 * SECOND), true);
         let span = Span::nanos(4 * SECOND);
         let before =
@@ -340,8 +339,8 @@ mod tests {
         assert_eq!(before.next_look(), at(35), "its checkpoint is yet to come");
         let mut past =
             Deadline::new(at(0), span, true).in_place_of(started(), at(36), grid(Duration::ZERO));
-        assert_eq!(past.next_look(), at(40));
-        assert!(expired(&mut past, at(40)));
+        assert_eq!(past.next_look(), at(41));
+        assert!(expired(&mut past, at(41)));
     }
 
     #[test]

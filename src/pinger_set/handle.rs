@@ -131,8 +131,8 @@ impl<Si, K> PingerSetHandle<Si, K> {
     /// included, and for all that come later.
     ///
     /// Each poll of the set puts the configuration in force for 1024 members, and keeps no other member
-    /// waiting. A ping that is out survives, and its deadline is counted anew from its own send time; a
-    /// deadline that thereby lies in the past is judged after what has arrived is read. Where the interval is
+    /// waiting. A ping that is out survives, and its deadline is counted anew from its own send time; see
+    /// [`Heartbeat::set_config`](crate::Heartbeat::set_config). Where the interval is
     /// shorter, the pings that are overdue by it are spread evenly over the new interval, so that a hundred
     /// thousand do not leave at once; where it is longer, each member finds that out when it would have
     /// pinged. A new member may be under the configuration before until the next poll of the set. Until then

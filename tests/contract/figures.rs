@@ -309,9 +309,9 @@ fn a_timeout_where_there_was_none_is_judged_at_one_time_by_all() {
     for (given, judged) in [
         (s(25), s(40)),
         (s(38), s(40)),
-        (s(39) + ms(500), s(40)),
-        // The deadline is past then: it is judged at once.
-        (s(100), s(100)),
+        // Its checkpoint is past then: it is judged one slack later.
+        (s(39) + ms(500), s(40) + ms(500)),
+        (s(100), s(101)),
     ] {
         let config = exact().initial_delay(s(20)).interval(s(3600));
         each_steered(&config.clone().no_timeout(), |mut surface, controller| {

@@ -115,7 +115,7 @@ fn a_longer_interval_is_found_when_the_ping_would_have_been_due() {
 // contract: Q110
 #[test]
 fn a_ping_in_flight_survives_and_its_deadline_counts_from_its_own_send_time() {
-    for (timeout, verdict) in [(s(10), s(30)), (s(2), s(25)), (s(60), s(80))] {
+    for (timeout, verdict) in [(s(10), s(30)), (s(2), s(25) + ms(250)), (s(60), s(80))] {
         let mut gateway = Gateway::new(exact().interval(s(20)).timeout(s(20)).no_close());
         let (silent, sink) = gateway.join();
         let (_alive, answering) = gateway.join_alive();
@@ -128,7 +128,7 @@ fn a_ping_in_flight_survives_and_its_deadline_counts_from_its_own_send_time() {
             panic!("the silent one alone: {ends:?}");
         };
         assert_eq!(id, silent.id());
-        // What is in the past is judged with the next turn of the timer.
+        // What is in the past is judged one slack later.
         assert!(at >= verdict && at <= verdict + ms(1), "{at:?}");
         assert_eq!(sink.pings(), [s(20)], "no second ping");
         assert_eq!(answering.pings(), [s(20)]);

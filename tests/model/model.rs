@@ -1,11 +1,11 @@
 //! What a heartbeat does, in 100 lines (lone braces apart) that were written from the contract and not from the
 //! code; the line of the contract stands behind its rule. Exact where nothing stalls, or nothing grants a grace.
 
-use crate::script::{Did, End, Options, Phase::{self, *}, Probed, Rule, Seen, Sent, Sink, Step, Time};
+use crate::script::{Did, End, MILLISECOND, Options, Phase::{self, *}, Probed, Rule, Seen, Sent, Sink, Step, Time};
 use futures_pinger::ProbeError;
 #[derive(Debug, Clone, Default)] pub struct Model {
     pub o: Options, pub now: Time, pub phase: Phase, pub seen: Seen, sink: Sink, misses: u32, last: u64,
-    begun: bool, base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64, proof: Time, doubt: bool, asked: bool,
+    begun: bool, base: Time, due: Time, since: Time, deadline: Time, pings: u64, open: bool, flight: Option<Time>, proved: u64, proof: Time, doubt: bool, asked: bool, moved: bool,
     probed_by: Vec<Time>,
 }
 impl Model {
@@ -45,7 +45,7 @@ impl Model {
     fn tell(&mut self, told: Probed) { for probe in &mut self.seen.probes { if *probe == Probed::Waiting { *probe = told; } } }
     fn give_probes_up(&mut self) { for (told, by) in std::iter::zip(&mut self.seen.probes, &self.probed_by) { if *told == Probed::Waiting && *by <= self.now { *told = Probed::Late; } } }
     fn look(&self) -> Time { match self.phase { Idle => self.due, Paused | Gone => Time::MAX, _ => self.deadline } }
-    fn wait(&mut self, phase: Phase, time: Time) { (self.phase, self.since, self.deadline) = (phase, self.now, self.now + time); }
+    fn wait(&mut self, phase: Phase, time: Time) { (self.phase, self.since, self.deadline, self.moved) = (phase, self.now, self.now + time, false); }
     fn begin_anew(&mut self) { // J65, P100
         self.doubt |= self.open;
         (self.phase, self.misses, self.open, self.flight, self.proof) = (Idle, 0, false, None, self.now);
@@ -121,11 +121,18 @@ impl Model {
         let due = if self.begun { self.base + o.interval } else { o.initial_delay };
         o.rule.within().is_none() && (self.o.rule.within().is_some() || due <= self.now && self.now < self.due)
     }
+    fn timeout(&self) -> Time { match self.phase { Watching => self.o.rule.within().unwrap_or(0), Waiting => self.o.timeout, _ => self.o.write_timeout } }
+    fn rejudge(&mut self, timeout: Time) { // J63: from its own sending; once its checkpoint is past, a slack from now, and that once.
+        let (own, slack) = (self.since + timeout, if self.o.stall_grace { (timeout / 8).clamp(10 * MILLISECOND, 1000 * MILLISECOND).min(timeout / 2) } else { 0 });
+        let (again, rushed) = (if self.moved { own.max(self.deadline.min(self.now + timeout)) } else { self.now + slack.max(1) }, own - slack <= self.now);
+        (self.deadline, self.moved) = (if rushed { again } else { own }, rushed);
+    }
     fn configure(&mut self, o: Options) {
         let changes = o.rule.within().is_some() != self.o.rule.within().is_some();
         if changes && self.phase != Paused { self.o = o; return self.begin_anew(); } // P100
-        if let (Some(within), Watching) = (o.rule.within(), self.phase) { (self.o, self.deadline) = (o, (self.since + within).max(self.now + 1)); return; }
-        (self.o, self.deadline) = (o, (self.since + if self.phase == Waiting { o.timeout } else { o.write_timeout }).max(self.now + 1));
+        let (before, after) = (self.timeout(), { self.o = o; self.timeout() });
+        if before != after { self.rejudge(after); }
+        if let Watching = self.phase { return; }
         if self.phase != Offered("schedule") { self.due = if !self.begun { o.initial_delay } else { self.base + o.interval }; } // J64
     }
 }
