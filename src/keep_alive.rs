@@ -58,8 +58,8 @@ pin_project! {
     /// A socket that keeps itself alive: the same `Stream` and `Sink`, with pings in between.
     ///
     /// Whichever half is polled drives the heartbeat: the stream, the sink, or [`run_while`](Self::run_while)
-    /// around other work. Pings leave and deadlines are judged as long as one of the three is polled whenever
-    /// it is woken. An application that is blocked in a send learns there that the peer is gone. An
+    /// around other work. Pings leave and deadlines are judged as long as one of the three is polled until it
+    /// is pending, and again whenever it is woken. An application that is blocked in a send learns there that the peer is gone. An
     /// application that stops reading for a while gets no false verdict for that: what has arrived is read
     /// first.
     ///

@@ -21,8 +21,8 @@ use crate::timer::{FuturesTimer, Timer};
 
 /// The reading half of a [`KeepAlive`], made by [`KeepAlive::into_split`].
 ///
-/// The heartbeat goes on as long as one of the halves is polled whenever it is woken, even if the other half
-/// was dropped.
+/// The heartbeat goes on as long as one of the halves is polled until it is pending, and again whenever it is
+/// woken, even if the other half was dropped.
 ///
 /// # Examples
 ///
