@@ -23,6 +23,7 @@ use futures_pinger::{
     Clock, Config, ConfigBuilder, End, Error, Frame, HeartbeatState, Instant, Liveness, Member,
     MemberId, PingerSet, PingerSetHandle, PongKind, Timer,
 };
+use futures_test::task::new_count_waker;
 use proptest::prelude::*;
 
 use crate::world::{
@@ -1318,7 +1319,9 @@ fn a_clock_that_goes_backwards_makes_no_verdict_early_and_no_round_trip_negative
         let mut set = PingerSet::new(config.expect("valid")).with_timer(timer);
         let poll_at = |set: &mut PingerSet<ScriptedSink, (), Settable>, time| {
             seconds.store(time, Ordering::Relaxed);
-            set.poll_next_unpin(&mut Context::from_waker(Waker::noop()))
+            // A task that is new each time, as the timer never wakes the one that waits.
+            let waker = new_count_waker().0;
+            set.poll_next_unpin(&mut Context::from_waker(&waker))
         };
         let (outgoing, sink) = world.sink();
         let member = set.insert(outgoing);
