@@ -47,7 +47,9 @@ mod tests {
     use super::*;
     use crate::config::{Config, ConfigBuilder};
     use crate::error::TimeoutPhase;
+    use crate::machine::proof::payload;
     use crate::machine::{Input, Key, SinkState, Terms, Turn, Verdict};
+    use crate::time::Span;
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -253,5 +255,30 @@ mod tests {
         rig.machine().pause();
         rig.look(1000, 1000, 1000);
         assert_eq!(rig.machine().next_look(), Time::NEVER);
+    }
+
+    // contract: O97
+    #[test]
+    fn a_late_look_is_counted_once_where_the_bytes_have_moved_the_deadline_before() {
+        let mut rig = Rig::waiting(|config| config);
+        rig.rests((19, 19, 19), 38);
+        // The checkpoint of 38 s is seen half a second late.
+        let now = at(38).plus(Span::nanos(500_000_000));
+        let (input, output) = (at(19), at(38));
+        rig.machine().handle_progress(Moved { input, output }, now);
+        let input = &mut Input::Drained;
+        rig.machine().turn(now, false, SinkState::Blocked, input);
+        assert_eq!(rig.machine().stats().late_wakes(), 1);
+    }
+
+    // contract: O97
+    #[test]
+    fn a_ping_whose_deadline_was_looked_at_late_is_no_sample_where_bytes_move_it() {
+        let mut rig = Rig::waiting(|config| config);
+        rig.rests((60, 60, 60), 79);
+        let pong = payload(rig.record.issued, rig.record.tag);
+        rig.machine().handle_pong(&pong, at(61));
+        let stats = rig.machine().stats();
+        assert_eq!((stats.answered(), stats.latest_rtt()), (1, None));
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_pinger::{
-    ConfigBuilder, HeartbeatState, Liveness, Output, PingNowError, PongKind, TimeoutPhase, Verdict,
+    ConfigBuilder, Frame, HeartbeatState, Liveness, Output, PingNowError, PongKind, TimeoutPhase,
+    Verdict,
 };
 
 use crate::bare::Bare;
@@ -693,4 +694,138 @@ fn a_pause_ends_the_doubling_of_the_adaptive_timeout_too() {
     bare.heartbeat.resume(now);
     bare.run_until(s(65));
     assert_eq!(bare.stats().missed(), 3, "one second again");
+}
+
+// contract: J63
+#[test]
+fn a_stall_grace_that_is_turned_off_or_on_counts_for_the_ping_in_flight() {
+    for grace in [true, false] {
+        let mut bare = Bare::new(exact().stall_grace(!grace));
+        bare.run_until(s(25));
+        bare.set_config(exact().stall_grace(grace));
+        // The stall hides the deadline of 40 s.
+        bare.now = s(41);
+        let now = bare.instant();
+        bare.heartbeat.handle_timeout(now);
+        bare.drive();
+        assert_eq!(bare.done.is_some(), !grace, "{grace}");
+    }
+}
+
+// contract: J64
+#[test]
+fn after_an_interval_of_ever_a_new_one_counts_from_the_last_due_time() {
+    let mut bare = Bare::new(exact().interval(Duration::MAX).initial_delay(s(20)));
+    bare.run_until(s(25));
+    bare.answer();
+    bare.run_until(s(3000));
+    assert_eq!(bare.times(), [s(20)]);
+    bare.set_config(exact().interval(s(3010)));
+    bare.run_until(s(3029));
+    assert_eq!(bare.times(), [s(20)]);
+    bare.run_until(s(3030));
+    assert_eq!(bare.times(), [s(20), s(3030)]);
+}
+
+// contract: J64
+#[test]
+fn a_new_interval_after_pings_for_misses_keeps_the_share_of_the_jitter() {
+    /// The time of the ping that follows two misses, where this interval is set in between.
+    fn next(interval: Duration) -> Duration {
+        let config = || exact().timeout(s(2)).max_missed(9).jitter(0.5);
+        let mut bare = Bare::new(config().initial_delay(s(0)));
+        bare.run_until(s(5));
+        assert_eq!(bare.times(), [s(0), s(2), s(4)]);
+        bare.answer();
+        bare.set_config(config().interval(interval));
+        bare.run_until(s(60));
+        bare.times()[3]
+    }
+    let doubled = next(s(40));
+    assert!(doubled.abs_diff(2 * next(s(20))) < ms(1), "{doubled:?}");
+}
+
+// contract: B15
+#[test]
+fn the_round_trip_of_a_pong_before_the_flush_begins_when_the_ping_was_handed_over() {
+    let mut bare = Bare::new(exact());
+    bare.ready = false;
+    bare.run_until(s(23));
+    // The sink takes the ping, and has not flushed it.
+    let now = bare.instant();
+    let Some(Frame::Ping(payload)) = bare.heartbeat.transmit(now) else {
+        panic!("a ping was due at 20 s");
+    };
+    bare.now = s(24);
+    let now = bare.instant();
+    let kind = bare.heartbeat.handle_pong(&payload, now);
+    assert_eq!(kind, PongKind::Matched { rtt: s(1) });
+}
+
+// contract: P102
+#[test]
+fn an_answer_that_answers_nothing_is_unsolicited_until_the_end() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(21));
+    let now = bare.instant();
+    let mut answer = || bare.heartbeat.handle_answer(now);
+    assert_eq!(answer(), PongKind::Accepted { ours: true });
+    assert_eq!(answer(), PongKind::Unsolicited);
+    assert_eq!(bare.stats().unsolicited(), 1);
+    bare.heartbeat.stop();
+    let now = bare.instant();
+    assert_eq!(bare.heartbeat.handle_answer(now), PongKind::Unsolicited);
+    assert_eq!(bare.stats().unsolicited(), 1);
+}
+
+// contract: J63
+#[test]
+fn the_configuration_in_force_is_the_last_one() {
+    let mut bare = Bare::new(exact());
+    let slower = || exact().interval(s(60));
+    bare.set_config(slower());
+    assert_eq!(bare.heartbeat.config(), &slower().build().expect("valid"));
+}
+
+// contract: E29
+#[test]
+fn it_is_closing_from_the_verdict_to_the_end_of_its_close_frame() {
+    let mut bare = Bare::new(exact());
+    bare.run_until(s(39));
+    assert!(!bare.heartbeat.is_closing());
+    bare.ready = false;
+    bare.run_until(s(40));
+    assert!(bare.heartbeat.is_closing());
+    bare.unblock();
+    bare.drive();
+    assert!(!bare.heartbeat.is_closing());
+}
+
+// RFC 6298 §2.2.
+// contract: J68
+#[test]
+fn the_first_sample_varies_by_half_of_itself() {
+    let mut bare = Bare::new(exact());
+    assert_eq!(bare.stats().rtt_variation(), None);
+    bare.run_until(s(20));
+    bare.run_until(s(22));
+    bare.answer();
+    let stats = bare.stats();
+    assert_eq!(stats.smoothed_rtt(), Some(s(2)));
+    assert_eq!(stats.rtt_variation(), Some(s(1)));
+}
+
+// contract: E38
+#[test]
+fn a_verdict_tells_how_many_other_pongs_came() {
+    for strays in [0, 2] {
+        let mut bare = Bare::new(exact());
+        bare.run_until(s(21));
+        for _ in 0..strays {
+            let now = bare.instant();
+            bare.heartbeat.handle_pong(b"stray", now);
+        }
+        bare.run_until(s(60));
+        assert_eq!(bare.timed_out().1.unsolicited(), strays);
+    }
 }

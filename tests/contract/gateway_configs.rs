@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures_pinger::{Config, ConfigBuilder, InvalidConfig, Member, PingNowError, SetConfigError};
+use futures_pinger::{
+    CloseReason, Config, ConfigBuilder, InvalidConfig, Member, PingNowError, SetConfigError,
+};
 
 use crate::gateway::{Gateway, answer};
 use crate::world::{SinkScript, exact, ms, s};
@@ -431,4 +433,23 @@ fn who_is_probed_while_another_configuration_is_set_may_have_come_just_before() 
         assert_eq!(sink.pings(), [s(1)]);
         assert_eq!(probe.now_or_never(), Some(Ok(Duration::ZERO)));
     }
+}
+
+// contract: Q110 Q112
+#[test]
+fn a_member_that_is_closing_is_closed_in_time_whatever_configuration_follows() {
+    let mut gateway = Gateway::new(exact().close_timeout(s(5)));
+    let (_member, sink) = gateway.join();
+    gateway.run_until(s(10));
+    sink.block();
+    gateway
+        .handle
+        .close_all(CloseReason::new(1001, "restart").expect("valid"));
+    gateway.run_until(s(11));
+    let watch = Config::builder().granularity(Duration::ZERO).watch(s(3600));
+    gateway.set_config(config(watch));
+    gateway.run_until(s(14));
+    assert!(gateway.ends.borrow().is_empty());
+    gateway.run_until(s(15));
+    assert_eq!(gateway.ends.borrow().len(), 1);
 }

@@ -222,3 +222,27 @@ fn timers_of_timers_tell_the_sleep_and_those_of_the_runtimes_tell_none_while_awa
         assert!(asleep < s(1), "{asleep:?}");
     }
 }
+
+// contract: P107
+#[test]
+fn a_member_whose_own_interval_is_no_shorter_than_the_sleep_keeps_its_schedule() {
+    for asleep in [s(15), s(20)] {
+        let world = World::new();
+        let mut set = PingerSet::new(build(exact())).with_timer(world.timer());
+        let often = build(exact().interval(s(10)));
+        let (outgoing, seldom_pinged) = world.sink();
+        let _seldom = set.insert(outgoing);
+        let (outgoing, often_pinged) = world.sink();
+        let _often = set.insert_with(&often, outgoing).expect("it suits the set");
+        let mut driving = world.task(async move {
+            let end = set.next().await;
+            panic!("{end:?}");
+        });
+        driving.run_until(s(5));
+        world.suspend(asleep);
+        driving.poll();
+        driving.run_until(s(6));
+        assert_eq!(often_pinged.pings(), [s(5)]);
+        assert_eq!(seldom_pinged.pings(), NO_PINGS);
+    }
+}

@@ -554,3 +554,18 @@ fn options_about_pings_are_refused_by_name_beside_watch() {
     assert_eq!((config.watch(), config.watch_pings()), (None, Some(s(7))));
     assert_eq!(build(watch()).write_timeout(), s(30));
 }
+
+// contract: P100
+#[test]
+fn before_the_first_poll_another_configuration_begins_no_silence() {
+    let mut kept = Kept::new(exact());
+    let controller = kept.alive.controller();
+    kept.idle_until(s(5));
+    let config = build(watch().stall_grace(false));
+    controller.set_config(config).expect("it goes on");
+    kept.idle_until(s(28));
+    kept.run_until(s(58) - ms(1));
+    assert_eq!(kept.ended, None);
+    kept.run_until(s(58));
+    assert_eq!(kept.ended, Some(s(58)));
+}
