@@ -686,4 +686,57 @@ mod tests {
         let other = error.into_transport().unwrap_err();
         assert!(matches!(other, Error::Timeout(timed_out) if timed_out == verdict()));
     }
+
+    /// An error of a transport, with the one beneath it.
+    #[derive(Debug)]
+    struct Reset(fmt::Error);
+
+    impl fmt::Display for Reset {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("reset")
+        }
+    }
+
+    impl StdError for Reset {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn the_source_is_that_of_the_error_of_the_transport() {
+        let error = Error::Transport(Reset(fmt::Error));
+        assert!(
+            error
+                .source()
+                .is_some_and(|source| source.is::<fmt::Error>())
+        );
+        assert!(Error::<Reset>::Closed.source().is_none());
+    }
+
+    // contract: E38
+    #[test]
+    fn the_text_of_silence_tells_of_pings_if_any_were_answered_before() {
+        let silence = |answered| TimedOut {
+            phase: TimeoutPhase::Silence,
+            answered,
+            ..verdict()
+        };
+        assert_eq!(
+            silence(3).to_string(),
+            "no sign of life for 20s (after 3 answered pings, last rtt 31ms)"
+        );
+        assert_eq!(
+            silence(0).to_string(),
+            "no sign of life for 20s (last rtt 31ms)"
+        );
+    }
+
+    #[test]
+    fn work_that_was_interrupted_says_why() {
+        assert_eq!(
+            Interrupted(()).to_string(),
+            "the connection has failed or ended before the work was done"
+        );
+    }
 }

@@ -231,6 +231,13 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_time_is_written_as_never() {
+        let config = Config::builder().interval(Duration::MAX);
+        let table = serde_json::to_value(config.build().expect("valid")).expect("a table");
+        assert_eq!(table["interval"], "never");
+    }
+
+    #[test]
     fn a_table_has_all_options_in_force_by_name() {
         let table = serde_json::to_value(Config::default()).expect("a table");
         assert_eq!(

@@ -312,3 +312,20 @@ fn a_reader_that_comes_and_goes_wakes_nobody() {
         assert_eq!(wakes(10), wakes(0));
     });
 }
+
+// contract: O130 Q113
+#[test]
+fn a_reader_that_takes_one_message_after_the_other_stays_away() {
+    each_reader(|path| {
+        let mut away = Away::new(path, exact());
+        away.read_until(s(30));
+        for job in 0..4 {
+            away.receive(Msg::Data(job));
+        }
+        for job in 1..=4 {
+            assert!(away.item());
+            away.live_until(s(30) + s(90) * job);
+            away.rig.assert_alive();
+        }
+    });
+}

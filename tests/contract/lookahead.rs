@@ -381,6 +381,17 @@ fn a_write_that_was_given_up_is_not_judged_by_a_yield() {
     kept.assert_alive();
 }
 
+// contract: O90 Q108
+#[test]
+fn a_write_that_was_given_up_is_judged_although_the_socket_yields_without_end() {
+    let mut kept = given_up(0, 1);
+    kept.script.yield_at(|_| true);
+    let ended = kept.beat_until(s(3500));
+    assert!(ended.is_some_and(|at| at <= s(43)), "{ended:?}");
+    kept.run_until(s(3500));
+    assert_eq!(kept.verdict().1.phase(), TimeoutPhase::Write);
+}
+
 // contract: O90
 #[test]
 fn an_error_of_a_write_that_was_given_up_is_yielded_by_the_stream() {
@@ -391,4 +402,29 @@ fn an_error_of_a_write_that_was_given_up_is_yielded_by_the_stream() {
     assert!(kept.read_once());
     let read = kept.read.last().expect("read");
     assert!(matches!(read.1, Err(Error::Transport(_))), "{read:?}");
+}
+
+// The next ping would wait for the end of the batch.
+// contract: O94
+#[test]
+fn a_ping_that_is_overdue_leaves_with_the_message_after_the_pong() {
+    let mut kept = Kept::new(exact().timeout(s(60)));
+    kept.run_until(s(39));
+    for message in data(0..100) {
+        kept.script.receive(message);
+    }
+    let Some((_, Msg::Ping(payload))) = kept.script.sent().pop() else {
+        panic!("a ping is out");
+    };
+    kept.script.receive(Msg::Pong(payload));
+    for message in data(100..200) {
+        kept.script.receive(message);
+    }
+    kept.idle_until(s(41));
+    while kept.read.len() < 101 {
+        assert!(kept.read_once());
+    }
+    assert_eq!(kept.script.pings(), [s(20)]);
+    assert!(kept.read_once());
+    assert_eq!(kept.script.pings(), [s(20), s(41)]);
 }

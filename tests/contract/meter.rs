@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, protocol::Role};
-use tokio_util::compat::TokioAsyncReadCompatExt;
+use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use crate::pipe::{Failure, keep_alive, phase};
 use crate::socket::{Kept, Msg};
@@ -450,6 +450,7 @@ async fn what_is_metered_passes_untouched_over_the_traits_of_tokio() {
             let second = &other[..second.min(other.len())];
             let slices = [IoSlice::new(first), IoSlice::new(second)];
             let written = ours.write_vectored(&slices).await.expect("open");
+            assert_eq!(written == 0, first.len() + second.len() == 0);
             rest = &rest[written..];
             let written = ours.write(&rest[..first.len().min(rest.len())]).await;
             rest = &rest[written.expect("open")..];
@@ -505,6 +506,7 @@ async fn what_is_metered_passes_untouched_over_the_traits_of_futures_io() {
             let second = &other[..second.min(other.len())];
             let slices = [IoSlice::new(first), IoSlice::new(second)];
             let written = ours.write_vectored(&slices).await.expect("open");
+            assert_eq!(written == 0, first.len() + second.len() == 0);
             rest = &rest[written..];
             let written = ours.write(&rest[..first.len().min(rest.len())]).await;
             rest = &rest[written.expect("open")..];
@@ -563,4 +565,34 @@ async fn a_metered_socket_of_async_tungstenite_has_its_heartbeat() {
     assert!(timeout(s(100), ours.next()).await.is_err());
     assert_eq!(ours.stats().answered(), 6);
     echo.abort();
+}
+
+/// A sink of bytes that cannot be flushed.
+struct Stuck;
+
+impl AsyncWrite for Stuck {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+// contract: O97
+#[tokio::test]
+async fn what_is_metered_is_flushed() {
+    let mut metered = Meter::new().wrap(Stuck);
+    assert!(metered.flush().await.is_err());
+    let mut metered = Meter::new().wrap(Stuck.compat_write());
+    assert!(futures::AsyncWriteExt::flush(&mut metered).await.is_err());
 }

@@ -962,3 +962,48 @@ fn it_is_a_future_that_can_be_spawned_and_tells_when_it_is_over() {
         assert!(polled.is_err(), "polled after completion");
     }
 }
+
+// contract: P101
+#[test]
+fn the_time_of_a_probe_of_a_member_begins_with_the_call_or_with_the_member() {
+    for begun in [true, false] {
+        let mut gateway = Gateway::new(exact());
+        let (first, _) = gateway.join();
+        gateway.run_until(s(5));
+        let (second, _) = gateway.join();
+        let id = if begun { first.id() } else { second.id() };
+        let probe = gateway.handle.probe(id, s(10));
+        // The set is not polled meanwhile.
+        while gateway.world.step(s(8)) {}
+        let late = if begun { s(15) } else { s(18) };
+        gateway.run_until(late - ms(1));
+        let mut probe = Box::pin(probe);
+        assert_eq!(probe.as_mut().now_or_never(), None, "{begun}");
+        gateway.run_until(late);
+        let outcome = probe.as_mut().now_or_never();
+        assert_eq!(
+            outcome,
+            Some(Err(ProbeError::Late { within: s(10) })),
+            "{begun}"
+        );
+    }
+}
+
+// contract: P101
+#[test]
+fn a_probe_that_is_dropped_is_not_looked_at() {
+    let config = exact().timeout(s(60)).interval(s(60));
+    each_probed(&config, |mut surface, handle| {
+        // A ping is out.
+        surface.run_until(s(61));
+        let name = surface.name();
+        let Surface::Rig(_, rig) = &mut surface else {
+            return;
+        };
+        drop(handle.probe(s(10)));
+        rig.run_until(s(62));
+        let polls = rig.polls();
+        rig.run_until(s(80));
+        assert_eq!(rig.polls(), polls, "{name}");
+    });
+}

@@ -395,3 +395,15 @@ fn a_message_that_was_accepted_meanwhile_stays_with_the_whole() {
         .collect();
     assert_eq!(sent, [text(1), text(2)]);
 }
+
+// contract: O92
+#[test]
+fn the_writing_half_closes_the_socket() {
+    let world = World::new();
+    let (_reader, mut writer, script) = halves(&world);
+    world.run_within(s(300), async {
+        writer.feed(text(1)).await.expect("alive");
+        script.fail(Fault::Flush);
+        assert!(writer.close().await.is_err(), "the error of the socket");
+    });
+}

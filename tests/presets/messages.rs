@@ -555,3 +555,35 @@ fn where_data_alone_is_passed_on_the_answer_to_a_ping_of_the_websocket_is_flushe
     assert!(alive.next().now_or_never().is_some());
     assert_eq!(count.load(Ordering::Relaxed), before + 1);
 }
+
+// contract: P105
+#[test]
+fn a_protocol_behind_a_reference_or_a_pointer_writes_and_reads_as_itself() {
+    fn check(protocol: impl TextProtocol<Message>) {
+        let text = protocol.encode_text("beat".into());
+        assert_eq!(text, Message::text("beat"));
+        assert_eq!(protocol.text(&text), Some("beat"));
+        assert_eq!(protocol.text(&Message::binary(&b"data"[..])), None);
+        let ping = Frame::Ping("ping".into());
+        assert_eq!(protocol.encode(ping), Some(Message::Ping("ping".into())));
+        let pong = protocol.pong_for(&Message::Ping("ping".into()));
+        assert_eq!(pong, Some(Message::Pong("ping".into())));
+    }
+    let reference: &dyn TextProtocol<Message> = &Rfc6455;
+    check(Rfc6455);
+    check(reference);
+    check(Arc::new(Rfc6455));
+}
+
+// contract: P104
+#[test]
+fn a_preset_whose_pings_come_from_the_peer_has_a_message_for_one_of_ours_too() {
+    let ping = || Frame::Ping("payload".into());
+    assert_eq!(EngineIo::new().encode(ping()), Some(Message::text("2")));
+    let stomp = Stomp::new();
+    assert_eq!(stomp.encode(ping()), Some(Message::text("\n")));
+    for beat in ["\n", "\r\n"] {
+        let beat = Message::text(beat);
+        assert!(matches!(stomp.classify(&beat), MessageKind::Ping(_)));
+    }
+}
