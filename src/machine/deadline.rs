@@ -86,23 +86,18 @@ impl Deadline {
     /// not noticed, but it hides the new one if that is shorter. So a deadline whose checkpoint has passed by
     /// now is judged one slack from now, which is the time to read in.
     pub(super) fn in_place_of(mut self, mut old: Self, now: Time, grid: Grid) -> Self {
-        let own = self.at;
-        let (wait, left) = match self.grace {
-            Grace::Checkpoint => (self.slack(), Grace::Extended),
+        let (wait, longest, left) = match self.grace {
+            Grace::Checkpoint => (self.slack(), self.timeout, Grace::Extended),
             // Also without a grace the timer has a turn, in which input is read.
-            _ => (Span::nanos(1), Grace::Spent),
+            _ => (Span::nanos(1), Span::nanos(1), Grace::Spent),
         };
-        let put_off = now.plus(wait);
         // The driver may not have looked since the stall.
         old.look(now, grid);
-        let undisturbed = own.minus(self.timeout).plus(old.timeout);
-        let is_moved = left != Grace::Spent && old.at > put_off.max(undisturbed);
         if self.next_look().has_come(now) {
             (self.at, self.grace) = match old.grace {
-                moved if is_moved => (own.max(old.at.min(now.plus(self.timeout))), moved),
-                Grace::Checkpoint | Grace::Graceful => (put_off, left),
-                // Configurations that are set without end do not put the deadline off without end.
-                spent => (own.max(old.at.min(put_off)), spent),
+                Grace::Checkpoint | Grace::Graceful => (now.plus(wait), left),
+                // Moved before, or without a grace: configurations that are set without end do not put it off.
+                moved => (self.at.max(old.at.min(now.plus(longest))), moved),
             };
         }
         self
