@@ -171,3 +171,45 @@ impl<R: DerefMut<Target = Record>> Machine<'_, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::machine::{Key, Terms};
+
+    // The pong of each ping is behind a reader that is slow and finds no end, so that none is waited for.
+    // contract: N81 O90
+    #[test]
+    fn a_flood_behind_pings_that_were_written_off_as_unread_is_judged() {
+        let s = Duration::from_secs;
+        let config = Config::builder().interval(s(20)).timeout(s(20)).no_close();
+        let config = config.initial_delay(s(0)).granularity(s(0)).build();
+        let terms = Terms::with_key(config.expect("valid"), Key::new([42; 16]));
+        let mut record = Record::new();
+        Machine::new(&terms, &mut record).begin(Time::ORIGIN);
+        let mut sent = false;
+        for second in 0..60 {
+            let now = Time::ORIGIN.plus(s(second).into());
+            let mut input = Input::Behind(10_000);
+            loop {
+                let mut machine = Machine::new(&terms, &mut record);
+                let was_sent = mem::take(&mut sent);
+                match machine.turn(now, was_sent, SinkState::Ready, &mut input) {
+                    Turn::Offer(_) => {}
+                    Turn::Send(_) => sent = true,
+                    Turn::Rest(_) => break,
+                    Turn::Over(Some(Verdict::TimedOut(verdict))) => {
+                        assert_eq!((second, verdict.missed()), (27, 1));
+                        return;
+                    }
+                    turn => panic!("{turn:?}"),
+                }
+            }
+        }
+        panic!("it is never judged");
+    }
+}

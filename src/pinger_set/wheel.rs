@@ -348,6 +348,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn whoever_leaves_a_slot_of_many_takes_no_other_along() {
+        for left in 0..4 {
+            let mut wheel = Wheel::new(0);
+            for member in 0..4 {
+                wheel.arm(member, 9);
+            }
+            wheel.disarm(left);
+            let mut out: Vec<_> = std::iter::from_fn(|| wheel.expire(9)).collect();
+            out.sort_unstable();
+            let others: Vec<_> = (0..4).filter(|member| *member != left).collect();
+            assert_eq!(out, others, "without {left}");
+            assert_eq!(wheel.next(), None);
+        }
+    }
+
+    #[test]
+    fn a_tick_that_is_nearly_a_turn_away_is_not_taken_for_the_next() {
+        let mut wheel = Wheel::new(100);
+        // Its slot is in the word of the tick 100, and lies before that tick.
+        wheel.arm(0, 100 + 4090);
+        wheel.arm(1, 500);
+        assert_eq!(wheel.next(), Some(500));
+        assert_eq!(wheel.expire(500), Some(1));
+        assert_eq!(wheel.next(), Some(100 + 4090));
+    }
+
     #[derive(Debug, Clone)]
     enum Do {
         Arm(u32, u64),
