@@ -352,9 +352,10 @@ fn bytes_that_came_in_before_the_flush_extend_no_wait_for_a_pong_also_where_the_
         kept.script.unblock_quietly();
         kept.idle_until(s(18));
         assert_eq!(kept.poll_flush(), Poll::Ready(Ok(())));
+        // The flush wakes the reader, which comes a while later, and is then told of all that has come in.
+        kept.idle_until(s(25));
         kept.beat_until(s(1000))
     });
-    // The writer's flush wakes the reader, which listens from then on.
     assert_eq!(ends, [Some(s(38)); 2]);
 }
 
