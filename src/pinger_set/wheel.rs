@@ -375,6 +375,13 @@ mod tests {
         assert_eq!(wheel.next(), Some(100 + 4090));
     }
 
+    #[test]
+    fn many_members_share_a_page_of_links() {
+        let mut wheel = Wheel::new(0);
+        wheel.arm(200, 5);
+        assert_eq!(wheel.links.len(), 4);
+    }
+
     #[derive(Debug, Clone)]
     enum Do {
         Arm(u32, u64),
