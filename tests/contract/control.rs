@@ -95,10 +95,9 @@ fn a_new_configuration_at_each_turn_does_not_put_off_a_deadline_in_the_past() {
     for grace in [true, false] {
         let mut bare = Bare::new(exact().stall_grace(grace));
         bare.run_until(s(30));
-        let step = if grace {
-            ms(10)
-        } else {
-            Duration::from_nanos(1)
+        let (step, judged) = match grace {
+            true => (ms(10), ms(380)),
+            false => (Duration::from_nanos(1), Duration::from_nanos(2)),
         };
         for turn in 0..100 {
             bare.now = s(30) + step * turn;
@@ -108,13 +107,7 @@ fn a_new_configuration_at_each_turn_does_not_put_off_a_deadline_in_the_past() {
             bare.heartbeat.handle_timeout(now);
             bare.drive();
         }
-        let by = s(30)
-            + if grace {
-                ms(380)
-            } else {
-                Duration::from_nanos(2)
-            };
-        assert!(bare.timed_out().0 <= by);
+        assert!(bare.timed_out().0 <= s(30) + judged);
     }
 }
 

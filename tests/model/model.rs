@@ -1,5 +1,6 @@
-//! What a heartbeat does, in 100 lines (lone braces apart) that were written from the contract and not from the
-//! code; the line of the contract stands behind its rule. Exact where nothing stalls, or nothing grants a grace.
+//! What a heartbeat does, in little more than 100 lines (lone braces apart) that were written from the contract and
+//! not from the code; the line of the contract stands behind its rule. Exact where nothing stalls, or nothing grants a
+//! grace.
 
 use crate::script::{Did, End, MILLISECOND, Options, Phase::{self, *}, Probed, Rule, Seen, Sent, Sink, Step, Time};
 use futures_pinger::ProbeError;
