@@ -325,6 +325,19 @@ mod tests {
         assert!(expired(&mut deadline, put_off));
     }
 
+    // Timeouts that were set again at one time had led to an earlier deadline than at first.
+    #[test]
+    fn the_same_restarts_again_at_one_time_change_nothing() {
+        let restart = |old, timeout| {
+            Deadline::new(at(1), timeout, true).in_place_of(old, at(238), grid(Duration::ZERO))
+        };
+        let (longer, shorter) = (Span::nanos(238 * SECOND / 10), Span::nanos(SECOND / 50));
+        let both = |old| restart(restart(old, longer), shorter);
+        let once = both(Deadline::new(at(1), Span::nanos(27 * SECOND), true));
+        assert_eq!(once.next_look(), at(238).plus(shorter));
+        assert_eq!(both(once), once);
+    }
+
     #[test]
     fn a_restart_past_the_new_checkpoint_leaves_a_slack_to_read_in() {
         let started = || Deadline::new(at(0), Span::nanos(8 * SECOND), true);
