@@ -352,6 +352,29 @@ mod tests {
     }
 
     #[test]
+    fn a_stall_after_a_restart_leaves_a_slack_once_more() {
+        let span = Span::nanos(4 * SECOND);
+        let started = Deadline::new(at(0), Span::nanos(8 * SECOND), true);
+        let mut past =
+            Deadline::new(at(0), span, true).in_place_of(started, at(50), grid(Duration::ZERO));
+        assert_eq!(past.next_look(), at(55));
+        assert!(matches!(look(&mut past, at(70)), Check::Late(_)));
+        assert_eq!(past.next_look(), at(75));
+        assert!(expired(&mut past, at(90)));
+    }
+
+    #[test]
+    fn a_longer_timeout_counts_from_the_start_also_after_a_stall() {
+        let mut moved = deadline();
+        look(&mut moved, at(55));
+        assert_eq!(moved.next_look(), at(75));
+        let span = Span::nanos(78 * SECOND / 10);
+        let longer =
+            Deadline::new(at(0), span, true).in_place_of(moved, at(70), grid(Duration::ZERO));
+        assert_eq!(longer.next_look(), at(78));
+    }
+
+    #[test]
     fn a_verdict_that_is_held_is_held_under_another_timeout_but_once() {
         let mut held = deadline();
         look(&mut held, at(35));

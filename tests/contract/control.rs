@@ -38,27 +38,32 @@ fn the_ping_in_flight_survives_a_new_configuration_and_is_judged_from_its_own_se
 // contract: J63
 #[test]
 fn a_deadline_that_thereby_lies_in_the_past_is_judged_one_slack_later() {
-    let mut bare = Bare::new(exact());
-    bare.run_until(s(30));
-    bare.set_config(exact().timeout(s(3)));
-    let now = bare.instant();
-    bare.heartbeat.handle_timeout(now);
-    assert!(matches!(
-        bare.heartbeat.poll_output(now),
-        Output::Wait(Some(_))
-    ));
-    // Input is read meanwhile.
-    let mut saved = Bare::new(exact());
-    saved.run_until(s(30));
-    saved.set_config(exact().timeout(s(3)));
-    saved.run_until(s(30) + ms(374));
-    assert!(matches!(saved.answer(), PongKind::Matched { .. }));
+    // Before and after the checkpoint of the old deadline, which is at 39 s.
+    for called in [s(30), s(39) + ms(800)] {
+        let set = || {
+            let mut bare = Bare::new(exact());
+            bare.run_until(called);
+            bare.set_config(exact().timeout(s(3)));
+            bare
+        };
+        let mut bare = set();
+        let now = bare.instant();
+        bare.heartbeat.handle_timeout(now);
+        assert!(matches!(
+            bare.heartbeat.poll_output(now),
+            Output::Wait(Some(_))
+        ));
+        // Input is read meanwhile.
+        let mut saved = set();
+        saved.run_until(called + ms(374));
+        assert!(matches!(saved.answer(), PongKind::Matched { .. }));
 
-    bare.run_until(s(31));
-    let (at, verdict) = bare.timed_out();
-    assert_eq!(at, s(30) + ms(375), "an eighth of 3 s");
-    assert_eq!(bare.stats().late_wakes(), 0);
-    assert_eq!(verdict.missed(), 1);
+        bare.run_until(called + s(1));
+        let (at, verdict) = bare.timed_out();
+        assert_eq!(at, called + ms(375), "an eighth of 3 s");
+        assert_eq!(bare.stats().late_wakes(), 0);
+        assert_eq!(verdict.missed(), 1);
+    }
 }
 
 // contract: J63
@@ -608,16 +613,47 @@ fn another_timeout_takes_away_no_grace_of_a_stall() {
     }
 }
 
+// A deadline that the new timeout puts into the past is judged a slack later, here at 31 s: the stall hides that.
 // contract: J63 F40
 #[test]
-fn without_a_grace_another_timeout_after_a_stall_is_judged_after_one_turn() {
-    let config = || exact().stall_grace(false);
-    let mut stalled = Bare::new(config());
-    stalled.run_until(s(20));
-    stalled.now = s(60);
-    stalled.set_config(config().timeout(s(15)));
-    stalled.run_until(s(61));
-    assert!(stalled.timed_out().0 < s(60) + ms(1));
+fn a_stall_right_after_a_shorter_timeout_leaves_a_slack_to_read_in() {
+    let stalled = || {
+        let mut stalled = Bare::new(exact());
+        stalled.run_until(s(30));
+        stalled.set_config(exact().timeout(s(8)));
+        stalled.drive();
+        stalled.now = s(33);
+        let now = stalled.instant();
+        stalled.heartbeat.handle_timeout(now);
+        stalled
+    };
+    let mut live = stalled();
+    live.run_until(s(34) - ms(1));
+    assert_eq!(live.done, None);
+    assert!(matches!(live.answer(), PongKind::Matched { .. }));
+
+    let mut dead = stalled();
+    dead.run_until(s(1000));
+    assert_eq!(dead.timed_out().0, s(34));
+}
+
+// contract: J63 F40
+#[test]
+fn without_a_grace_a_deadline_put_into_the_past_is_judged_after_one_turn() {
+    // Without it from the start, where a stall has hidden the deadline, and without it from the call on.
+    for (grace, called) in [(false, s(60)), (true, s(36))] {
+        // Nor does a stall after the call give more time.
+        for awake in [called, called + s(30)] {
+            let mut bare = Bare::new(exact().stall_grace(grace));
+            bare.run_until(s(20));
+            bare.now = called;
+            bare.set_config(exact().stall_grace(false).timeout(s(15)));
+            bare.now = awake;
+            bare.run_until(awake + s(5));
+            let judged = bare.timed_out().0;
+            assert!(judged < awake + ms(1), "{grace} {awake:?}: {judged:?}");
+        }
+    }
 }
 
 // contract: J64
