@@ -265,29 +265,32 @@ fn the_waker_of_a_poll_that_had_nothing_to_do_is_woken() {
 #[test]
 fn pending_in_between_changes_the_number_of_polls_alone() {
     use futures::executor::block_on;
-    use futures::{FutureExt, StreamExt, channel::mpsc};
+    use futures::{SinkExt, StreamExt, channel::mpsc};
     use futures_pinger::{Frame, Pinger, Pong};
     use futures_test::sink::SinkTestExt;
     use futures_test::stream::StreamTestExt;
     use std::time::Duration;
 
-    // Real time, but nothing waits for it: pings at once, pongs at once.
-    let run = |interleaved: bool| {
+    // Real time, but nothing waits for it: pings at once, pongs at once. A sink that yields has the heartbeat read
+    // one pong at a time, and a timer that fires during a poll makes any sink seem to yield.
+    let run = |sink: bool, stream: bool| {
         let config = exact()
             .initial_delay(Duration::ZERO)
             .interval(Duration::from_nanos(1));
         let config = config.build().expect("valid");
         let (outgoing, mut frames) = mpsc::channel(0);
         let (pongs, pongs_in) = mpsc::unbounded::<Pong>();
-        let heartbeat = if interleaved {
-            let (outgoing, pongs) = (
-                outgoing.interleave_pending_sink(),
-                pongs_in.interleave_pending(),
-            );
-            Pinger::new(outgoing, pongs, config).boxed_local()
+        let outgoing = if sink {
+            outgoing.interleave_pending_sink().left_sink()
         } else {
-            Pinger::new(outgoing, pongs_in, config).boxed_local()
+            outgoing.right_sink()
         };
+        let pongs_in = if stream {
+            pongs_in.interleave_pending().left_stream()
+        } else {
+            pongs_in.right_stream()
+        };
+        let heartbeat = Pinger::new(outgoing, pongs_in, config);
         let peer = async move {
             for _ in 0..50 {
                 match frames.next().await {
@@ -297,12 +300,15 @@ fn pending_in_between_changes_the_number_of_polls_alone() {
                     other => panic!("{other:?}"),
                 }
             }
+            // Kept until the end of the pongs is read: a ping that is due before that still finds its sink.
+            frames
         };
-        let (ended, ()) = block_on(futures::future::join(heartbeat, peer));
+        let (ended, _frames) = block_on(futures::future::join(heartbeat, peer));
         ended.expect("no verdict")
     };
-    assert_eq!(run(false), Stopped::PongsEnded);
-    assert_eq!(run(true), Stopped::PongsEnded);
+    for (sink, stream) in [(false, false), (true, false), (false, true), (true, true)] {
+        assert_eq!(run(sink, stream), Stopped::PongsEnded, "{sink} {stream}");
+    }
 }
 
 /// A timer whose wake comes in the middle of a poll, as that of a timer on another thread may.
