@@ -38,7 +38,7 @@ fn the_ping_in_flight_survives_a_new_configuration_and_is_judged_from_its_own_se
 // contract: J63
 #[test]
 fn a_deadline_that_thereby_lies_in_the_past_is_judged_one_slack_later() {
-    // Before and after the checkpoint of the old deadline, which is at 39 s.
+    // The calls come before and after the checkpoint of the old deadline, which is at 39 s.
     for called in [s(30), s(39) + ms(800)] {
         let set = || {
             let mut bare = Bare::new(exact());
@@ -640,9 +640,9 @@ fn a_stall_right_after_a_shorter_timeout_leaves_a_slack_to_read_in() {
 // contract: J63 F40
 #[test]
 fn without_a_grace_a_deadline_put_into_the_past_is_judged_after_one_turn() {
-    // Without it from the start, where a stall has hidden the deadline, and without it from the call on.
+    // The grace is off from the start, and a stall has hidden the deadline; or the call turns the grace off.
     for (grace, called) in [(false, s(60)), (true, s(36))] {
-        // Nor does a stall after the call give more time.
+        // A stall after the call gives no more time.
         for awake in [called, called + s(30)] {
             let mut bare = Bare::new(exact().stall_grace(grace));
             bare.run_until(s(20));

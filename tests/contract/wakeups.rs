@@ -300,7 +300,7 @@ fn pending_in_between_changes_the_number_of_polls_alone() {
                     other => panic!("{other:?}"),
                 }
             }
-            // Kept until the end of the pongs is read: a ping that is due before that still finds its sink.
+            // The sink lives until the end of the pongs is read: a ping that is due before that still finds it.
             frames
         };
         let (ended, _frames) = block_on(futures::future::join(heartbeat, peer));
